@@ -1,0 +1,1 @@
+//! Typed channels between processes: Tx and Rx over in-process, Unix and TCP transports.

@@ -1,0 +1,3 @@
+//! The program `hyperactor`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Hosts: frontend and backend, the service proc, and the border to whatever makes procs real.

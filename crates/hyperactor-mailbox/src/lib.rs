@@ -1,0 +1,1 @@
+//! Envelopes, ports, mailboxes and the MailboxSender contract.

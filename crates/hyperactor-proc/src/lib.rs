@@ -1,0 +1,1 @@
+//! Procs, actors and their handlers; no transport.

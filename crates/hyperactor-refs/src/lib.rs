@@ -1,0 +1,1 @@
+//! Ids and addresses of actors, procs and channels, as values.

@@ -1,0 +1,1 @@
+//! Envelopes over channels: MailboxClient, MailboxServer, MailboxRouter and DialMailboxRouter.
