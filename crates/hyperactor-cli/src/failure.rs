@@ -1,0 +1,86 @@
+//! What can go wrong in the program, in words a person can act on, and the exit status of each.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Why the program ends with something else than success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line or an input is wrong: nothing was started.
+    Input(String),
+    /// The job failed; what was started has been ended.
+    Job(anyhow::Error),
+    /// The job ran to its end and its result is printed, and the result is not right. Says why.
+    Result(String),
+    /// A signal ended the program before its job was done.
+    Interrupted(Signal),
+}
+
+/// A signal that asks the program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// The usual request of another program.
+    Terminate,
+}
+
+impl Failure {
+    /// An input that cannot be used: what it is, why, and what to do.
+    pub(crate) fn input(path: &Path, why: impl Display) -> Self {
+        Self::Input(format!("input {}: {why}", path.display()))
+    }
+
+    /// The status that the program exits with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Input(_) => ExitCode::from(2),
+            Self::Job(_) | Self::Result(_) => ExitCode::FAILURE,
+            // As a shell reports a program that a signal ended: 128 and the signal's number.
+            Self::Interrupted(Signal::Interrupt) => ExitCode::from(130),
+            Self::Interrupted(Signal::Terminate) => ExitCode::from(143),
+        }
+    }
+
+    /// The line for standard error, without the program's name.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Input(text) | Self::Result(text) => text.clone(),
+            // The whole chain in one line: what was tried, then why it failed.
+            Self::Job(error) => format!("{error:#}"),
+            Self::Interrupted(Signal::Interrupt) => "ended by Ctrl-C".to_owned(),
+            Self::Interrupted(Signal::Terminate) => "ended by SIGTERM".to_owned(),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Job(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn an_input_error_names_the_path() {
+        let failure = Failure::input(Path::new("no/such"), "no such file or folder");
+        assert_eq!(failure.text(), "input no/such: no such file or folder");
+    }
+
+    #[test]
+    fn a_failed_job_is_told_with_its_cause_in_one_line() {
+        let error = Err::<(), _>(std::io::Error::other("pipe broke"))
+            .context("proc 2 did not start")
+            .unwrap_err();
+        assert_eq!(
+            Failure::from(error).text(),
+            "proc 2 did not start: pipe broke"
+        );
+    }
+}

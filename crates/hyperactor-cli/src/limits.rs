@@ -1,0 +1,80 @@
+//! Every bound of the program, with its unit and the reason for its size.
+//! Holds numbers only.
+
+use std::time::Duration;
+
+/// Procs that the demo starts when nothing is said.
+pub(crate) const PROCS_DEFAULT: u32 = 4;
+
+/// Most procs of one demo: each pair of them talks, so connections grow with the square.
+pub(crate) const PROCS_MAX: u32 = 64;
+
+/// Occurrences of words that a reader gathers for one owner before it sends them. Small enough that a
+/// repository's text makes thousands of messages, large enough that a message is worth its header.
+pub(crate) const BATCH_WORDS: usize = 256;
+
+/// Bytes of one word; a longer run of letters and digits counts as several words. Bounds the size of a
+/// message whatever the text is: no batch is larger than `BATCH_WORDS` times this.
+pub(crate) const WORD_BYTES_MAX: usize = 256;
+
+/// Bytes of text that one part of a file holds, before its end is moved to the next gap between words.
+pub(crate) const PART_BYTES: u64 = 512 * 1024;
+
+/// Bytes that are searched for a gap between words behind the end of a part. A file without one there
+/// is no text for a word counter.
+pub(crate) const GAP_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Parts that one message hands to a reader.
+pub(crate) const PARTS_PER_MESSAGE: usize = 64;
+
+/// Distinct words in one message with results from an owner to the host.
+pub(crate) const RESULTS_PER_MESSAGE: usize = 2048;
+
+/// Bytes at the start of a file that are searched for a zero byte, which text never has.
+pub(crate) const BINARY_PROBE_BYTES: usize = 8 * 1024;
+
+/// Files that one run counts; more are refused before anything starts.
+pub(crate) const FILES_MAX: usize = 1_000_000;
+
+/// The commonest words shown at the end.
+pub(crate) const TOP_WORDS: usize = 10;
+
+/// Time without any sign of progress after which a run ends as failed. A child that dies is known far
+/// earlier, by its exit.
+pub(crate) const STALL: Duration = Duration::from_secs(60);
+
+/// Time that the children get to drain and stop at the orderly end.
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Time that the end of the children is waited for when they are killed.
+pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Pause between two refreshes of the progress line on a terminal.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Pause between two progress lines when standard error is not a terminal.
+pub(crate) const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// Rounds of `bench routes`; each runs every route once, and the median of the rounds counts.
+pub(crate) const BENCH_ROUNDS: usize = 5;
+
+/// Messages of one throughput measurement when nothing is said.
+pub(crate) const BENCH_MESSAGES_DEFAULT: u64 = 50_000;
+
+/// Most messages of one throughput measurement.
+pub(crate) const BENCH_MESSAGES_MAX: u64 = 100_000_000;
+
+/// Payload bytes of one benchmark message when nothing is said.
+pub(crate) const BENCH_SIZE_DEFAULT: u64 = 64;
+
+/// Most payload bytes of one benchmark message: below the largest frame a connection carries.
+pub(crate) const BENCH_SIZE_MAX: u64 = 8 * 1024 * 1024;
+
+/// Most payload bytes of one throughput measurement, so that a slip of a zero does not run for hours.
+pub(crate) const BENCH_TOTAL_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Round trips timed in one latency measurement.
+pub(crate) const BENCH_ROUND_TRIPS: u32 = 2_000;
+
+/// Round trips before the first one timed, in which connections are made and caches fill.
+pub(crate) const BENCH_WARM_UP: u32 = 200;
