@@ -1,1 +1,20 @@
-//! Ids and addresses of actors, procs and channels, as values.
+#![doc = include_str!("../README.md")]
+
+pub mod limits;
+
+mod addr;
+mod id;
+mod prefix_map;
+mod text;
+#[cfg(feature = "serde")]
+mod wire;
+
+pub use addr::{
+    AddrError, BindSpec, ChannelAddr, ChannelTransport, Host, HostName, HostPort, Locality,
+    ScopedV6, UnixAddr, WildcardPort, Zone, ZoneName,
+};
+pub use id::{
+    ActorId, BuildIdHasher, IdHasher, Incarnation, NameError, PortId, ProcId, Reference, check_name,
+};
+pub use prefix_map::PrefixMap;
+pub use text::error::{ParseError, ParseErrorKind};

@@ -1,0 +1,78 @@
+//! What the checked constructors take as the name of a proc or an actor.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::limits::MAX_NAME_BYTES;
+
+/// Why a name is refused by a checked constructor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The name is empty.
+    Empty,
+    /// The name is longer than [`MAX_NAME_BYTES`].
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The name has a control character, such as NUL or a line feed.
+    Control {
+        /// The character.
+        character: char,
+        /// Its place in the name, in bytes.
+        at: usize,
+    },
+}
+
+impl NameError {
+    /// A stable word for programs: it does not change when the message does.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "name-empty",
+            Self::TooLong { .. } => "name-too-long",
+            Self::Control { .. } => "name-control-character",
+        }
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty name: give the proc or actor at least one character"),
+            Self::TooLong { len } => {
+                write!(
+                    f,
+                    "name of {len} bytes: the longest name has {MAX_NAME_BYTES}"
+                )
+            }
+            Self::Control { character, at } => {
+                write!(
+                    f,
+                    "name with the control character {character:?} at byte {at}: leave it out"
+                )
+            }
+        }
+    }
+}
+
+impl Error for NameError {}
+
+/// Checks that a name is one to give to a proc or an actor: not empty, at most [`MAX_NAME_BYTES`], and without
+/// control characters. Anything else may stand in it.
+///
+/// # Errors
+///
+/// The first of the three that it breaks.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong { len: name.len() });
+    }
+    match name.char_indices().find(|(_, c)| c.is_control()) {
+        Some((at, character)) => Err(NameError::Control { character, at }),
+        None => Ok(()),
+    }
+}
