@@ -1,0 +1,45 @@
+//! Every limit of this crate, by name. What is full is refused or waited for; nothing here grows.
+
+/// Hops an envelope may take before it is returned as expired.
+pub const TTL_DEFAULT: u8 = 64;
+
+/// Messages that local senders may have waiting in one queue, unless the queue was made with another capacity.
+///
+/// Messages from other processes do not count against it: they are bounded by the credit their channel gave.
+pub const QUEUE_CAPACITY_DEFAULT: usize = 4_096;
+
+/// Messages that a port's receiver takes out of its queue at once.
+pub const RECV_BATCH: usize = 64;
+
+/// The first index given to a port that is opened at run time; below are reserved.
+pub const FIRST_EPHEMERAL_PORT: u64 = 1_024;
+
+/// Ports one mailbox may have bound at once.
+pub const PORTS_PER_MAILBOX: usize = 65_536;
+
+/// Header entries in one envelope.
+pub const HEADERS_PER_ENVELOPE: usize = 16;
+
+/// Bytes in the value of one header.
+pub const HEADER_VALUE_BYTES: usize = 1_024;
+
+/// Bytes of one encoded actor id in an envelope.
+pub const ID_BYTES: usize = 4_096;
+
+/// Hops that the route of an undeliverable keeps; further ones are dropped.
+pub const ROUTE_HOPS: usize = 72;
+
+/// Departed actors that a muxer remembers, so as to answer that they stopped rather than that they never were.
+pub const DEPARTED_ACTORS: usize = 4_096;
+
+/// Actors bound to one muxer at once.
+pub const ACTORS_PER_MUXER: usize = 1 << 22;
+
+/// Actor ids that each decoding thread remembers, so that an id met before is not built again.
+pub const DECODED_IDS_PER_THREAD: usize = 256;
+
+/// Bytes of an encoded actor id above which a decoding thread does not remember it.
+pub const DECODED_ID_BYTES: usize = 256;
+
+/// Names of procs listed in an answer about an unknown one.
+pub const KNOWN_NAMES: usize = 16;

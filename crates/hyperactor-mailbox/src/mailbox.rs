@@ -1,0 +1,279 @@
+//! The mailbox of one actor: a table from port numbers to what stands behind them. The ports are in `port.rs` and
+//! `once_port.rs`, the table of all mailboxes of a proc in `muxer.rs`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use hyperactor_refs::{ActorId, PortId};
+use parking_lot::RwLock;
+
+use crate::envelope::MessageEnvelope;
+use crate::failure::NotDelivered;
+use crate::hash::KeyHash;
+use crate::limits;
+use crate::once_port::{self, OncePortHandle, OncePortReceiver};
+use crate::port::{self, PortHandle, PortReceiver};
+use crate::sender::{BoxFuture, FlushError, MailboxSender};
+use crate::settle::ReturnHandle;
+
+/// What a mailbox has behind a port number.
+pub trait PortSink: Send + Sync + 'static {
+    /// Takes the message, or gives it back with a reason, before it returns. Called with no lock held; must not block.
+    fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle);
+
+    /// The mailbox was closed, and nothing will come any more.
+    fn closed(&self) {}
+}
+
+/// Where the messages for one actor arrive. A clone is another handle of the same mailbox.
+///
+/// # Bounds
+/// At most [`limits::PORTS_PER_MAILBOX`] bound ports.
+///
+/// # Ordering
+/// Messages posted by one thread for one port are placed in the order posted.
+#[derive(Clone)]
+pub struct Mailbox(Arc<Inner>);
+
+pub(crate) struct Inner {
+    actor_id: ActorId,
+    capacity: usize,
+    next_port: AtomicU64,
+    ports: RwLock<Ports>,
+}
+
+#[derive(Default)]
+struct Ports {
+    sinks: HashMap<u64, Arc<dyn PortSink>, KeyHash>,
+    is_closed: bool,
+}
+
+/// A port, or an actor, was not bound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Something is bound there already.
+    #[error("port `{port_id}` is bound already")]
+    PortTaken {
+        /// The port.
+        port_id: PortId,
+    },
+    /// The mailbox is closed.
+    #[error("the mailbox of actor `{actor_id}` is closed")]
+    Closed {
+        /// Whose mailbox.
+        actor_id: ActorId,
+    },
+    /// The mailbox has as many ports as it may.
+    #[error(
+        "the mailbox of actor `{actor_id}` has {max} ports, which is the limit; drop receivers no longer used"
+    )]
+    TooManyPorts {
+        /// Whose mailbox.
+        actor_id: ActorId,
+        /// The limit.
+        max: usize,
+    },
+    /// An actor of this id has its mailbox there already.
+    #[error("actor `{actor_id}` is bound already")]
+    ActorTaken {
+        /// The actor.
+        actor_id: ActorId,
+    },
+    /// There are as many actors as there may be.
+    #[error("actor `{actor_id}` not bound: there are {max} actors, which is the limit")]
+    TooManyActors {
+        /// The actor that was to be bound.
+        actor_id: ActorId,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl Mailbox {
+    /// The empty mailbox of an actor. Its ports hold [`limits::QUEUE_CAPACITY_DEFAULT`] messages each.
+    #[must_use]
+    pub fn new(actor_id: ActorId) -> Self {
+        Self::with_capacity(actor_id, limits::QUEUE_CAPACITY_DEFAULT)
+    }
+
+    /// The empty mailbox of an actor, whose ports hold `capacity` messages of local senders each.
+    #[must_use]
+    pub fn with_capacity(actor_id: ActorId, capacity: usize) -> Self {
+        let next_port = AtomicU64::new(limits::FIRST_EPHEMERAL_PORT);
+        Self(Arc::new(Inner {
+            actor_id,
+            capacity,
+            next_port,
+            ports: RwLock::default(),
+        }))
+    }
+
+    /// Whose mailbox it is.
+    #[must_use]
+    pub fn actor_id(&self) -> &ActorId {
+        &self.0.actor_id
+    }
+
+    /// Opens a port for many messages. Others can post to it once its handle is [bound](PortHandle::bind); it ends
+    /// when the receiver is dropped.
+    #[must_use]
+    pub fn open_port<M: Send + 'static>(&self) -> (PortHandle<M>, PortReceiver<M>) {
+        port::open(
+            Arc::downgrade(&self.0),
+            self.0.next_port_id(),
+            self.0.capacity,
+        )
+    }
+
+    /// Opens a port for one message. It ends with that message, or when the receiver is dropped.
+    #[must_use]
+    pub fn open_once_port<M: Send + 'static>(&self) -> (OncePortHandle<M>, OncePortReceiver<M>) {
+        once_port::open(Arc::downgrade(&self.0), self.0.next_port_id())
+    }
+
+    /// Puts `sink` behind the port number `index`.
+    ///
+    /// # Errors
+    /// [`BindError`] when the number is taken, the mailbox closed, or the table full.
+    pub fn bind_sink(&self, index: u64, sink: Arc<dyn PortSink>) -> Result<(), BindError> {
+        self.0.bind(index, sink)
+    }
+
+    /// Takes away what is behind a port number; later messages for it come back.
+    pub fn unbind_sink(&self, index: u64) -> Option<Arc<dyn PortSink>> {
+        self.0.unbind(index)
+    }
+
+    /// Closes every bound port. From now on messages come back as [`NotDelivered::ActorStopped`].
+    pub fn close(&self) {
+        let sinks = {
+            let mut ports = self.0.ports.write();
+            ports.is_closed = true;
+            std::mem::take(&mut ports.sinks)
+        };
+        for sink in sinks.into_values() {
+            sink.closed();
+        }
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.ports.read().is_closed
+    }
+
+    /// How many ports are bound.
+    #[must_use]
+    pub fn bound_ports(&self) -> usize {
+        self.0.ports.read().sinks.len()
+    }
+
+    /// Places an envelope whose destination is known to be this actor.
+    pub(crate) fn place(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let found = {
+            let ports = self.0.ports.read();
+            ports
+                .sinks
+                .get(&envelope.dest().index())
+                .cloned()
+                .ok_or(ports.is_closed)
+        };
+        match found {
+            Ok(sink) => sink.deliver(envelope, return_handle),
+            Err(true) => {
+                let actor_id = self.actor_id().clone();
+                return_handle.undeliverable(envelope, NotDelivered::ActorStopped { actor_id });
+            }
+            Err(false) => {
+                let port_id = envelope.dest().clone();
+                return_handle.undeliverable(envelope, NotDelivered::UnknownPort { port_id });
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn next_port_id(&self) -> PortId {
+        // Never wraps: at a port a nanosecond it takes 292 years to reach the numbers of message types.
+        PortId::new(
+            self.actor_id.clone(),
+            self.next_port.fetch_add(1, Ordering::Relaxed),
+        )
+    }
+
+    pub(crate) fn bind(&self, index: u64, sink: Arc<dyn PortSink>) -> Result<(), BindError> {
+        let mut ports = self.ports.write();
+        if ports.is_closed {
+            return Err(BindError::Closed {
+                actor_id: self.actor_id.clone(),
+            });
+        }
+        if ports.sinks.len() >= limits::PORTS_PER_MAILBOX {
+            return Err(BindError::TooManyPorts {
+                actor_id: self.actor_id.clone(),
+                max: limits::PORTS_PER_MAILBOX,
+            });
+        }
+        match ports.sinks.entry(index) {
+            Entry::Occupied(_) => Err(BindError::PortTaken {
+                port_id: PortId::new(self.actor_id.clone(), index),
+            }),
+            Entry::Vacant(entry) => {
+                entry.insert(sink);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn unbind(&self, index: u64) -> Option<Arc<dyn PortSink>> {
+        self.ports.write().sinks.remove(&index)
+    }
+}
+
+/// Binds a port that was opened here. A port that cannot be bound is as one whose mailbox is closed: messages for it
+/// come back to their senders. Why, the log tells the owner.
+pub(crate) fn bind_opened(mailbox: &Weak<Inner>, port_id: &PortId, sink: &Arc<dyn PortSink>) {
+    let Some(mailbox) = mailbox.upgrade() else {
+        return sink.closed();
+    };
+    match mailbox.bind(port_id.index(), Arc::clone(sink)) {
+        Ok(()) | Err(BindError::PortTaken { .. }) => {}
+        Err(error) => {
+            if !matches!(error, BindError::Closed { .. }) {
+                tracing::error!(%port_id, "port not bound: {error}");
+            }
+            sink.closed();
+        }
+    }
+}
+
+impl MailboxSender for Mailbox {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        if envelope.dest().actor_id() == self.actor_id() {
+            self.place(envelope, return_handle);
+        } else {
+            let actor_id = envelope.dest().actor_id().clone();
+            return_handle.undeliverable(envelope, NotDelivered::UnknownActor { actor_id });
+        }
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        // Everything is settled before `post` returns.
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = self.0.ports.read();
+        f.debug_struct("Mailbox")
+            .field("actor_id", &format_args!("{}", self.0.actor_id))
+            .field("ports", &ports.sinks.len())
+            .field("is_closed", &ports.is_closed)
+            .finish()
+    }
+}

@@ -1,0 +1,168 @@
+//! Who sends: the [`Outbox`] trait, and the three ways to send through one. References to ports use them.
+
+use std::sync::Arc;
+
+use hyperactor_refs::{ActorId, PortId};
+use parking_lot::Mutex;
+
+use crate::capacity::Capacity;
+use crate::envelope::MessageEnvelope;
+use crate::failure::{Failure, NotDelivered, Outcome};
+use crate::mailbox::Mailbox;
+use crate::message::Message;
+use crate::settle::{ReturnHandle, ReturnSink, Token};
+use crate::settle_oneshot::SendFailure;
+use crate::undeliverable::Undeliverable;
+
+/// Somebody who sends messages under an id of their own: an actor while it handles a message, or a client of a proc.
+pub trait Outbox: Send + Sync {
+    /// Who sends.
+    fn actor_id(&self) -> &ActorId;
+
+    /// A handle that reports to the sender what became of one post.
+    fn return_handle(&self) -> ReturnHandle;
+
+    /// Posts on the sender's behalf.
+    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle);
+
+    /// The sender's own mailbox, in which ports for replies are opened.
+    fn mailbox(&self) -> &Mailbox;
+}
+
+/// Posts a message. What becomes of it, the sender's return handle learns.
+pub fn post<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, message: M) {
+    let envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
+    cx.post(envelope, cx.return_handle());
+}
+
+/// Sends a message: waits for room if a queue of this process is full, and then for the outcome.
+///
+/// # Cancel safety
+/// A dropped future leaves open whether the message was sent; nobody is told its outcome.
+pub async fn send<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, message: M) -> Outcome {
+    let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
+    let ttl = envelope.ttl();
+    loop {
+        let (return_handle, outcome) = ReturnHandle::oneshot();
+        cx.post(envelope, return_handle);
+        match outcome.await {
+            Ok(()) => return Outcome::Delivered,
+            Err(SendFailure::Returned(report)) if full(&report).is_some() => {
+                let report = *report;
+                if let Some(capacity) = report.capacity {
+                    capacity.available().await;
+                }
+                envelope = report.envelope;
+                // The steps of the attempt that failed are not counted.
+                envelope.set_ttl(ttl);
+            }
+            Err(failure) => return failure.into(),
+        }
+    }
+}
+
+/// Posts a message as soon as there is room, and does not wait for its outcome: that goes to the sender's return handle.
+///
+/// # Cancel safety
+/// A future dropped while it waits for room gives the message back through the return handle, as
+/// [`NotDelivered::QueueFull`].
+pub async fn feed<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, message: M) {
+    let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
+    let ttl = envelope.ttl();
+    let sink = Arc::new(Feed {
+        inner: Mutex::new(Some(cx.return_handle())),
+        stage: Mutex::new(Stage::Posting),
+    });
+    loop {
+        cx.post(envelope, ReturnHandle::new(sink.clone(), Token::default()));
+        let report = {
+            let mut stage = sink.stage.lock();
+            match std::mem::replace(&mut *stage, Stage::Left) {
+                Stage::Full(report) => report,
+                Stage::Posting | Stage::Left => return,
+            }
+        };
+        let mut waiting = Waiting {
+            sink: &sink,
+            report: Some(report),
+        };
+        if let Some(capacity) = waiting.report.as_deref().and_then(full).cloned() {
+            capacity.available().await;
+        }
+        let Some(report) = waiting.report.take() else {
+            return;
+        };
+        envelope = report.envelope;
+        envelope.set_ttl(ttl);
+        *sink.stage.lock() = Stage::Posting;
+    }
+}
+
+/// What to wait for, if a report says that a queue of this process was full.
+fn full(report: &Undeliverable) -> Option<&Capacity> {
+    match report.failure {
+        Failure::NotDelivered(NotDelivered::QueueFull { .. }) => report.capacity.as_ref(),
+        _ => None,
+    }
+}
+
+/// Keeps a message for another try if it comes back, full, before the post has returned; passes on all else.
+struct Feed {
+    inner: Mutex<Option<ReturnHandle>>,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    Posting,
+    Full(Box<Undeliverable>),
+    Left,
+}
+
+impl Feed {
+    fn settle(&self, with: impl FnOnce(ReturnHandle)) {
+        let handle = self.inner.lock().take();
+        if let Some(handle) = handle {
+            with(handle);
+        }
+    }
+}
+
+impl ReturnSink for Feed {
+    fn delivered(&self, _: Token) {
+        self.settle(|handle| drop(handle.delivered()));
+    }
+
+    fn undelivered(&self, _: Token, report: Undeliverable) {
+        if full(&report).is_some() {
+            let mut stage = self.stage.lock();
+            if matches!(*stage, Stage::Posting) {
+                *stage = Stage::Full(Box::new(report));
+                return;
+            }
+        }
+        self.settle(|handle| handle.report(report));
+    }
+
+    fn abandoned(&self, _: Token) {
+        // Dropped unsettled, the inner handle reports the same.
+        self.settle(drop);
+    }
+
+    fn lost(&self, _: Token, failure: Failure) {
+        self.settle(|handle| handle.lost(failure));
+    }
+}
+
+/// A message that waits for room. Dropped with it, as when the future is dropped, it is given back.
+struct Waiting<'a> {
+    sink: &'a Feed,
+    report: Option<Box<Undeliverable>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(report) = self.report.take() {
+            self.sink.settle(|handle| handle.report(*report));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What an envelope carries: a value that was never encoded, or bytes that were never decoded.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::encoding;
+use crate::message::Message;
+use crate::wire::EncodeError;
+
+/// A [`Message`] whose type is known only at run time. Implemented for every message; not meant to be implemented else.
+pub trait ErasedMessage: Any + Send {
+    /// Appends the encoded message.
+    ///
+    /// # Errors
+    /// What the type's `Serialize` reports. The buffer may then hold a part of the encoding.
+    fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError>;
+
+    /// [`Message::TYPE_HASH`] of the message.
+    fn type_hash(&self) -> u64;
+
+    /// [`Message::type_name`] of the message.
+    fn type_name(&self) -> Cow<'static, str>;
+
+    /// Gives the value up for a downcast.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
+impl<M: Message> ErasedMessage for M {
+    fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        encoding::append(self, out).map_err(|error| EncodeError::Payload {
+            type_name: M::type_name().into_owned(),
+            error: error.to_string(),
+        })
+    }
+
+    fn type_hash(&self) -> u64 {
+        M::TYPE_HASH
+    }
+
+    fn type_name(&self) -> Cow<'static, str> {
+        M::type_name()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// The content of an envelope.
+///
+/// `Debug` shows type and size, never the content.
+pub enum Payload {
+    /// A value, as its sender made it.
+    Typed(Box<dyn ErasedMessage>),
+    /// An encoded value; a relay passes it on untouched.
+    Encoded {
+        /// [`Message::TYPE_HASH`] of what is encoded.
+        type_hash: u64,
+        /// The encoding.
+        bytes: Bytes,
+    },
+}
+
+impl Payload {
+    /// A payload that holds a value.
+    pub fn typed<M: Message>(message: M) -> Self {
+        Self::Typed(Box::new(message))
+    }
+
+    /// The hash of the type it carries.
+    #[must_use]
+    pub fn type_hash(&self) -> u64 {
+        match self {
+            Self::Typed(message) => (**message).type_hash(),
+            Self::Encoded { type_hash, .. } => *type_hash,
+        }
+    }
+
+    /// The size of the encoding in bytes, where it is encoded.
+    #[must_use]
+    pub fn encoded_len(&self) -> Option<usize> {
+        match self {
+            Self::Typed(_) => None,
+            Self::Encoded { bytes, .. } => Some(bytes.len()),
+        }
+    }
+
+    /// The name of the type, where it is known: an encoded payload tells only a hash.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Typed(message) => (**message).type_name().into_owned(),
+            Self::Encoded { type_hash, .. } => format!("{type_hash:#018x}"),
+        }
+    }
+
+    /// Takes the message out: a downcast of a value, a decoding of bytes.
+    ///
+    /// # Errors
+    /// The payload as it was, and why it is no `M`.
+    pub fn into_message<M: Message>(self) -> Result<M, (Self, PayloadError)> {
+        match self {
+            Self::Typed(message) if (&*message as &dyn Any).is::<M>() => {
+                match message.into_any().downcast::<M>() {
+                    Ok(message) => Ok(*message),
+                    // The type was compared above, so this arm is never taken; it is written without a panic.
+                    Err(_) => Err((
+                        Self::Encoded {
+                            type_hash: M::TYPE_HASH,
+                            bytes: Bytes::new(),
+                        },
+                        PayloadError::Decode {
+                            expected: M::type_name().into_owned(),
+                            error: "downcast failed".into(),
+                        },
+                    )),
+                }
+            }
+            Self::Encoded { type_hash, bytes } if type_hash == M::TYPE_HASH => {
+                // Bytes left over mean that sender and receiver disagree on the fields: refused, not ignored.
+                let error = match postcard::take_from_bytes::<M>(&bytes) {
+                    Ok((message, [])) => return Ok(message),
+                    Ok((_, rest)) => format!("{} bytes left over", rest.len()),
+                    Err(error) => error.to_string(),
+                };
+                let error = PayloadError::Decode {
+                    expected: M::type_name().into_owned(),
+                    error,
+                };
+                Err((Self::Encoded { type_hash, bytes }, error))
+            }
+            other => {
+                let error = PayloadError::TypeMismatch {
+                    expected: M::type_name().into_owned(),
+                    found: other.describe(),
+                };
+                Err((other, error))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Typed(message) => write!(f, "Typed({})", (**message).type_name()),
+            Self::Encoded { type_hash, bytes } => {
+                write!(f, "Encoded({type_hash:#018x}, {} bytes)", bytes.len())
+            }
+        }
+    }
+}
+
+/// Why a payload is not the message that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// It is of another type.
+    #[error("expected a message of type `{expected}` and found `{found}`")]
+    TypeMismatch {
+        /// The name of the type asked for.
+        expected: String,
+        /// The name, or the hash, of the type that is there.
+        found: String,
+    },
+    /// It has the right type's hash and does not decode: sender and receiver disagree on the fields.
+    #[error("the payload does not decode as `{expected}`: {error}")]
+    Decode {
+        /// The name of the type asked for.
+        expected: String,
+        /// What the decoder said.
+        error: String,
+    },
+}

@@ -1,0 +1,162 @@
+//! References to ports, as values: they are sent in messages, printed and compared.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use hyperactor_refs::PortId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::failure::Outcome;
+use crate::message::{Message, combine, type_hash};
+use crate::outbox::{self, Outbox};
+
+/// A port anywhere that takes any number of messages of one type.
+pub struct PortRef<M> {
+    port_id: PortId,
+    // Neither owns an `M` nor depends on it being `Send` or `Sync`.
+    message: PhantomData<fn(M)>,
+}
+
+/// A port anywhere that takes one message of one type. It is used up by sending.
+///
+/// It can be cloned, so that it can travel within messages that can; whichever message arrives second comes back.
+pub struct OncePortRef<M> {
+    port_id: PortId,
+    message: PhantomData<fn(M)>,
+}
+
+impl<M: Message> PortRef<M> {
+    /// Posts a message. What becomes of it, the sender's return handle learns.
+    pub fn post(&self, cx: &(impl Outbox + ?Sized), message: M) {
+        outbox::post(cx, &self.port_id, message);
+    }
+
+    /// Sends a message: waits for room if a queue of this process is full, and then for the outcome.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe in the sense that a dropped future leaves open whether the message was sent.
+    pub async fn send(&self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome {
+        outbox::send(cx, &self.port_id, message).await
+    }
+
+    /// Posts a message as soon as there is room, and does not wait for its outcome: for streams.
+    ///
+    /// # Cancel safety
+    /// A future dropped while it waits for room gives the message back as undeliverable: a full queue.
+    pub async fn feed(&self, cx: &(impl Outbox + ?Sized), message: M) {
+        outbox::feed(cx, &self.port_id, message).await;
+    }
+}
+
+impl<M: Message> OncePortRef<M> {
+    /// Posts the message. What becomes of it, the sender's return handle learns.
+    pub fn post(self, cx: &(impl Outbox + ?Sized), message: M) {
+        outbox::post(cx, &self.port_id, message);
+    }
+
+    /// Sends the message and waits for the outcome.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe in the sense that a dropped future leaves open whether the message was sent.
+    pub async fn send(self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome {
+        outbox::send(cx, &self.port_id, message).await
+    }
+}
+
+macro_rules! reference {
+    ($name:ident, $text:literal) => {
+        impl<M> $name<M> {
+            /// A reference to a port of which the caller knows that it takes `M`. A wrong claim is found out when a
+            /// message arrives: it comes back as a type mismatch.
+            #[must_use]
+            pub fn attest(port_id: PortId) -> Self {
+                Self {
+                    port_id,
+                    message: PhantomData,
+                }
+            }
+
+            /// The id of the port.
+            #[must_use]
+            pub fn port_id(&self) -> &PortId {
+                &self.port_id
+            }
+
+            /// The id of the port.
+            #[must_use]
+            pub fn into_port_id(self) -> PortId {
+                self.port_id
+            }
+        }
+
+        impl<M: Message> Message for $name<M> {
+            const TYPE_HASH: u64 = combine(type_hash($text), M::TYPE_HASH);
+
+            fn type_name() -> Cow<'static, str> {
+                Cow::Owned(format!(concat!($text, "<{}>"), M::type_name()))
+            }
+        }
+
+        impl<M> Clone for $name<M> {
+            fn clone(&self) -> Self {
+                Self::attest(self.port_id.clone())
+            }
+        }
+
+        impl<M> PartialEq for $name<M> {
+            fn eq(&self, other: &Self) -> bool {
+                self.port_id == other.port_id
+            }
+        }
+
+        impl<M> Eq for $name<M> {}
+
+        impl<M> PartialOrd for $name<M> {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl<M> Ord for $name<M> {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.port_id.cmp(&other.port_id)
+            }
+        }
+
+        impl<M> Hash for $name<M> {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.port_id.hash(state);
+            }
+        }
+
+        impl<M> fmt::Display for $name<M> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.port_id.fmt(f)
+            }
+        }
+
+        impl<M> fmt::Debug for $name<M> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($text, "({})"), self.port_id)
+            }
+        }
+
+        impl<M> Serialize for $name<M> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.port_id.serialize(serializer)
+            }
+        }
+
+        impl<'de, M> Deserialize<'de> for $name<M> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                PortId::deserialize(deserializer).map(Self::attest)
+            }
+        }
+    };
+}
+
+reference!(PortRef, "PortRef");
+reference!(OncePortRef, "OncePortRef");

@@ -1,0 +1,221 @@
+//! How an outcome gets back to whoever posted: [`ReturnHandle`] settles a post exactly once through a [`ReturnSink`],
+//! and a [`Lease`] tells when the message has left its queue. Waiting for one outcome is in `settle_oneshot.rs`.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use crate::envelope::MessageEnvelope;
+use crate::failure::{Failure, Unknown};
+use crate::undeliverable::Undeliverable;
+
+/// What a sink told a handle to give back: which of its posts is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The sink's own number of the post.
+    pub id: u64,
+    /// The size of the message in bytes as the sink counts it; 0 where it does not.
+    pub size: u32,
+}
+
+/// Where outcomes go. Exactly one of `delivered`, `undelivered`, `lost` and `abandoned` is called for each handle.
+///
+/// Called from whichever thread settles, with no lock of this crate held. Must not block.
+pub trait ReturnSink: Send + Sync + 'static {
+    /// The message was placed in the destination mailbox.
+    fn delivered(&self, token: Token) {
+        let _ = token;
+    }
+
+    /// The message comes back.
+    fn undelivered(&self, token: Token, report: Undeliverable);
+
+    /// The handle was dropped without a verdict: the outcome is [`Unknown::Dropped`], and the message is gone.
+    fn abandoned(&self, token: Token);
+
+    /// The outcome is a failure, and the message cannot be given back.
+    fn lost(&self, token: Token, failure: Failure) {
+        let _ = failure;
+        self.abandoned(token);
+    }
+
+    /// The message has left the queue it was placed in. Called only if [`wants_release`](Self::wants_release).
+    fn released(&self, token: Token) {
+        let _ = token;
+    }
+
+    /// Whether the sink counts what is queued and gives out credit for it.
+    ///
+    /// A queue takes messages of such sinks beyond its capacity, because the credit bounds them.
+    fn wants_release(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody waits for the outcome right now, so that it is worth an acknowledgement of its own.
+    fn wants_outcome(&self) -> bool {
+        false
+    }
+}
+
+/// The duty to tell what became of one message.
+///
+/// Settled once, by [`delivered`](Self::delivered), [`undeliverable`](Self::undeliverable), [`report`](Self::report) or
+/// [`lost`](Self::lost); dropping it unsettled reports [`Unknown::Dropped`]. Making one allocates nothing.
+#[must_use = "a return handle that is dropped reports its message as lost"]
+pub struct ReturnHandle {
+    // Empty once it is settled.
+    sink: Option<Arc<dyn ReturnSink>>,
+    token: Token,
+}
+
+impl ReturnHandle {
+    /// A handle that settles through `sink` under `token`.
+    pub fn new(sink: Arc<dyn ReturnSink>, token: Token) -> Self {
+        Self {
+            sink: Some(sink),
+            token,
+        }
+    }
+
+    /// A handle for a post whose sender does not listen: failures are logged with ids and reason.
+    pub fn monitored() -> Self {
+        static MONITOR: OnceLock<Arc<dyn ReturnSink>> = OnceLock::new();
+        Self::new(
+            Arc::clone(MONITOR.get_or_init(|| Arc::new(Monitor))),
+            Token::default(),
+        )
+    }
+
+    /// The message is in its mailbox. The lease belongs beside the message, and is dropped when the message is taken out.
+    pub fn delivered(mut self) -> Lease {
+        let Some(sink) = self.sink.take() else {
+            return Lease::none();
+        };
+        sink.delivered(self.token);
+        if sink.wants_release() {
+            Lease(Some((sink, self.token)))
+        } else {
+            Lease::none()
+        }
+    }
+
+    /// Gives the message back with the reason.
+    pub fn undeliverable(self, envelope: MessageEnvelope, failure: impl Into<Failure>) {
+        self.report(Undeliverable::new(envelope, failure));
+    }
+
+    /// Gives the message back with a report that others made.
+    pub fn report(mut self, report: Undeliverable) {
+        if let Some(sink) = self.sink.take() {
+            sink.undelivered(self.token, report);
+            // Nothing was placed, so what was counted for the message is free again.
+            if sink.wants_release() {
+                sink.released(self.token);
+            }
+        }
+    }
+
+    /// Reports a failure of a message that cannot be given back.
+    pub fn lost(mut self, failure: impl Into<Failure>) {
+        if let Some(sink) = self.sink.take() {
+            sink.lost(self.token, failure.into());
+            if sink.wants_release() {
+                sink.released(self.token);
+            }
+        }
+    }
+
+    /// Whether somebody waits for this outcome.
+    #[must_use]
+    pub fn wants_outcome(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.wants_outcome())
+    }
+
+    /// Whether the message is bounded by credit that its sender was given, rather than by a queue's capacity.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.wants_release())
+    }
+
+    /// What the sink told the handle.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+}
+
+impl Drop for ReturnHandle {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.abandoned(self.token);
+            if sink.wants_release() {
+                sink.released(self.token);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ReturnHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReturnHandle")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Credit that a placed message holds. Dropped when the message leaves its queue, which gives the credit back.
+#[must_use = "a lease that is dropped gives its credit back at once"]
+pub struct Lease(Option<(Arc<dyn ReturnSink>, Token)>);
+
+impl Lease {
+    /// A lease that holds nothing: the message is from this process.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether the message is from this process, and so counts against its queue's capacity.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some((sink, token)) = self.0.take() {
+            sink.released(token);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("is_local", &self.is_local())
+            .finish()
+    }
+}
+
+/// The process-wide default: nobody listens, so failures are logged.
+struct Monitor;
+
+impl ReturnSink for Monitor {
+    fn undelivered(&self, _: Token, report: Undeliverable) {
+        tracing::warn!(
+            sender = %report.envelope.sender(),
+            dest = %report.envelope.dest(),
+            code = report.failure.code(),
+            "{report}",
+        );
+    }
+
+    fn abandoned(&self, _: Token) {
+        tracing::warn!(
+            code = Unknown::Dropped.code(),
+            "a message was dropped on the way without a verdict"
+        );
+    }
+
+    fn lost(&self, _: Token, failure: Failure) {
+        tracing::warn!(code = failure.code(), "a message was lost: {failure}");
+    }
+}
