@@ -1,1 +1,34 @@
 //! Frames and the session state machine: no I/O, no clock, no runtime.
+#![forbid(unsafe_code)]
+
+mod config;
+mod decoder;
+mod event;
+mod frame;
+mod hello;
+mod ids;
+mod inbox;
+mod life;
+pub mod limits;
+mod marks;
+mod outbox;
+mod session;
+mod time;
+mod verdict;
+mod violation;
+
+pub use hyperactor_refs::Incarnation;
+
+pub use crate::config::Config;
+pub use crate::decoder::FrameDecoder;
+pub use crate::event::{Event, EventSink, Notice};
+pub use crate::frame::{DataFlags, Frame, Goodbye};
+pub use crate::hello::{
+    Extensions, Hello, HelloCode, HelloError, HelloKind, MAGIC, VERSION_MAX, VERSION_MIN,
+};
+pub use crate::ids::{ConnectionEpoch, Seq, SessionId};
+pub use crate::life::{EDGES, Life, Step};
+pub use crate::session::{Accept, Dump, Established, PushError, Session, Timeout, Transmit, Wake};
+pub use crate::time::{Clock, ManualClock, Time};
+pub use crate::verdict::{Cause, Failure, Refusal, Verdict};
+pub use crate::violation::Violation;

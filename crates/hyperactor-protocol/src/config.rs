@@ -1,0 +1,74 @@
+//! What can be set about a session. The defaults and their reasons stand in [`limits`](crate::limits).
+
+use std::time::Duration;
+
+use crate::limits;
+
+/// Limits and times of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Messages that the peer may have outstanding here.
+    pub window_messages: u32,
+    /// Body bytes that the peer may have outstanding here.
+    pub window_bytes: u64,
+    /// Unresolved messages held for sending and resending.
+    pub outbox_messages: u32,
+    /// Bytes held for sending and resending.
+    pub outbox_bytes: usize,
+    /// Largest frame, sent or taken (the value of the length field, bytes).
+    pub max_frame: u32,
+    /// Settled messages after which an acknowledgement is written at once.
+    pub ack_every: u32,
+    /// Longest time an acknowledgement waits for company.
+    pub ack_delay: Duration,
+    /// Both hellos must have passed within this time.
+    pub handshake_timeout: Duration,
+    /// A ping goes out when nothing was heard for this long.
+    pub keepalive_idle: Duration,
+    /// A live connection on which nothing moved for this long is dead.
+    pub silence_timeout: Duration,
+    /// Messages outstanding without progress for this long fail.
+    pub delivery_timeout: Duration,
+    /// An accepting session that nobody resumes for this long expires.
+    pub session_ttl: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window_messages: limits::WINDOW_MESSAGES,
+            window_bytes: limits::WINDOW_BYTES,
+            outbox_messages: limits::OUTBOX_MESSAGES,
+            outbox_bytes: limits::OUTBOX_BYTES,
+            max_frame: limits::FRAME_MAX_DEFAULT,
+            ack_every: limits::ACK_EVERY,
+            ack_delay: limits::ACK_DELAY,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            keepalive_idle: limits::KEEPALIVE_IDLE,
+            silence_timeout: limits::SILENCE_TIMEOUT,
+            delivery_timeout: limits::DELIVERY_TIMEOUT,
+            session_ttl: limits::SESSION_TTL,
+        }
+    }
+}
+
+impl Config {
+    /// Brings every value into the range in which the protocol works: nothing zero that would stop it.
+    #[must_use]
+    pub fn sane(mut self) -> Self {
+        self.window_messages = self.window_messages.max(1);
+        self.window_bytes = self.window_bytes.max(1);
+        self.outbox_messages = self.outbox_messages.max(1);
+        self.outbox_bytes = self.outbox_bytes.max(1);
+        self.max_frame = self
+            .max_frame
+            .clamp(limits::FRAME_MAX_FLOOR, limits::FRAME_MAX_CEILING);
+        self.ack_every = self.ack_every.max(1);
+        self
+    }
+
+    /// Returns the largest body that fits the frame limit, bytes.
+    pub const fn max_body(&self) -> u64 {
+        self.max_frame as u64 - limits::DATA_OVERHEAD_BYTES as u64
+    }
+}

@@ -1,0 +1,155 @@
+//! Frames out of a byte stream that arrives in pieces. Bodies are slices of the read buffer; nothing is copied, and
+//! memory follows what has arrived, never what a peer claims.
+
+use bytes::{Buf, BytesMut};
+
+use crate::frame::{check_head, decode_control, kind};
+use crate::hello::{Hello, MAGIC};
+use crate::limits::{
+    CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, FRAME_MAX_CEILING, FRAME_MAX_FLOOR, LENGTH_BYTES,
+    READ_STEP_BYTES,
+};
+use crate::{DataFlags, Frame, HelloError, Seq, Violation};
+
+/// Capacity of the first read buffer, bytes: an idle connection stays small.
+const FIRST_READ_BYTES: usize = 4096;
+
+/// Cuts a connection's bytes into a hello and frames.
+///
+/// Read into [`buffer`](Self::buffer), then take [`next_frame`](Self::next_frame) until it has none.
+///
+/// # Bounds
+///
+/// The buffer grows to twice what has arrived of the frame at its front, by at most
+/// [`READ_STEP_BYTES`](crate::limits::READ_STEP_BYTES) ahead of the bytes when the frame is small, and never beyond
+/// the frame limit and one such step.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    buffer: BytesMut,
+    /// Capacity for the next buffer: doubles while reads fill it, up to the step.
+    step: usize,
+    max_frame: u32,
+    /// Set once a violation was returned: what follows it has no frame borders.
+    broken: Option<Violation>,
+}
+
+impl FrameDecoder {
+    /// Makes a decoder that accepts data frames up to `max_frame` (the value of their length field), which is
+    /// brought into [`FRAME_MAX_FLOOR`]`..=`[`FRAME_MAX_CEILING`].
+    pub fn new(max_frame: u32) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            step: FIRST_READ_BYTES,
+            max_frame: max_frame.clamp(FRAME_MAX_FLOOR, FRAME_MAX_CEILING),
+            broken: None,
+        }
+    }
+
+    /// Returns the buffer to read into, with free capacity at its end. Append only.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        let held = self.buffer.len();
+        let free = self.buffer.capacity() - held;
+        let large = self
+            .claimed()
+            .filter(|claimed| *claimed > READ_STEP_BYTES && held < *claimed);
+        if let Some(claimed) = large {
+            if free < FIRST_READ_BYTES.min(claimed - held) {
+                self.grow_for(claimed);
+            }
+        } else if free < self.step / 8 || free == 0 {
+            // In steady state the bodies cut from this buffer are gone by now, and it is reused in place.
+            self.buffer
+                .reserve(self.step.saturating_sub(held).max(self.step / 4));
+            self.step = (self.step * 2).min(READ_STEP_BYTES);
+        }
+        &mut self.buffer
+    }
+
+    /// W-06: a large frame gets room as it arrives: as much again as is there, one step at least.
+    fn grow_for(&mut self, claimed: usize) {
+        let held = self.buffer.len();
+        let more = (claimed - held).min(held.max(READ_STEP_BYTES));
+        if held <= READ_STEP_BYTES {
+            // The frame moves to a buffer of its own while it is small: growing that one needs no other copy than
+            // the allocator's, and the small messages before it do not keep it alive.
+            let mut own = BytesMut::with_capacity(held + more);
+            own.extend_from_slice(&self.buffer);
+            self.buffer = own;
+        } else {
+            self.buffer.reserve(more);
+        }
+    }
+
+    /// The whole size of the frame at the front, where its length has arrived.
+    fn claimed(&self) -> Option<usize> {
+        let length = self.buffer.first_chunk::<LENGTH_BYTES>()?;
+        Some(LENGTH_BYTES + u32::from_le_bytes(*length).min(self.max_frame) as usize)
+    }
+
+    /// Takes the hello that a connection begins with; `None` until all of it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no hello. The connection is of no use.
+    pub fn next_hello(&mut self) -> Result<Option<Hello>, HelloError> {
+        Hello::decode(&mut self.buffer)
+    }
+
+    /// Takes the next frame; `None` until all of it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol; every later call says the same.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        if let Some(violation) = self.broken {
+            return Err(violation);
+        }
+        self.cut()
+            .inspect_err(|violation| self.broken = Some(*violation))
+    }
+
+    fn cut(&mut self) -> Result<Option<Frame>, Violation> {
+        let Some(head) = self.buffer.first_chunk::<CONTROL_HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        if let Err(violation) = check_head(head, self.max_frame) {
+            let second = *head == MAGIC;
+            return Err(if second {
+                Violation::SecondHello
+            } else {
+                violation
+            });
+        }
+        let (kind, flags) = (head[4], head[5]);
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let total = LENGTH_BYTES + length;
+        if self.buffer.len() < total {
+            return Ok(None);
+        }
+        if kind == kind::DATA {
+            let mut frame = self.buffer.split_to(total);
+            frame.advance(CONTROL_HEADER_BYTES);
+            let seq = Seq(frame.get_u64_le());
+            debug_assert_eq!(frame.len() + DATA_HEADER_BYTES, total);
+            let flags = DataFlags::from_bits(flags).ok_or(Violation::ReservedBits { kind })?;
+            return Ok(Some(Frame::Data {
+                seq,
+                flags,
+                body: frame.freeze(),
+            }));
+        }
+        let frame = decode_control(kind, &self.buffer[CONTROL_HEADER_BYTES..total])?;
+        self.buffer.advance(total);
+        Ok(Some(frame))
+    }
+
+    /// Returns how many bytes have arrived and not been taken.
+    pub fn pending_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Returns how many bytes of memory the buffer holds.
+    pub fn capacity_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+}

@@ -1,0 +1,298 @@
+//! The receiving half: what has come, what has an outcome, what may still come. Frames and times are the session's
+//! matter.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::limits::{CREDIT_FRACTION, SPAN_WINDOWS};
+use crate::marks::Marks;
+use crate::{Seq, Verdict, Violation};
+
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    window_messages: u64,
+    window_bytes: u64,
+    /// The next number expected.
+    next: u64,
+    /// Body bytes received.
+    bytes: u64,
+    /// Everything below is settled.
+    settled: u64,
+    /// What is settled above.
+    marks: Marks,
+    /// Outcomes other than delivered that the peer may not know yet.
+    records: BTreeMap<u64, Verdict>,
+    /// Those of them not yet written on this connection.
+    unsaid: BTreeSet<u64>,
+    /// Ranges delivered out of order and not yet written on this connection.
+    ranges: VecDeque<(u64, u32)>,
+    released_messages: u64,
+    released_bytes: u64,
+    granted_messages: u64,
+    granted_bytes: u64,
+}
+
+/// What a message is, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    New,
+    Duplicate,
+}
+
+impl Inbox {
+    /// A half that expects `first` next, with its credit granted.
+    pub(crate) fn new(window_messages: u32, window_bytes: u64, first: u64) -> Self {
+        let mut this = Self {
+            window_messages: window_messages.into(),
+            window_bytes,
+            next: first,
+            bytes: 0,
+            settled: first,
+            marks: Marks::default(),
+            records: BTreeMap::new(),
+            unsaid: BTreeSet::new(),
+            ranges: VecDeque::new(),
+            released_messages: first,
+            released_bytes: 0,
+            granted_messages: 0,
+            granted_bytes: 0,
+        };
+        this.grant();
+        this
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled == self.next
+    }
+
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.next - self.settled - self.marks.count()
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn granted(&self) -> (u64, u64) {
+        (self.granted_messages, self.granted_bytes)
+    }
+
+    /// Takes a message in, if it is the next.
+    pub(crate) fn receive(&mut self, seq: Seq, size: u64) -> Result<Arrival, Violation> {
+        if seq.0 < self.next {
+            return Ok(Arrival::Duplicate);
+        }
+        if seq.0 > self.next {
+            return Err(Violation::Gap {
+                expected: Seq(self.next),
+                got: seq,
+            });
+        }
+        // S-13: a message may begin within the byte credit and end beyond it.
+        if self.next >= self.granted_messages || self.bytes >= self.granted_bytes {
+            return Err(Violation::BeyondCredit { seq });
+        }
+        self.next += 1;
+        self.bytes += size;
+        Ok(Arrival::New)
+    }
+
+    /// Records an outcome; returns whether it was new. Strange numbers change nothing: they come from before a fresh
+    /// start, or from an application that settles twice.
+    pub(crate) fn settle(&mut self, seq: u64, verdict: Verdict) -> bool {
+        if seq < self.settled || seq >= self.next || self.marks.contains(seq) {
+            return false;
+        }
+        let delivered = verdict == Verdict::Delivered;
+        if !delivered {
+            self.records.insert(seq, verdict);
+            self.unsaid.insert(seq);
+        }
+        if seq == self.settled {
+            self.settled += 1;
+            if !self.marks.is_empty() {
+                self.settled = self.marks.first_absent(self.settled);
+                self.marks.forget_below(self.settled);
+            }
+        } else {
+            self.marks.insert(seq);
+            if delivered {
+                self.note_range(seq);
+            }
+        }
+        true
+    }
+
+    fn note_range(&mut self, seq: u64) {
+        if let Some((first, count)) = self.ranges.back_mut()
+            && *first + u64::from(*count) == seq
+        {
+            *count += 1;
+            return;
+        }
+        // What the cumulative acknowledgement has overtaken needs no words of its own.
+        while self
+            .ranges
+            .front()
+            .is_some_and(|(first, count)| first + u64::from(*count) <= self.settled)
+        {
+            self.ranges.pop_front();
+        }
+        self.ranges.push_back((seq, 1));
+    }
+
+    /// Takes the next settlement to write: (first, count, verdict).
+    pub(crate) fn next_settlement(&mut self) -> Option<(u64, u32, Verdict)> {
+        if let Some(first) = self.unsaid.pop_first() {
+            let verdict = self
+                .records
+                .get(&first)
+                .cloned()
+                .unwrap_or(Verdict::Delivered);
+            let mut count = 1_u32;
+            while let Some(next) = first.checked_add(count.into())
+                && self.unsaid.first() == Some(&next)
+                && self.records.get(&next) == Some(&verdict)
+            {
+                self.unsaid.pop_first();
+                count += 1;
+            }
+            return Some((first, count, verdict));
+        }
+        while let Some((first, count)) = self.ranges.pop_front() {
+            if first + u64::from(count) > self.settled {
+                return Some((first, count, Verdict::Delivered));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn has_settlements(&self) -> bool {
+        !self.unsaid.is_empty() || !self.ranges.is_empty()
+    }
+
+    /// A new connection: everything that is not cumulative is to be said again.
+    pub(crate) fn repeat(&mut self) {
+        self.unsaid = self.records.keys().copied().collect();
+        self.ranges.clear();
+        let mut at = self.settled;
+        loop {
+            let first = self.marks.first_present(at, self.next);
+            if first >= self.next {
+                break;
+            }
+            let end = self.marks.first_absent(first);
+            let mut from = first;
+            let exceptions: Vec<u64> = self
+                .records
+                .range(first..end)
+                .map(|(seq, _)| *seq)
+                .collect();
+            for exception in exceptions.into_iter().chain([end]) {
+                if exception > from {
+                    // The span is bounded by SPAN_WINDOWS windows of 2^32 messages at most; a run this long does not
+                    // occur, and a shorter range would still be true.
+                    let count = u32::try_from(exception - from).unwrap_or(u32::MAX);
+                    self.ranges.push_back((from, count));
+                }
+                from = exception + 1;
+            }
+            at = end;
+        }
+    }
+
+    /// The peer knows every outcome below.
+    pub(crate) fn resolved(&mut self, below: Seq) -> Result<(), Violation> {
+        if below.0 > self.settled {
+            return Err(Violation::ResolvedUnsettled {
+                below,
+                settled: Seq(self.settled),
+            });
+        }
+        if !self.records.is_empty() {
+            self.records = self.records.split_off(&below.0);
+            self.unsaid = self.unsaid.split_off(&below.0);
+        }
+        Ok(())
+    }
+
+    /// The peer is another life: what the old one sent concerns nobody, and the numbers go on.
+    pub(crate) fn forget(&mut self) {
+        self.settled = self.next;
+        self.marks.clear();
+        self.records.clear();
+        self.unsaid.clear();
+        self.ranges.clear();
+    }
+
+    /// A message left its queue. More is never released than came.
+    pub(crate) fn release(&mut self, size: u64) {
+        self.released_messages = (self.released_messages + 1).min(self.next);
+        self.released_bytes = (self.released_bytes + size).min(self.bytes);
+    }
+
+    /// What the peer may send in all.
+    fn grantable(&self) -> (u64, u64) {
+        // S-14: a kept record holds its message's credit, so records are bounded by the window; and one stuck message
+        // stops credit after a span, so the marks are bounded too.
+        let kept = self.records.len() as u64;
+        let messages = (self.released_messages + self.window_messages)
+            .saturating_sub(kept)
+            .min(self.settled + SPAN_WINDOWS * self.window_messages);
+        let bytes = self.released_bytes + self.window_bytes;
+        (
+            messages.max(self.granted_messages),
+            bytes.max(self.granted_bytes),
+        )
+    }
+
+    /// Whether there is more to grant than the peer knows.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.grantable() != self.granted()
+    }
+
+    /// Whether it is enough to say so at once.
+    pub(crate) fn is_credit_due(&self) -> bool {
+        let (messages, bytes) = self.grantable();
+        (messages - self.granted_messages) * CREDIT_FRACTION >= self.window_messages
+            || (bytes - self.granted_bytes) * CREDIT_FRACTION >= self.window_bytes
+    }
+
+    /// Whether the peer may run out soon, so that small credit matters.
+    pub(crate) fn is_peer_short(&self) -> bool {
+        self.granted_messages.saturating_sub(self.next) * CREDIT_FRACTION <= self.window_messages
+            || self.granted_bytes.saturating_sub(self.bytes) * CREDIT_FRACTION <= self.window_bytes
+    }
+
+    /// Grants everything that can be.
+    pub(crate) fn grant(&mut self) -> (u64, u64) {
+        (self.granted_messages, self.granted_bytes) = self.grantable();
+        self.granted()
+    }
+
+    pub(crate) fn check(&self) {
+        assert!(self.settled <= self.next);
+        assert!(self.released_messages <= self.next && self.released_bytes <= self.bytes);
+        assert!(
+            self.next <= self.granted_messages,
+            "took in beyond the credit"
+        );
+        assert!(self.unsaid.iter().all(|seq| self.records.contains_key(seq)));
+        assert!(
+            !self.marks.contains(self.settled),
+            "the settled end could move on"
+        );
+        assert!(self.marks.is_empty() || self.settled < self.next);
+    }
+}

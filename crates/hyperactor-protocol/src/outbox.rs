@@ -1,0 +1,541 @@
+//! The outgoing log: messages are encoded once, into the bytes that are written and kept until their outcome is
+//! known. Knows nothing of connections: where to go on and how far the credit reaches are arguments.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::frame::data_header;
+use crate::limits::{
+    DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES, SEGMENT_ROOM_BYTES,
+    SHARED_BODY_BYTES, SPARE_BUFFERS,
+};
+use crate::marks::Marks;
+use crate::{DataFlags, PushError, Seq};
+
+/// Capacity of the first log buffer, bytes: an idle session stays small.
+const FIRST_BUFFER_BYTES: usize = 2048;
+
+/// A run of whole frames that no longer changes.
+#[derive(Debug)]
+struct Segment {
+    first: u64,
+    count: u32,
+    /// How many of them were resolved one by one, ahead of the rest.
+    marked: u32,
+    data: Bytes,
+    /// The shared end of the last frame's body.
+    rest: Bytes,
+    /// Body bytes of the session before this segment.
+    bytes_before: u64,
+    body_bytes: u64,
+}
+
+impl Segment {
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+
+    fn size(&self) -> usize {
+        self.data.len() + self.rest.len()
+    }
+}
+
+/// The frame at an offset of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Counted from the beginning of the session, not from the oldest kept.
+    segment: u64,
+    seq: u64,
+    offset: usize,
+    bytes_before: u64,
+}
+
+/// How far the peer lets us send.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Credit {
+    /// Messages below this number may be sent.
+    pub(crate) messages: u64,
+    /// A message may be sent when fewer body bytes than this come before it.
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    max_messages: u64,
+    max_span: u64,
+    max_bytes: usize,
+    segments: VecDeque<Segment>,
+    /// Segments dropped so far: the number of the oldest kept.
+    dropped: u64,
+    /// Frames being collected: the first `tail_len` bytes. What an encoder left behind when it panicked lies beyond.
+    tail: BytesMut,
+    tail_len: usize,
+    tail_first: u64,
+    tail_bytes_before: u64,
+    next: u64,
+    next_bytes_before: u64,
+    resolved: u64,
+    marks: Marks,
+    held_bytes: usize,
+    at: Place,
+    /// The head of a frame was handed out, its shared rest comes next.
+    mid_frame: bool,
+    sent: u64,
+    found: Option<Place>,
+    spare: Vec<BytesMut>,
+    step: usize,
+}
+
+impl Outbox {
+    pub(crate) fn new(max_messages: u64, max_span: u64, max_bytes: usize, first: u64) -> Self {
+        Self {
+            max_messages,
+            max_span,
+            max_bytes,
+            segments: VecDeque::new(),
+            dropped: 0,
+            tail: BytesMut::new(),
+            tail_len: 0,
+            tail_first: first,
+            tail_bytes_before: 0,
+            next: first,
+            next_bytes_before: 0,
+            resolved: first,
+            marks: Marks::default(),
+            held_bytes: 0,
+            at: Place {
+                seq: first,
+                ..Place::default()
+            },
+            mid_frame: false,
+            sent: first,
+            found: None,
+            spare: Vec::new(),
+            step: FIRST_BUFFER_BYTES,
+        }
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(crate) fn resolved(&self) -> u64 {
+        self.resolved
+    }
+
+    /// The next number to transmit on this connection.
+    pub(crate) fn position(&self) -> u64 {
+        self.at.seq
+    }
+
+    /// Body bytes before the position.
+    pub(crate) fn position_bytes(&self) -> u64 {
+        self.at.bytes_before
+    }
+
+    pub(crate) fn unresolved(&self) -> u64 {
+        self.next - self.resolved - self.marks.count()
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.held_bytes < self.max_bytes
+            && self.unresolved() < self.max_messages
+            && self.next - self.resolved < self.max_span
+    }
+
+    /// Whether enough is free for it to be worth waking those who wait.
+    pub(crate) fn has_ample_room(&self) -> bool {
+        self.held_bytes <= self.max_bytes - self.max_bytes / 8
+            && self.unresolved() <= self.max_messages - self.max_messages / 8
+            && self.next - self.resolved < self.max_span
+    }
+
+    /// Appends a message: its header, what `encode` writes behind it, then `shared`.
+    pub(crate) fn push<E>(
+        &mut self,
+        flags: DataFlags,
+        room: usize,
+        max_body: u64,
+        shared: Bytes,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<Seq, PushError<E>> {
+        if !self.has_room() {
+            return Err(PushError::Full);
+        }
+        let inline = if shared.len() < SHARED_BODY_BYTES {
+            shared.len()
+        } else {
+            0
+        };
+        self.make_room(DATA_HEADER_BYTES + inline + room.max(SEGMENT_ROOM_BYTES));
+        let start = self.tail_len;
+        let seq = Seq(self.next);
+        let header = data_header(seq, flags, 0);
+        self.tail.extend_from_slice(&header);
+        let encoded = encode(&mut self.tail);
+        // The length is patched below, so only what follows it is compared.
+        let intact = self
+            .tail
+            .get(start + LENGTH_BYTES..start + DATA_HEADER_BYTES)
+            == Some(&header[LENGTH_BYTES..]);
+        if !intact {
+            self.lose_tail();
+            return Err(PushError::Damaged);
+        }
+        if let Err(error) = encoded {
+            self.tail.truncate(start);
+            return Err(PushError::Encode(error));
+        }
+        let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared.len()) as u64;
+        if size > max_body {
+            self.tail.truncate(start);
+            return Err(PushError::TooLarge {
+                size,
+                max: max_body,
+            });
+        }
+        // `max_body` is below the length field's range, so the narrowing loses nothing.
+        let length = (size as usize + DATA_OVERHEAD_BYTES) as u32;
+        self.tail[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        if inline != 0 {
+            self.tail.extend_from_slice(&shared);
+        }
+        self.held_bytes += size as usize + DATA_HEADER_BYTES;
+        self.tail_len = self.tail.len();
+        self.next += 1;
+        self.next_bytes_before += size;
+        if inline == 0 && !shared.is_empty() {
+            self.seal(shared);
+        } else if self.tail_len >= SEGMENT_BYTES {
+            self.seal(Bytes::new());
+        }
+        Ok(seq)
+    }
+
+    /// Makes `need` bytes free behind the tail's frames without moving more than a buffer's worth of them.
+    fn make_room(&mut self, need: usize) {
+        if self.tail.len() != self.tail_len {
+            // An encoder panicked here; what it had written belongs to no message.
+            self.tail.truncate(self.tail_len);
+        }
+        if self.tail.capacity() - self.tail_len >= need {
+            return;
+        }
+        self.seal(Bytes::new());
+        // When every message of the buffer is resolved already, it is free again as a whole.
+        if self.tail.try_reclaim(need) {
+            return;
+        }
+        if let Some(at) = self.spare.iter().position(|spare| spare.capacity() >= need) {
+            self.tail = self.spare.swap_remove(at);
+            return;
+        }
+        self.tail = BytesMut::with_capacity(need.max(self.step));
+        self.step = (self.step * 2).min(SEGMENT_BYTES);
+    }
+
+    /// Turns the tail into a segment whose last frame ends with `rest`.
+    fn seal(&mut self, rest: Bytes) {
+        if self.tail_first == self.next {
+            return;
+        }
+        self.tail.truncate(self.tail_len);
+        let data = self.tail.split().freeze();
+        self.tail_len = 0;
+        self.segments.push_back(Segment {
+            first: self.tail_first,
+            // A segment ends at 64 KiB, so it holds far fewer than 2^32 frames of at least 16 bytes.
+            count: (self.next - self.tail_first) as u32,
+            marked: 0,
+            data,
+            rest,
+            bytes_before: self.tail_bytes_before,
+            body_bytes: self.next_bytes_before - self.tail_bytes_before,
+        });
+        self.tail_first = self.next;
+        self.tail_bytes_before = self.next_bytes_before;
+    }
+
+    /// An encoder overwrote what it was to append to: the bodies of the tail's messages are gone.
+    fn lose_tail(&mut self) {
+        self.held_bytes -= self.tail_len;
+        self.tail = BytesMut::new();
+        self.tail_len = 0;
+        self.seal(Bytes::new());
+    }
+
+    /// Whether `take` would give something.
+    pub(crate) fn has_sendable(&self, credit: Credit) -> bool {
+        self.mid_frame
+            || (self.at.seq < self.next
+                && self.at.seq < credit.messages
+                && self.at.bytes_before < credit.bytes)
+    }
+
+    /// Whether the last bytes handed out end inside a frame.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        self.mid_frame
+    }
+
+    /// Hands out the next bytes to write: whole frames within the credit, about `max` bytes of them but one at least.
+    pub(crate) fn take(&mut self, credit: Credit, max: usize) -> Option<Bytes> {
+        if !self.has_sendable(credit) {
+            return None;
+        }
+        if self.at.seq == self.tail_first && !self.mid_frame {
+            self.seal(Bytes::new());
+        }
+        let index = self.index(self.at.segment)?;
+        let segment = &self.segments[index];
+        if self.mid_frame {
+            self.mid_frame = false;
+            self.at.segment += 1;
+            self.at.offset = 0;
+            return Some(segment.rest.clone());
+        }
+        let start = self.at.offset;
+        let whole = segment.end() <= credit.messages
+            && segment.bytes_before + segment.body_bytes <= credit.bytes
+            && segment.data.len() - start <= max;
+        if whole {
+            self.at.offset = segment.data.len();
+            self.at.seq = segment.end();
+            self.at.bytes_before = segment.bytes_before + segment.body_bytes;
+        } else {
+            loop {
+                step_over(segment, &mut self.at);
+                let full = self.at.offset - start >= max;
+                let blocked =
+                    self.at.seq >= credit.messages || self.at.bytes_before >= credit.bytes;
+                if full || blocked || self.at.seq == segment.end() {
+                    break;
+                }
+            }
+        }
+        let bytes = segment.data.slice(start..self.at.offset);
+        if self.at.seq == segment.end() {
+            self.mid_frame = !segment.rest.is_empty();
+            if !self.mid_frame {
+                self.at.segment += 1;
+                self.at.offset = 0;
+            }
+        }
+        self.sent = self.sent.max(self.at.seq);
+        Some(bytes)
+    }
+
+    fn index(&self, segment: u64) -> Option<usize> {
+        let index = usize::try_from(segment.checked_sub(self.dropped)?).ok()?;
+        (index < self.segments.len()).then_some(index)
+    }
+
+    /// Finds a message's frame; `None` for one that is not kept in a segment.
+    fn locate(&self, seq: u64) -> Option<Place> {
+        let index = self
+            .segments
+            .partition_point(|segment| segment.end() <= seq);
+        let segment = self.segments.get(index)?;
+        if seq < segment.first || segment.data.is_empty() {
+            return None;
+        }
+        let number = self.dropped + index as u64;
+        // Failures come in runs, so the last one found is usually just before this one.
+        let mut place = match self.found {
+            Some(found) if found.segment == number && found.seq <= seq => found,
+            _ => Place {
+                segment: number,
+                seq: segment.first,
+                offset: 0,
+                bytes_before: segment.bytes_before,
+            },
+        };
+        while place.seq < seq {
+            step_over(segment, &mut place);
+        }
+        Some(place)
+    }
+
+    /// Gives a message's body back. Its bytes are shared, except that a body with a shared end is put together.
+    pub(crate) fn message(&mut self, seq: u64) -> Option<Bytes> {
+        if seq >= self.tail_first {
+            self.seal(Bytes::new());
+        }
+        let place = self.locate(seq)?;
+        self.found = Some(place);
+        let segment = &self.segments[self.index(place.segment)?];
+        let body = place.offset + DATA_HEADER_BYTES;
+        let mut after = place;
+        step_over(segment, &mut after);
+        let is_last = after.seq == segment.end();
+        if is_last && !segment.rest.is_empty() {
+            let mut whole = BytesMut::with_capacity(segment.data.len() - body + segment.rest.len());
+            whole.extend_from_slice(&segment.data[body..]);
+            whole.extend_from_slice(&segment.rest);
+            return Some(whole.freeze());
+        }
+        Some(segment.data.slice(body..after.offset))
+    }
+
+    /// Goes on from `seq` on a new connection; returns whether that is possible.
+    pub(crate) fn rewind(&mut self, seq: u64) -> bool {
+        let place = if seq == self.tail_first {
+            Some(Place {
+                segment: self.dropped + self.segments.len() as u64,
+                seq,
+                offset: 0,
+                bytes_before: self.tail_bytes_before,
+            })
+        } else {
+            self.locate(seq)
+        };
+        if let Some(place) = place {
+            self.at = place;
+            self.mid_frame = false;
+        }
+        place.is_some()
+    }
+
+    /// Returns whether the message still waits for its outcome.
+    pub(crate) fn is_unresolved(&self, seq: u64) -> bool {
+        seq >= self.resolved && seq < self.next && !self.marks.contains(seq)
+    }
+
+    /// Resolves everything below `below`, and reports the runs that were unresolved.
+    pub(crate) fn resolve_below(&mut self, below: u64, mut report: impl FnMut(u64, u64)) {
+        let mut at = self.resolved;
+        while at < below {
+            let end = self.marks.first_present(at, below);
+            if end > at {
+                report(at, end - at);
+            }
+            at = self.marks.first_absent(end);
+        }
+        if below > self.resolved {
+            self.resolved = self.marks.first_absent(below);
+            self.marks.forget_below(self.resolved);
+            self.drop_resolved();
+        }
+    }
+
+    /// Resolves one message, which is unresolved.
+    pub(crate) fn resolve_one(&mut self, seq: u64) {
+        if seq == self.resolved {
+            self.resolve_below(seq + 1, |_, _| {});
+            return;
+        }
+        if !self.marks.insert(seq) {
+            return;
+        }
+        let index = self
+            .segments
+            .partition_point(|segment| segment.end() <= seq);
+        if let Some(segment) = self.segments.get_mut(index)
+            && segment.first <= seq
+        {
+            segment.marked += 1;
+            if segment.marked == segment.count && self.dropped + (index as u64) < self.at.segment {
+                self.held_bytes -= segment.size();
+                let data = std::mem::take(&mut segment.data);
+                segment.rest = Bytes::new();
+                self.recycle(data);
+            }
+        }
+    }
+
+    fn drop_resolved(&mut self) {
+        while let Some(segment) = self.segments.front()
+            && segment.end() <= self.resolved
+            && self.dropped < self.at.segment
+            && let Some(segment) = self.segments.pop_front()
+        {
+            self.held_bytes -= segment.size();
+            self.dropped += 1;
+            self.recycle(segment.data);
+        }
+    }
+
+    /// Keeps the buffer of the last segment cut from it.
+    fn recycle(&mut self, data: Bytes) {
+        if self.spare.len() >= SPARE_BUFFERS {
+            return;
+        }
+        let Ok(mut buffer) = data.try_into_mut() else {
+            return;
+        };
+        buffer.clear();
+        // A small buffer is not worth keeping, and one that grew for a large message not worth its memory.
+        if buffer.try_reclaim(SEGMENT_BYTES) && buffer.capacity() <= 2 * SEGMENT_BYTES {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Forgets everything: the session is over.
+    pub(crate) fn clear(&mut self) {
+        self.resolved = self.next;
+        self.marks.clear();
+        self.segments.clear();
+        self.dropped = 0;
+        self.tail = BytesMut::new();
+        self.tail_len = 0;
+        self.tail_first = self.next;
+        self.tail_bytes_before = self.next_bytes_before;
+        self.held_bytes = 0;
+        self.at = Place {
+            seq: self.next,
+            bytes_before: self.next_bytes_before,
+            ..Place::default()
+        };
+        self.mid_frame = false;
+        self.sent = self.next;
+        self.found = None;
+        self.spare.clear();
+    }
+
+    /// Asserts what must hold of our own state.
+    pub(crate) fn check(&self) {
+        assert!(self.resolved <= self.sent, "resolved beyond what was sent");
+        assert!(self.at.seq <= self.sent && self.sent <= self.next);
+        assert!(
+            self.sent <= self.tail_first,
+            "the tail holds only what was never sent"
+        );
+        assert!(
+            self.at.segment >= self.dropped,
+            "position in a dropped segment"
+        );
+        let frozen: usize = self.segments.iter().map(Segment::size).sum();
+        assert_eq!(
+            self.held_bytes,
+            frozen + self.tail_len,
+            "bytes are counted wrongly"
+        );
+        let mut expected = self
+            .segments
+            .front()
+            .map_or(self.tail_first, |segment| segment.first);
+        for segment in &self.segments {
+            assert_eq!(segment.first, expected, "segments have a gap");
+            assert!(segment.marked <= segment.count);
+            expected = segment.end();
+        }
+        assert_eq!(expected, self.tail_first);
+    }
+}
+
+/// Moves over one frame; the last one's shared rest is not part of the offsets.
+fn step_over(segment: &Segment, place: &mut Place) {
+    let head = segment.data[place.offset..].first_chunk::<LENGTH_BYTES>();
+    let length = head.map_or(0, |head| u32::from_le_bytes(*head) as usize);
+    place.seq += 1;
+    place.bytes_before += (length - DATA_OVERHEAD_BYTES) as u64;
+    place.offset = (place.offset + LENGTH_BYTES + length).min(segment.data.len());
+}

@@ -1,0 +1,370 @@
+//! Connections come and go: hellos made and judged, and where both halves go on.
+
+use super::{Role, Session};
+use crate::hello::{VERSION_MAX, VERSION_MIN};
+use crate::life::{Life, Step};
+use crate::limits::{COUNT_MAX, DATA_OVERHEAD_BYTES, FRAME_MAX_FLOOR};
+use crate::outbox::Credit;
+use crate::{
+    Cause, ConnectionEpoch, Extensions, Failure, Hello, HelloCode, HelloError, HelloKind, Notice,
+    Seq, Time, Violation,
+};
+
+/// What a hello led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// The connection's number: to be given with everything that comes from it.
+    pub epoch: ConnectionEpoch,
+    /// Whether the peer still had the session's state.
+    pub resumed: bool,
+}
+
+impl Session {
+    /// Makes the hello of this side. Dialer: for a new connection, which fences the one before. Acceptor: the answer
+    /// to the hello that [`on_hello`](Self::on_hello) accepted last.
+    ///
+    /// A session that is over makes a hello that the peer will refuse; check [`is_closed`](Self::is_closed) first.
+    pub fn hello(&mut self, now: Time) -> Hello {
+        self.touch(now);
+        let kind = match self.role {
+            Role::Dialer => {
+                if self.life != Life::Closed {
+                    self.forget_connection();
+                    self.step(Step::Dial);
+                    self.since = self.now;
+                }
+                // S-07: every connection has a higher number than all before.
+                self.epoch.0 += 1;
+                HelloKind::Open
+            }
+            Role::Acceptor if self.life == Life::Closed => HelloKind::Refused(HelloCode::Ended),
+            Role::Acceptor if self.was_resumed => HelloKind::AcceptedResumed,
+            Role::Acceptor => HelloKind::AcceptedFresh,
+        };
+        let (credit_messages, credit_bytes) = self.inbox.grant();
+        Hello {
+            kind,
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            incarnation: self.local,
+            expected: match self.role {
+                Role::Dialer => self.expected,
+                Role::Acceptor => self.peer,
+            },
+            session: self.id,
+            epoch: self.epoch,
+            born: if self.role == Role::Acceptor {
+                self.born
+            } else {
+                ConnectionEpoch(0)
+            },
+            next_expected: Seq(self.inbox.next()),
+            received_bytes: self.inbox.bytes(),
+            oldest_unresolved: Seq(self.outbox.resolved()),
+            next_unsent: Seq(self.outbox.sent()),
+            credit_messages,
+            credit_bytes,
+            max_frame: self.config.max_frame,
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// Judges the peer's hello and, if it is accepted, goes on over the new connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection is of no use. An acceptor's session is as it was before, and
+    /// [`Hello::refusal`] with [`HelloError::code`] is the answer. A dialer's session waits for another connection
+    /// if [`HelloError::is_retryable`], and has failed otherwise.
+    pub fn on_hello(&mut self, theirs: &Hello, now: Time) -> Result<Established, HelloError> {
+        self.touch(now);
+        let judged = match self.role {
+            Role::Acceptor => self.judge_open(theirs),
+            Role::Dialer => self.judge_answer(theirs),
+        };
+        judged.inspect_err(|error| {
+            self.notice(|| Notice::HelloFailed {
+                error: error.clone(),
+            });
+        })
+    }
+
+    fn judge_open(&mut self, theirs: &Hello) -> Result<Established, HelloError> {
+        if theirs.kind != HelloKind::Open {
+            return Err(HelloError::Unexpected);
+        }
+        check_shape(theirs)?;
+        if theirs.session != self.id {
+            return Err(HelloError::Malformed { field: "session" });
+        }
+        self.check_lives(theirs)?;
+        if self.life == Life::Closed {
+            return Err(HelloError::Ended);
+        }
+        // S-08: only a higher number replaces a connection.
+        if theirs.epoch <= self.epoch {
+            return Err(HelloError::StaleEpoch {
+                got: theirs.epoch,
+                newest: self.epoch,
+            });
+        }
+        let resumed = self.peer.is_some();
+        self.go_on(theirs, resumed)?;
+        Ok(self.connected(theirs, resumed))
+    }
+
+    fn judge_answer(&mut self, theirs: &Hello) -> Result<Established, HelloError> {
+        if self.life != Life::Handshaking {
+            return Err(HelloError::Unexpected);
+        }
+        if theirs.session != self.id || theirs.epoch != self.epoch {
+            return Err(HelloError::StaleEpoch {
+                got: theirs.epoch,
+                newest: self.epoch,
+            });
+        }
+        self.try_answer(theirs).inspect_err(|error| {
+            if error.is_retryable() {
+                self.lose();
+            } else {
+                self.give_up(match error {
+                    HelloError::Violation(violation) => Cause::Violation(*violation),
+                    error => Cause::HelloRefused(error.code()),
+                });
+            }
+        })
+    }
+
+    fn try_answer(&mut self, theirs: &Hello) -> Result<Established, HelloError> {
+        let says_fresh = match theirs.kind {
+            HelloKind::Refused(code) => return Err(HelloError::Refused { code }),
+            HelloKind::Open => return Err(HelloError::Unexpected),
+            HelloKind::AcceptedFresh => true,
+            HelloKind::AcceptedResumed => false,
+        };
+        check_shape(theirs)?;
+        self.check_lives(theirs)?;
+        let same_state = self.peer == Some(theirs.incarnation) && self.born == theirs.born;
+        if says_fresh == same_state && says_fresh || theirs.born > theirs.epoch {
+            return Err(HelloError::Malformed { field: "born" });
+        }
+        // S-10: an answer that says "resumed" may come from a state whose first answer was lost on the way. What the
+        // state before it had received is unknown to it, so its birth decides.
+        if !same_state {
+            self.peer_is_new(theirs)?;
+        }
+        self.go_on(theirs, same_state)?;
+        self.born = theirs.born;
+        Ok(self.connected(theirs, same_state))
+    }
+
+    fn check_lives(&self, theirs: &Hello) -> Result<(), HelloError> {
+        if let Some(expected) = theirs.expected
+            && expected != self.local
+        {
+            return Err(HelloError::WrongIncarnation {
+                expected,
+                found: self.local,
+            });
+        }
+        // S-09: an acceptor's session belongs to the life that opened it; a dialer may insist on one.
+        let insisted = match self.role {
+            Role::Acceptor => self.peer,
+            Role::Dialer => self.expected,
+        };
+        match insisted {
+            Some(expected) if expected != theirs.incarnation => Err(HelloError::WrongIncarnation {
+                expected,
+                found: theirs.incarnation,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// S-11: what was sent to another life, or to a state that is forgotten, has no outcome that can be learned.
+    fn peer_is_new(&mut self, theirs: &Hello) -> Result<(), HelloError> {
+        let sent = self.outbox.sent();
+        if theirs.next_expected.0 != sent {
+            return Err(foreign(theirs.next_expected, sent, sent).into());
+        }
+        let cause = if self.peer == Some(theirs.incarnation) {
+            Cause::SessionLost
+        } else {
+            Cause::PeerRestarted
+        };
+        let unknown = self.fail_sent(&Failure::Unknown(cause));
+        if unknown != 0 {
+            self.notice(|| Notice::PeerRestarted { unknown });
+        }
+        self.acked_received = sent;
+        self.acked_settled = sent;
+        self.inbox.forget();
+        self.urgent_below = 0;
+        self.resolved_unsaid = false;
+        Ok(())
+    }
+
+    fn fail_sent(&mut self, failure: &Failure) -> u64 {
+        let (from, sent) = (self.outbox.resolved(), self.outbox.sent());
+        let before = self.outbox.unresolved();
+        self.fail_range(from, sent, sent, failure.cause());
+        self.outbox.rewind(sent);
+        self.outbox.resolve_below(sent, |_, _| {});
+        before - self.outbox.unresolved()
+    }
+
+    /// Checks where the peer's halves stand, and sets ours.
+    fn go_on(&mut self, theirs: &Hello, resumed: bool) -> Result<(), Violation> {
+        // Their sending half: it cannot have less sent than we received, nor know outcomes that we did not give.
+        if theirs.next_unsent.0 < self.inbox.next() {
+            return Err(foreign(theirs.next_unsent, self.inbox.next(), COUNT_MAX));
+        }
+        if theirs.oldest_unresolved.0 > self.inbox.settled() {
+            let settled = Seq(self.inbox.settled());
+            return Err(Violation::ResolvedUnsettled {
+                below: theirs.oldest_unresolved,
+                settled,
+            });
+        }
+        // S-06: the receiver names the point where the sender goes on, and it lies within what was sent.
+        let at = theirs.next_expected;
+        let low = self.acked_received.max(self.outbox.resolved());
+        let high = self.outbox.sent();
+        if at.0 < low || at.0 > high || !self.outbox.rewind(at.0) {
+            return Err(foreign(at, low, high));
+        }
+        let (theirs_base, ours_base) = self.bytes_base;
+        let ours = self.outbox.position_bytes();
+        if resumed
+            && theirs.received_bytes.wrapping_sub(theirs_base) != ours.wrapping_sub(ours_base)
+        {
+            return Err(Violation::ForeignBytes {
+                theirs: theirs.received_bytes,
+                ours,
+            });
+        }
+        self.bytes_base = (theirs.received_bytes, ours);
+        let granted = self.credit_from(theirs.credit_messages, theirs.credit_bytes);
+        if resumed && (granted.messages < self.credit.messages || granted.bytes < self.credit.bytes)
+        {
+            return Err(Violation::CreditShrank);
+        }
+        self.credit = granted;
+        self.acked_received = self.acked_received.max(at.0);
+        self.inbox.resolved(theirs.oldest_unresolved)
+    }
+
+    /// Brings a grant into our own count of bytes.
+    pub(super) fn credit_from(&self, messages: u64, bytes: u64) -> Credit {
+        let (theirs, ours) = self.bytes_base;
+        Credit {
+            messages,
+            bytes: ours.saturating_add(bytes.saturating_sub(theirs)),
+        }
+    }
+
+    fn connected(&mut self, theirs: &Hello, resumed: bool) -> Established {
+        self.forget_connection();
+        self.step(Step::Accept);
+        self.epoch = theirs.epoch;
+        self.peer = Some(theirs.incarnation);
+        self.was_resumed = resumed;
+        // Both sides take the smaller limit.
+        let max_frame = self.config.max_frame.min(theirs.max_frame);
+        self.max_body = u64::from(max_frame) - DATA_OVERHEAD_BYTES as u64;
+        self.since = self.now;
+        self.heard = self.now;
+        self.wrote_log = self.now;
+        self.pinged = self.now;
+        self.progress = self.now;
+        // S-12: what the last connection may have lost is said again, settlements before the acknowledgement.
+        self.inbox.repeat();
+        self.ack_due = true;
+        self.resolved_unsaid |= self.outbox.resolved() != 0;
+        self.counters.connections += 1;
+        let resend = self.outbox.sent() - self.outbox.position();
+        self.counters.resent += resend;
+        self.finish_if_drained();
+        self.notice(|| Notice::Connected {
+            epoch: theirs.epoch,
+            resumed,
+            resend,
+        });
+        Established {
+            epoch: self.epoch,
+            resumed,
+        }
+    }
+
+    /// Drops what belonged to the connection before.
+    fn forget_connection(&mut self) {
+        self.unacked = 0;
+        self.ack_due = false;
+        self.ack_at = None;
+        self.credit_due = false;
+        self.ping_due = false;
+        self.pong_due = None;
+        self.goodbye_due = false;
+        self.control_unwritten = 0;
+    }
+
+    /// The connection of `epoch` is gone. An older connection's end means nothing.
+    pub fn disconnected(&mut self, epoch: ConnectionEpoch, now: Time) {
+        self.touch(now);
+        self.farewell = None;
+        if epoch == self.epoch && matches!(self.life, Life::Connected | Life::Handshaking) {
+            self.lose();
+        }
+    }
+
+    pub(super) fn lose(&mut self) {
+        self.step(Step::Lose);
+        self.forget_connection();
+        self.since = self.now;
+        let epoch = self.epoch;
+        self.notice(|| Notice::Disconnected { epoch });
+        self.finish_if_drained();
+    }
+}
+
+fn check_shape(theirs: &Hello) -> Result<(), HelloError> {
+    if theirs.common_version().is_none() {
+        return Err(HelloError::Version {
+            min: theirs.version_min,
+            max: theirs.version_max,
+        });
+    }
+    let counts = [
+        theirs.next_expected.0,
+        theirs.received_bytes,
+        theirs.oldest_unresolved.0,
+        theirs.next_unsent.0,
+        theirs.credit_messages,
+        theirs.credit_bytes,
+        theirs.epoch.0,
+    ];
+    // S-04: bounded once here, so that no later addition overflows.
+    if counts.iter().any(|count| *count > COUNT_MAX) {
+        return Err(HelloError::Malformed { field: "counts" });
+    }
+    if theirs.oldest_unresolved > theirs.next_unsent {
+        return Err(HelloError::Malformed {
+            field: "oldest_unresolved",
+        });
+    }
+    if theirs.epoch.0 == 0 {
+        return Err(HelloError::Malformed { field: "epoch" });
+    }
+    if theirs.max_frame < FRAME_MAX_FLOOR {
+        return Err(HelloError::Malformed { field: "max_frame" });
+    }
+    Ok(())
+}
+
+fn foreign(at: Seq, low: u64, high: u64) -> Violation {
+    Violation::ForeignResume {
+        at,
+        low: Seq(low),
+        high: Seq(high),
+    }
+}

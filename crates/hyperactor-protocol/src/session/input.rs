@@ -1,0 +1,284 @@
+//! What comes in: frames of the current connection, each checked before anything changes.
+
+use bytes::Bytes;
+
+use super::Session;
+use crate::inbox::Arrival;
+use crate::life::{Life, Step};
+use crate::{
+    Cause, ConnectionEpoch, DataFlags, Event, Failure, Frame, Goodbye, Notice, Refusal, Seq, Time,
+    Verdict, Violation,
+};
+
+/// What to do with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Place the message, then [`settle`](Session::settle) it and, when it leaves its queue,
+    /// [`release`](Session::release) its size.
+    Deliver {
+        /// Its number.
+        seq: Seq,
+        /// Its bytes.
+        body: Bytes,
+        /// Its size in the count of the credit, bytes.
+        size: u32,
+        /// Whether its sender waits for the outcome.
+        ack_now: bool,
+    },
+    /// It came before; nothing to do.
+    Duplicate,
+    /// Done. There may be [events](Session::poll_event), and something to [write](Session::transmit).
+    Handled,
+    /// It came from a connection that is not the current one, and was ignored. That connection can be closed.
+    Fenced,
+}
+
+impl Session {
+    /// Takes a frame that came over the connection of `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol: the session has failed, every message has its outcome, and one last
+    /// [`transmit`](Self::transmit) tells the peer why.
+    pub fn on_frame(
+        &mut self,
+        epoch: ConnectionEpoch,
+        frame: Frame,
+        now: Time,
+    ) -> Result<Accept, Violation> {
+        // S-08: nothing from an older connection counts, whatever it is.
+        if epoch != self.epoch || self.life != Life::Connected {
+            self.counters.fenced += 1;
+            self.notice(|| Notice::Fenced { epoch });
+            return Ok(Accept::Fenced);
+        }
+        self.touch(now);
+        self.heard = self.now;
+        self.progress = self.now;
+        let taken = match frame {
+            Frame::Data { seq, flags, body } => self.on_data(seq, flags, body),
+            Frame::Ack { received, settled } => self.on_ack(received, settled),
+            Frame::Settle {
+                first,
+                count,
+                verdict,
+            } => self.on_settle(first, count, &verdict),
+            Frame::Credit { messages, bytes } => self.on_credit(messages, bytes),
+            Frame::Resolved { below } => self.on_resolved(below),
+            Frame::Ping { nonce } => {
+                self.pong_due = Some(nonce);
+                Ok(Accept::Handled)
+            }
+            Frame::Pong { .. } => Ok(Accept::Handled),
+            Frame::Goodbye(goodbye) => self.on_goodbye(goodbye),
+        };
+        taken.inspect_err(|violation| self.on_violation(*violation))
+    }
+
+    /// The bytes that came over the connection of `epoch` were no frames: the session fails with `violation`.
+    pub fn violated(&mut self, epoch: ConnectionEpoch, violation: Violation, now: Time) {
+        if epoch == self.epoch && self.life == Life::Connected {
+            self.touch(now);
+            self.on_violation(violation);
+        }
+    }
+
+    fn on_violation(&mut self, violation: Violation) {
+        self.notice(|| Notice::Violated { violation });
+        self.give_up(Cause::Violation(violation));
+    }
+
+    /// Bytes came over the connection of `epoch`, of a whole frame or not: it is alive.
+    pub fn heard(&mut self, epoch: ConnectionEpoch, now: Time) {
+        if epoch == self.epoch && self.life == Life::Connected {
+            self.touch(now);
+            self.heard = self.now;
+            self.progress = self.now;
+        }
+    }
+
+    fn on_data(&mut self, seq: Seq, flags: DataFlags, body: Bytes) -> Result<Accept, Violation> {
+        // The decoder's limit is below the range of 32 bits.
+        let size = body.len() as u32;
+        if self.inbox.receive(seq, size.into())? == Arrival::Duplicate {
+            // S-16: dropped, and acknowledged again, because the acknowledgement may be what was lost.
+            self.counters.duplicates += 1;
+            self.notice(|| Notice::Duplicate { seq });
+            let _timer_or_already_running = self.want_ack_soon();
+            return Ok(Accept::Duplicate);
+        }
+        let ack_now = flags.contains(DataFlags::ACK_NOW);
+        if ack_now {
+            self.urgent_below = seq.0 + 1;
+        }
+        let verdict = if flags.contains(DataFlags::VOID) {
+            Verdict::Delivered
+        } else if self.closing {
+            // S-23: said rather than ignored, so that two sides that close at once both come to an end.
+            Verdict::NotDelivered(Refusal::new(Refusal::CLOSING))
+        } else {
+            return Ok(Accept::Deliver {
+                seq,
+                body,
+                size,
+                ack_now,
+            });
+        };
+        let _driver_transmits_after_input = self.settle(seq, verdict).max(self.release(size));
+        Ok(Accept::Handled)
+    }
+
+    fn on_ack(&mut self, received: Seq, settled: Seq) -> Result<Accept, Violation> {
+        // S-18: what a peer says of our messages is believed only within what was sent on this connection.
+        let sent = self.outbox.position();
+        if received.0 > sent {
+            return Err(Violation::AckOfUnsent {
+                seq: received,
+                sent: Seq(sent),
+            });
+        }
+        if settled > received {
+            return Err(Violation::SettledBeyondReceived { settled, received });
+        }
+        if received.0 < self.acked_received {
+            return Err(Violation::AckWentBack {
+                from: Seq(self.acked_received),
+                to: received,
+            });
+        }
+        if settled.0 < self.acked_settled {
+            return Err(Violation::AckWentBack {
+                from: Seq(self.acked_settled),
+                to: settled,
+            });
+        }
+        self.acked_received = received.0;
+        self.acked_settled = settled.0;
+        let events = &mut self.events;
+        self.outbox.resolve_below(settled.0, |first, count| {
+            push_resolved(events, first, count);
+        });
+        self.after_outcomes();
+        Ok(Accept::Handled)
+    }
+
+    fn on_settle(
+        &mut self,
+        first: Seq,
+        count: u32,
+        verdict: &Verdict,
+    ) -> Result<Accept, Violation> {
+        let sent = self.outbox.position();
+        let end = first.0.saturating_add(count.into());
+        if end > sent {
+            return Err(Violation::AckOfUnsent {
+                seq: Seq(end),
+                sent: Seq(sent),
+            });
+        }
+        // What is settled was received.
+        self.acked_received = self.acked_received.max(end);
+        let failure = match verdict {
+            Verdict::Delivered => None,
+            Verdict::NotDelivered(refusal) => Some(Failure::NotDelivered(cause(refusal))),
+            Verdict::Unknown(refusal) => Some(Failure::Unknown(cause(refusal))),
+        };
+        // S-19: an outcome that is known stays; the settlement of a message that has one is ignored.
+        for seq in first.0.max(self.outbox.resolved())..end {
+            if !self.outbox.is_unresolved(seq) {
+                continue;
+            }
+            match &failure {
+                None => push_resolved(&mut self.events, seq, 1),
+                Some(failure) => {
+                    let body = self.outbox.message(seq);
+                    let failure = failure.clone();
+                    self.events.push_back(Event::Failed {
+                        seq: Seq(seq),
+                        failure,
+                        body,
+                    });
+                }
+            }
+            self.outbox.resolve_one(seq);
+        }
+        if failure.is_some() {
+            self.resolved_unsaid = true;
+            let _timer_or_already_running = self.want_ack_soon();
+        }
+        self.after_outcomes();
+        Ok(Accept::Handled)
+    }
+
+    fn after_outcomes(&mut self) {
+        self.offer_capacity();
+        self.finish_if_drained();
+    }
+
+    fn on_credit(&mut self, messages: u64, bytes: u64) -> Result<Accept, Violation> {
+        let granted = self.credit_from(messages, bytes);
+        if granted.messages < self.credit.messages || granted.bytes < self.credit.bytes {
+            return Err(Violation::CreditShrank);
+        }
+        self.credit = granted;
+        Ok(Accept::Handled)
+    }
+
+    fn on_resolved(&mut self, below: Seq) -> Result<Accept, Violation> {
+        self.inbox.resolved(below)?;
+        let _driver_transmits_after_input = self.offer_credit();
+        Ok(Accept::Handled)
+    }
+
+    fn on_goodbye(&mut self, goodbye: Goodbye) -> Result<Accept, Violation> {
+        let sent = self.outbox.position();
+        if goodbye.received.0 > sent {
+            return Err(Violation::AckOfUnsent {
+                seq: goodbye.received,
+                sent: Seq(sent),
+            });
+        }
+        if goodbye.received.0 < self.acked_received {
+            let from = Seq(self.acked_received);
+            return Err(Violation::AckWentBack {
+                from,
+                to: goodbye.received,
+            });
+        }
+        // S-22: what the peer never received it never will; what it received and did not settle nobody knows.
+        let reached = goodbye.received.0;
+        self.fail_messages(reached, &Cause::PeerClosed { code: goodbye.code });
+        self.step(Step::Goodbye);
+        self.events.push_back(Event::PeerGoodbye(goodbye));
+        self.notice(|| Notice::Ended { cause: None });
+        Ok(Accept::Handled)
+    }
+}
+
+/// Reserved codes are the protocol's, the rest the application's.
+fn cause(refusal: &Refusal) -> Cause {
+    if refusal.code == Refusal::CLOSING {
+        Cause::PeerClosed {
+            code: Goodbye::DONE,
+        }
+    } else {
+        Cause::Refused(refusal.clone())
+    }
+}
+
+/// Joins a run to the one before where they touch.
+fn push_resolved(events: &mut std::collections::VecDeque<Event>, first: u64, run: u64) {
+    if let Some(Event::Resolved {
+        first: start,
+        count,
+    }) = events.back_mut()
+        && start.0 + *count == first
+    {
+        *count += run;
+        return;
+    }
+    events.push_back(Event::Resolved {
+        first: Seq(first),
+        count: run,
+    });
+}

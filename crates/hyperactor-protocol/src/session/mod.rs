@@ -1,0 +1,564 @@
+//! One endpoint's state of one session: what it holds, how messages enter it and how outcomes leave it.
+//!
+//! Hellos stand in `connect`, incoming frames in `input`, outgoing bytes in `output`, deadlines in `timers`.
+//! Deliberately without I/O, clock, randomness and runtime: bytes and time are arguments.
+
+mod connect;
+mod dump;
+mod input;
+mod output;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hyperactor_refs::Incarnation;
+use thiserror::Error;
+
+pub use self::connect::Established;
+pub use self::dump::Dump;
+pub use self::input::Accept;
+pub use self::output::Transmit;
+pub use self::timers::Timeout;
+use crate::inbox::Inbox;
+use crate::life::{Life, Step};
+use crate::limits::{COUNT_MAX, DETAIL_MAX, SPAN_OUTBOXES};
+use crate::outbox::{Credit, Outbox};
+use crate::{
+    Cause, Config, ConnectionEpoch, DataFlags, Event, EventSink, Failure, Goodbye, Hello, Notice,
+    Refusal, Seq, SessionId, Time, Verdict,
+};
+
+/// Why a message was not taken into a session.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PushError<E> {
+    /// The log holds as much as it may. [`Event::Capacity`] tells when there is room.
+    #[error("the session holds as many unresolved messages or bytes as it may")]
+    Full,
+    /// The session is closed or closing.
+    #[error("the session is closed")]
+    Closed,
+    /// This message is larger than both sides take; others are not affected.
+    #[error("{size} bytes are more than the {max} that fit a frame")]
+    TooLarge {
+        /// The encoded size, bytes.
+        size: u64,
+        /// The largest body, bytes.
+        max: u64,
+    },
+    /// The encoder failed; others are not affected.
+    #[error("the message could not be encoded")]
+    Encode(E),
+    /// The encoder changed bytes that were not its own: the session has failed with [`Cause::Damaged`].
+    #[error("the encoder damaged the session's log")]
+    Damaged,
+}
+
+/// What the driver of a session has to do after a call from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "without it an acknowledgement or credit may never leave"]
+pub enum Wake {
+    /// Nothing: it is on its way, or waits for company under a timer that runs already.
+    No,
+    /// [`Session::next_timeout`] is earlier than it was.
+    Timer,
+    /// [`Session::transmit`] has something to write now.
+    Now,
+}
+
+impl Wake {
+    /// Returns whether there is something to write now.
+    pub const fn is_now(self) -> bool {
+        matches!(self, Self::Now)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Dialer,
+    Acceptor,
+}
+
+/// Counters of what happened and should be rare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) duplicates: u64,
+    pub(crate) fenced: u64,
+    pub(crate) strays: u64,
+    pub(crate) resent: u64,
+    pub(crate) connections: u64,
+}
+
+/// One endpoint of a session. It outlives connections, and is driven by whoever owns one.
+///
+/// # Bounds
+///
+/// The outgoing log holds [`Config::outbox_messages`] and [`Config::outbox_bytes`] (one message more may begin below
+/// and end above). The receiving half keeps at most [`Config::window_messages`] refusals of
+/// [`DETAIL_MAX`](crate::limits::DETAIL_MAX) bytes each, and one bit for each message between the oldest unsettled
+/// and the newest, at most [`SPAN_WINDOWS`](crate::limits::SPAN_WINDOWS) windows of them. Events wait until they are
+/// polled, at most one for each message of the log and a few.
+pub struct Session {
+    config: Config,
+    id: SessionId,
+    role: Role,
+    local: Incarnation,
+    expected: Option<Incarnation>,
+    peer: Option<Incarnation>,
+    /// The epoch in which the acceptor's state began.
+    born: ConnectionEpoch,
+    life: Life,
+    epoch: ConnectionEpoch,
+    was_resumed: bool,
+    closing: bool,
+
+    outbox: Outbox,
+    inbox: Inbox,
+    max_body: u64,
+    /// The peer's grant; its bytes in our own count.
+    credit: Credit,
+    /// The same moment in the peer's count of bytes and in ours.
+    bytes_base: (u64, u64),
+    acked_received: u64,
+    acked_settled: u64,
+
+    /// Settled or received since the last acknowledgement was written.
+    unacked: u32,
+    /// Below this number someone waits for the outcome.
+    urgent_below: u64,
+    /// An acknowledgement with all that belongs to it must be written now; by then.
+    ack_due: bool,
+    ack_at: Option<Time>,
+    credit_due: bool,
+    /// Refusals came since the last time we said what is resolved.
+    resolved_unsaid: bool,
+    ping_due: bool,
+    pong_due: Option<u64>,
+    pings: u64,
+    goodbye_due: bool,
+    /// The last bytes of a closed session, for the connection that was current.
+    farewell: Option<Bytes>,
+    control: BytesMut,
+    control_unwritten: usize,
+
+    now: Time,
+    heard: Time,
+    wrote_log: Time,
+    pinged: Time,
+    progress: Time,
+    /// A first message waits since the next call that brings the time.
+    progress_unset: bool,
+    since: Time,
+
+    events: VecDeque<Event>,
+    starved: bool,
+    counters: Counters,
+    sink: Option<Arc<dyn EventSink>>,
+}
+
+impl Session {
+    /// Makes the dialing end of a new session. `id` must be drawn at random: it is what the session is resumed by.
+    pub fn dialer(config: Config, id: SessionId, local: Incarnation, now: Time) -> Self {
+        Self::new(config, id, Role::Dialer, local, (0, 0), now)
+    }
+
+    /// Makes the accepting end of a session from the first hello for it. [`on_hello`](Self::on_hello) must be called
+    /// with the same hello next: it checks it.
+    pub fn acceptor(config: Config, local: Incarnation, theirs: &Hello, now: Time) -> Self {
+        // S-05: numbers go on where the dialer stands, so that no number means two messages.
+        let first = (
+            theirs.next_expected.0.min(COUNT_MAX),
+            theirs.next_unsent.0.min(COUNT_MAX),
+        );
+        let mut this = Self::new(config, theirs.session, Role::Acceptor, local, first, now);
+        this.born = theirs.epoch;
+        this
+    }
+
+    fn new(
+        config: Config,
+        id: SessionId,
+        role: Role,
+        local: Incarnation,
+        (first_out, first_in): (u64, u64),
+        now: Time,
+    ) -> Self {
+        let config = config.sane();
+        let messages = u64::from(config.outbox_messages);
+        Self {
+            outbox: Outbox::new(
+                messages,
+                messages * SPAN_OUTBOXES,
+                config.outbox_bytes,
+                first_out,
+            ),
+            inbox: Inbox::new(config.window_messages, config.window_bytes, first_in),
+            max_body: config.max_body(),
+            config,
+            id,
+            role,
+            local,
+            expected: None,
+            peer: None,
+            born: ConnectionEpoch(0),
+            life: Life::Detached,
+            epoch: ConnectionEpoch(0),
+            was_resumed: false,
+            closing: false,
+            credit: Credit::default(),
+            bytes_base: (0, 0),
+            acked_received: first_out,
+            acked_settled: first_out,
+            unacked: 0,
+            urgent_below: 0,
+            ack_due: false,
+            ack_at: None,
+            credit_due: false,
+            resolved_unsaid: false,
+            ping_due: false,
+            pong_due: None,
+            pings: 0,
+            goodbye_due: false,
+            farewell: None,
+            control: BytesMut::new(),
+            control_unwritten: 0,
+            now,
+            heard: now,
+            wrote_log: now,
+            pinged: now,
+            progress: now,
+            progress_unset: false,
+            since: now,
+            events: VecDeque::new(),
+            starved: false,
+            counters: Counters::default(),
+            sink: None,
+        }
+    }
+
+    /// Sends notices to `sink`.
+    #[must_use]
+    pub fn with_sink(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// Dialer: insists on this incarnation of the peer; another one ends the session.
+    #[must_use]
+    pub fn expecting(mut self, incarnation: Option<Incarnation>) -> Self {
+        self.expected = incarnation;
+        self
+    }
+
+    /// Appends a message: `encode` writes its body to the end of the log.
+    ///
+    /// Encoding happens once, here; the same bytes are written, kept, and written again after a reconnect. Call
+    /// [`transmit`](Self::transmit) next when the transport is idle.
+    ///
+    /// # Errors
+    ///
+    /// Each concerns this message alone, except [`PushError::Damaged`].
+    pub fn push_with<E>(
+        &mut self,
+        flags: DataFlags,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<Seq, PushError<E>> {
+        self.push_parts(flags, 0, Bytes::new(), encode)
+    }
+
+    /// Appends a message whose body is what `encode` writes followed by `shared`, which is not copied when it is
+    /// large. `room` is how many bytes `encode` will probably write; a good guess keeps the log from moving.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_with`](Self::push_with).
+    pub fn push_parts<E>(
+        &mut self,
+        flags: DataFlags,
+        room: usize,
+        shared: Bytes,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<Seq, PushError<E>> {
+        if self.closing || self.life == Life::Closed {
+            return Err(PushError::Closed);
+        }
+        if self.outbox.unresolved() == 0 {
+            self.progress_unset = true;
+        }
+        let room = room.min(self.config.max_frame as usize);
+        let pushed = self.outbox.push(flags, room, self.max_body, shared, encode);
+        match pushed {
+            Err(PushError::Full) => self.starved = true,
+            Err(PushError::Damaged) => self.give_up(Cause::Damaged),
+            _ => {}
+        }
+        pushed
+    }
+
+    /// Returns the body of a message without an outcome, or sent and not yet let go of.
+    pub fn message(&mut self, seq: Seq) -> Option<Bytes> {
+        if self.outbox.is_unresolved(seq.0) {
+            self.outbox.message(seq.0)
+        } else {
+            None
+        }
+    }
+
+    /// Records what became of a received message; once for each, in any order, from any thread that has the session.
+    ///
+    /// A second verdict for the same message, or one for a message from before a fresh start, changes nothing.
+    pub fn settle(&mut self, seq: Seq, verdict: Verdict) -> Wake {
+        let verdict = bounded(verdict);
+        if !self.inbox.settle(seq.0, verdict) {
+            self.counters.strays += 1;
+            self.notice(|| Notice::StraySettle { seq });
+            return Wake::No;
+        }
+        if self.closing {
+            self.finish_if_drained();
+        }
+        if self.life != Life::Connected {
+            return Wake::No;
+        }
+        self.unacked += 1;
+        // S-17: at once when someone waits or enough has gathered, else after the delay.
+        if seq.0 < self.urgent_below || self.unacked >= self.config.ack_every || self.goodbye_due {
+            return self.want_ack();
+        }
+        self.want_ack_soon()
+    }
+
+    fn want_ack(&mut self) -> Wake {
+        if std::mem::replace(&mut self.ack_due, true) {
+            Wake::No
+        } else {
+            Wake::Now
+        }
+    }
+
+    fn want_ack_soon(&mut self) -> Wake {
+        if self.ack_due || self.ack_at.is_some() {
+            return Wake::No;
+        }
+        self.ack_at = Some(self.now + self.config.ack_delay);
+        Wake::Timer
+    }
+
+    /// Gives the credit of a message of `size` bytes back: it left its queue.
+    pub fn release(&mut self, size: u32) -> Wake {
+        self.inbox.release(size.into());
+        self.offer_credit()
+    }
+
+    fn offer_credit(&mut self) -> Wake {
+        if self.life != Life::Connected || self.credit_due {
+            return Wake::No;
+        }
+        // S-15: a quarter of the window at once; less only when the peer may be waiting for it.
+        if self.inbox.is_credit_due() {
+            self.credit_due = true;
+            return Wake::Now;
+        }
+        if self.inbox.is_peer_short() && self.inbox.has_credit() {
+            return self.want_ack_soon();
+        }
+        Wake::No
+    }
+
+    /// Takes the next event. Take all of them after every call that can bring some.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Takes no more messages and ends the session when everything has its outcome, both ways. Messages that still
+    /// come in are refused with [`Refusal::CLOSING`].
+    pub fn close(&mut self) {
+        if !self.closing && self.life != Life::Closed {
+            self.closing = true;
+            self.finish_if_drained();
+        }
+    }
+
+    /// Ends the session now: every message gets its outcome, sent ones as unknown.
+    pub fn fail(&mut self, cause: Cause, now: Time) {
+        self.touch(now);
+        self.give_up(cause);
+    }
+
+    fn give_up(&mut self, cause: Cause) {
+        if self.life == Life::Closed {
+            return;
+        }
+        if self.life == Life::Connected {
+            let code = match &cause {
+                Cause::Violation(violation) => violation.code(),
+                _ => Goodbye::ABANDONED,
+            };
+            self.farewell = self.last_words(code);
+        }
+        let sent = self.outbox.sent();
+        self.fail_messages(sent, &cause);
+        self.step(Step::Fail);
+        self.events.push_back(Event::Closed(cause.clone()));
+        self.notice(|| Notice::Ended { cause: Some(cause) });
+    }
+
+    /// Fails what is unresolved: below `reached` nobody can know, from there on it is certain.
+    fn fail_messages(&mut self, reached: u64, cause: &Cause) {
+        self.fail_range(self.outbox.resolved(), self.outbox.next(), reached, cause);
+        self.outbox.clear();
+    }
+
+    fn fail_range(&mut self, from: u64, to: u64, reached: u64, cause: &Cause) {
+        for seq in from..to {
+            if self.outbox.is_unresolved(seq) {
+                let failure = if seq < reached {
+                    Failure::Unknown(cause.clone())
+                } else {
+                    Failure::NotDelivered(cause.clone())
+                };
+                let body = self.outbox.message(seq);
+                self.events.push_back(Event::Failed {
+                    seq: Seq(seq),
+                    failure,
+                    body,
+                });
+            }
+        }
+    }
+
+    fn finish_if_drained(&mut self) {
+        if !self.closing || self.outbox.unresolved() != 0 || !self.inbox.is_settled() {
+            return;
+        }
+        match self.life {
+            Life::Connected => self.goodbye_due = true,
+            // S-24: nobody to say goodbye to, and nothing left to say; the peer's end expires.
+            Life::Detached | Life::Handshaking => self.finish(),
+            Life::Closed => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        self.step(Step::Finish);
+        self.outbox.clear();
+        self.events.push_back(Event::Drained);
+        self.notice(|| Notice::Ended { cause: None });
+    }
+
+    /// Tells once that there is room, when it is worth it.
+    fn offer_capacity(&mut self) {
+        if self.starved && self.outbox.has_ample_room() {
+            self.starved = false;
+            self.events.push_back(Event::Capacity);
+        }
+    }
+
+    /// Walks an edge of the table. The callers have checked that there is one.
+    fn step(&mut self, step: Step) {
+        let after = self.life.after(step);
+        debug_assert!(after.is_some(), "no edge from {} by {step}", self.life);
+        self.life = after.unwrap_or(Life::Closed);
+    }
+
+    fn touch(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.progress_unset {
+            self.progress_unset = false;
+            self.progress = self.now;
+        }
+    }
+
+    fn notice(&self, make: impl FnOnce() -> Notice) {
+        if let Some(sink) = &self.sink {
+            sink.notice(self.id, &make());
+        }
+    }
+
+    /// Returns the session's id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Returns where the session stands with its connection.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Returns the number of the newest connection.
+    pub fn epoch(&self) -> ConnectionEpoch {
+        self.epoch
+    }
+
+    /// Returns the peer's incarnation, once it is known.
+    pub fn peer(&self) -> Option<Incarnation> {
+        self.peer
+    }
+
+    /// Returns whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.life == Life::Closed
+    }
+
+    /// Returns whether [`close`](Self::close) was called.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Returns how many messages have no outcome yet, sent or not.
+    pub fn unresolved(&self) -> u64 {
+        self.outbox.unresolved()
+    }
+
+    /// Returns how many received messages the application has not settled yet.
+    pub fn unsettled(&self) -> u64 {
+        self.inbox.unsettled()
+    }
+
+    /// Returns whether a message would be taken.
+    pub fn has_room(&self) -> bool {
+        !self.closing && self.life != Life::Closed && self.outbox.has_room()
+    }
+
+    /// Returns the settings, brought into range.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Asserts what must hold of our own state, whatever the peer said. Costs time in proportion to the log; for
+    /// tests and simulations.
+    ///
+    /// # Panics
+    ///
+    /// When an invariant is broken: a fault of this library.
+    pub fn check(&self) {
+        self.outbox.check();
+        self.inbox.check();
+        assert!(self.acked_settled <= self.acked_received);
+        assert!(self.acked_received <= self.outbox.sent());
+        assert!(self.life != Life::Closed || self.outbox.unresolved() == 0);
+    }
+}
+
+fn bounded(verdict: Verdict) -> Verdict {
+    let fit = |refusal: Refusal| {
+        if refusal.detail.len() > DETAIL_MAX {
+            Refusal::new(refusal.code)
+        } else {
+            refusal
+        }
+    };
+    match verdict {
+        Verdict::Delivered => Verdict::Delivered,
+        Verdict::NotDelivered(refusal) => Verdict::NotDelivered(fit(refusal)),
+        Verdict::Unknown(refusal) => Verdict::Unknown(fit(refusal)),
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.dump().fmt(f)
+    }
+}

@@ -1,0 +1,104 @@
+//! Deadlines. All of them measure silence, none measures size.
+
+use std::time::Duration;
+
+use super::{Role, Session};
+use crate::life::Life;
+use crate::{Cause, Notice, Time};
+
+/// What a deadline asks of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// An acknowledgement waited long enough: [`Session::transmit`] has it.
+    AckDue,
+    /// The connection was quiet: [`Session::transmit`] has a ping.
+    Ping,
+    /// The connection is dead: drop it. The session waits for another one.
+    Dead {
+        /// How long nothing moved.
+        silence: Duration,
+    },
+    /// The session is over: nothing moved for the delivery timeout, or nobody resumed it.
+    Expired,
+}
+
+impl Session {
+    /// Returns when [`on_timeout`](Self::on_timeout) is to be called next, `None` for never as things stand. It may
+    /// lie in the past.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let timers = [
+            self.ack_at
+                .filter(|_| self.life == Life::Connected && !self.ack_due),
+            self.ping_at(),
+            self.dead_at(),
+            self.expires_at(),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Acts on the next deadline that has passed; call it until it has none.
+    pub fn on_timeout(&mut self, now: Time) -> Option<Timeout> {
+        self.touch(now);
+        let passed = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        if passed(self.expires_at()) {
+            self.give_up(Cause::TimedOut);
+            return Some(Timeout::Expired);
+        }
+        if passed(self.dead_at()) {
+            let silence = now.since(self.alive());
+            self.notice(|| Notice::Silent { silence });
+            self.lose();
+            return Some(Timeout::Dead { silence });
+        }
+        if passed(self.ping_at()) {
+            self.pinged = now;
+            self.ping_due = true;
+            return Some(Timeout::Ping);
+        }
+        if self.life == Life::Connected && !self.ack_due && passed(self.ack_at) {
+            self.ack_at = None;
+            self.ack_due = true;
+            return Some(Timeout::AckDue);
+        }
+        None
+    }
+
+    fn alive(&self) -> Time {
+        match self.life {
+            Life::Connected => self.heard.max(self.wrote_log),
+            Life::Detached | Life::Handshaking | Life::Closed => self.since,
+        }
+    }
+
+    fn ping_at(&self) -> Option<Time> {
+        let idle = self.heard.max(self.pinged) + self.config.keepalive_idle;
+        (self.life == Life::Connected && !self.ping_due).then_some(idle)
+    }
+
+    /// S-26: a connection on which nothing moves is dead, also one whose handshake hangs.
+    fn dead_at(&self) -> Option<Time> {
+        match self.life {
+            Life::Connected => Some(self.alive() + self.config.silence_timeout),
+            Life::Handshaking => Some(self.since + self.config.handshake_timeout),
+            Life::Detached | Life::Closed => None,
+        }
+    }
+
+    /// S-27: messages without progress, or a state that nobody resumes.
+    fn expires_at(&self) -> Option<Time> {
+        if self.life == Life::Closed {
+            return None;
+        }
+        // Until a call brings the time, a first message waits since the last one known: early, never late.
+        let since = if self.progress_unset {
+            self.now
+        } else {
+            self.progress
+        };
+        let messages =
+            (self.outbox.unresolved() != 0).then(|| since + self.config.delivery_timeout);
+        let abandoned = (self.role == Role::Acceptor && self.life == Life::Detached)
+            .then(|| self.since + self.config.session_ttl);
+        [messages, abandoned].into_iter().flatten().min()
+    }
+}
