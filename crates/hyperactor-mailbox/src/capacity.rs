@@ -3,17 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use crate::sender::BoxFuture;
 
 /// Something that can be full, and tells when it no longer is.
 ///
 /// A place that is closed has room: whoever waits then tries again and learns that it is closed.
 pub trait Room: Send + Sync + 'static {
-    /// Whether a message would be taken now. After `false`, [`notify`](Self::notify) must be used on the next change.
+    /// Whether a message would be taken now.
     fn has_room(&self) -> bool;
 
-    /// All its waiters are woken when room appears.
-    fn notify(&self) -> &Notify;
+    /// Resolves when a message would be taken. Dropping the future must lose nothing.
+    fn available(&self) -> BoxFuture<'_, ()>;
 }
 
 /// A full queue, to wait for.
@@ -38,15 +38,8 @@ impl Capacity {
     /// # Cancel safety
     /// Cancel safe: nothing is reserved and nothing is lost.
     pub async fn available(&self) {
-        loop {
-            let notified = self.0.notify().notified();
-            let mut notified = std::pin::pin!(notified);
-            // Registered before the look, so that room made between the look and the wait is not missed.
-            notified.as_mut().enable();
-            if self.0.has_room() {
-                return;
-            }
-            notified.await;
+        if !self.0.has_room() {
+            self.0.available().await;
         }
     }
 }

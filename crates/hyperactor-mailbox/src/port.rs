@@ -54,8 +54,8 @@ struct Owner {
 
 /// Takes messages: a queue, or a function in front of one.
 trait Take<M>: Send + Sync {
-    /// Puts a message in.
-    fn take(&self, message: M, lease: Lease) -> Result<(), TakeError<M>>;
+    /// Puts a message in, or gives it back with its lease.
+    fn take(&self, message: M, lease: Lease) -> Result<(), (TakeError<M>, Lease)>;
     /// Holds a place, for a message that is not made yet.
     fn hold(&self) -> Result<(), PushError<()>>;
     /// Gives the place back.
@@ -75,11 +75,12 @@ enum TakeError<M> {
 }
 
 impl<M: Send + 'static> Take<M> for Queue<M> {
-    fn take(&self, message: M, lease: Lease) -> Result<(), TakeError<M>> {
-        self.try_push(message, lease).map_err(|error| match error {
-            PushError::Full(message) => TakeError::Full(message),
-            PushError::Closed(message) => TakeError::Closed(message),
-        })
+    fn take(&self, message: M, lease: Lease) -> Result<(), (TakeError<M>, Lease)> {
+        self.push(message, lease)
+            .map_err(|(error, lease)| match error {
+                PushError::Full(message) => (TakeError::Full(message), lease),
+                PushError::Closed(message) => (TakeError::Closed(message), lease),
+            })
     }
 
     fn hold(&self) -> Result<(), PushError<()>> {
@@ -127,16 +128,17 @@ where
     M: Send + 'static,
     F: Fn(N) -> M + Send + Sync + 'static,
 {
-    fn take(&self, message: N, lease: Lease) -> Result<(), TakeError<N>> {
+    fn take(&self, message: N, lease: Lease) -> Result<(), (TakeError<N>, Lease)> {
         if !lease.is_local() {
             // Always fits, so no place has to be held.
             if self.inner.is_closed() {
-                return Err(TakeError::Closed(message));
+                return Err((TakeError::Closed(message), lease));
             }
+            let message = (self.map)(message);
             return self
                 .inner
-                .take((self.map)(message), lease)
-                .map_err(|_| TakeError::Gone);
+                .take(message, lease)
+                .map_err(|(_, lease)| (TakeError::Gone, lease));
         }
         match self.inner.hold() {
             Ok(()) => {
@@ -144,11 +146,11 @@ where
                 if is_filled {
                     Ok(())
                 } else {
-                    Err(TakeError::Gone)
+                    Err((TakeError::Gone, lease))
                 }
             }
-            Err(PushError::Full(())) => Err(TakeError::Full(message)),
-            Err(PushError::Closed(())) => Err(TakeError::Closed(message)),
+            Err(PushError::Full(())) => Err((TakeError::Full(message), lease)),
+            Err(PushError::Closed(())) => Err((TakeError::Closed(message), lease)),
         }
     }
 
@@ -202,7 +204,7 @@ impl<M: Send + 'static> PortHandle<M> {
         let port_id = self.port_id.clone();
         self.take
             .take(message, Lease::none())
-            .map_err(|error| match error {
+            .map_err(|(error, _)| match error {
                 TakeError::Full(_) => NotDelivered::QueueFull {
                     port_id,
                     capacity: self.take.room().1,
@@ -255,8 +257,10 @@ impl<M: Message> PortHandle<M> {
             });
             mailbox::bind_opened(&self.owner.mailbox, &self.port_id, &sink);
             if self.take.is_closed() {
-                // The receiver was dropped meanwhile, and may not have seen this number.
-                self.owner.unbind();
+                // The receiver was dropped meanwhile, perhaps before the port was bound.
+                if let Some(mailbox) = self.owner.mailbox.upgrade() {
+                    drop(mailbox.unbind(index));
+                }
             }
         }
         PortRef::attest(self.port_id.clone())
@@ -302,25 +306,15 @@ impl<M: Message> PortSink for Sink<M> {
             Err((envelope, error)) => return refuse(envelope, error, return_handle),
         };
         let port_id = head.dest().clone();
-        // A leased message always fits, so it is reported first and its lease goes into the queue with it. A port that
-        // is closed between the two is as one closed just after.
-        let (lease, return_handle) = if return_handle.is_leased() {
-            if self.take.is_closed() {
-                let envelope = head.with_payload(Payload::typed(message));
-                return return_handle
-                    .undeliverable(envelope, NotDelivered::UnknownPort { port_id });
+        let error = match self.take.take(message, return_handle.lease()) {
+            Ok(()) => return return_handle.placed(),
+            Err((error, lease)) => {
+                lease.forget();
+                error
             }
-            (return_handle.delivered(), None)
-        } else {
-            (Lease::none(), Some(return_handle))
         };
-        let result = self.take.take(message, lease);
-        let Some(return_handle) = return_handle else {
-            return;
-        };
-        match result {
-            Ok(()) => drop(return_handle.delivered()),
-            Err(TakeError::Full(message)) => {
+        match error {
+            TakeError::Full(message) => {
                 let (room, capacity) = self.take.room();
                 let envelope = head.with_payload(Payload::typed(message));
                 let mut report =
@@ -328,11 +322,11 @@ impl<M: Message> PortSink for Sink<M> {
                 report.capacity = Some(room);
                 return_handle.report(report);
             }
-            Err(TakeError::Closed(message)) => {
+            TakeError::Closed(message) => {
                 let envelope = head.with_payload(Payload::typed(message));
                 return_handle.undeliverable(envelope, NotDelivered::UnknownPort { port_id });
             }
-            Err(TakeError::Gone) => return_handle.lost(NotDelivered::UnknownPort { port_id }),
+            TakeError::Gone => return_handle.lost(NotDelivered::UnknownPort { port_id }),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::capacity::{Capacity, Room};
-use crate::settle::Lease;
+use crate::sender::BoxFuture;
+use crate::settle::{Lease, ReturnHandle};
 
 /// A queue with many senders and one receiver. A clone is another handle of the same queue.
 ///
@@ -92,15 +94,40 @@ impl<T: Send + 'static> Queue<T> {
     /// [`PushError::Full`] for a local item without room, [`PushError::Closed`] after [`close`](Self::close) or
     /// [`seal`](Self::seal). Both give the item back.
     pub fn try_push(&self, item: T, lease: Lease) -> Result<(), PushError<T>> {
+        self.push(item, lease).map_err(|(error, _)| error)
+    }
+
+    /// Puts an item at the end and settles its handle as delivered.
+    ///
+    /// # Errors
+    /// As [`try_push`](Self::try_push); the handle comes back unsettled, for the caller to give the reason.
+    pub fn place(
+        &self,
+        item: T,
+        return_handle: ReturnHandle,
+    ) -> Result<(), (PushError<T>, ReturnHandle)> {
+        match self.push(item, return_handle.lease()) {
+            Ok(()) => {
+                return_handle.placed();
+                Ok(())
+            }
+            Err((error, lease)) => {
+                lease.forget();
+                Err((error, return_handle))
+            }
+        }
+    }
+
+    pub(crate) fn push(&self, item: T, lease: Lease) -> Result<(), (PushError<T>, Lease)> {
         let waker = {
             let mut state = self.0.state.lock();
             if state.is_closed {
-                return Err(PushError::Closed(item));
+                return Err((PushError::Closed(item), lease));
             }
             if lease.is_local() {
                 if state.local >= self.0.capacity {
                     state.is_wanted = true;
-                    return Err(PushError::Full(item));
+                    return Err((PushError::Full(item), lease));
                 }
                 state.local += 1;
             }
@@ -333,8 +360,19 @@ impl<T: Send + 'static> Room for Shared<T> {
         has_room
     }
 
-    fn notify(&self) -> &Notify {
-        &self.room
+    fn available(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            loop {
+                let notified = self.room.notified();
+                let mut notified = pin!(notified);
+                // Registered before the look, so that room made between the look and the wait is not missed.
+                notified.as_mut().enable();
+                if self.has_room() {
+                    return;
+                }
+                notified.await;
+            }
+        })
     }
 }
 

@@ -120,6 +120,20 @@ impl MailboxSender for BoxedMailboxSender {
     }
 }
 
+impl<S: MailboxSender + ?Sized> MailboxSender for Arc<S> {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        (**self).post_unchecked(envelope, return_handle);
+    }
+
+    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        (**self).post(envelope, return_handle);
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        (**self).flush()
+    }
+}
+
 impl fmt::Debug for BoxedMailboxSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoxedMailboxSender").finish_non_exhaustive()

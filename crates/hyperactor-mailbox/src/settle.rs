@@ -38,7 +38,10 @@ pub trait ReturnSink: Send + Sync + 'static {
         self.abandoned(token);
     }
 
-    /// The message has left the queue it was placed in. Called only if [`wants_release`](Self::wants_release).
+    /// A message that was delivered has left the queue it was placed in. Called once for each, and only if
+    /// [`wants_release`](Self::wants_release); not for a message that was not delivered, whose credit is free anyway.
+    ///
+    /// A receiver may be so quick that this comes before [`delivered`](Self::delivered) of the same message.
     fn released(&self, token: Token) {
         let _ = token;
     }
@@ -98,6 +101,22 @@ impl ReturnHandle {
         }
     }
 
+    /// The lease of a message that is about to be placed, so that both go into the queue together. Then follows
+    /// [`placed`](Self::placed), or the lease is [forgotten](Lease::forget) and the message given back.
+    pub(crate) fn lease(&self) -> Lease {
+        match &self.sink {
+            Some(sink) if sink.wants_release() => Lease(Some((Arc::clone(sink), self.token))),
+            _ => Lease::none(),
+        }
+    }
+
+    /// The message is in its mailbox, with the lease.
+    pub(crate) fn placed(mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.delivered(self.token);
+        }
+    }
+
     /// Gives the message back with the reason.
     pub fn undeliverable(self, envelope: MessageEnvelope, failure: impl Into<Failure>) {
         self.report(Undeliverable::new(envelope, failure));
@@ -107,10 +126,6 @@ impl ReturnHandle {
     pub fn report(mut self, report: Undeliverable) {
         if let Some(sink) = self.sink.take() {
             sink.undelivered(self.token, report);
-            // Nothing was placed, so what was counted for the message is free again.
-            if sink.wants_release() {
-                sink.released(self.token);
-            }
         }
     }
 
@@ -118,9 +133,6 @@ impl ReturnHandle {
     pub fn lost(mut self, failure: impl Into<Failure>) {
         if let Some(sink) = self.sink.take() {
             sink.lost(self.token, failure.into());
-            if sink.wants_release() {
-                sink.released(self.token);
-            }
         }
     }
 
@@ -147,9 +159,6 @@ impl Drop for ReturnHandle {
     fn drop(&mut self) {
         if let Some(sink) = self.sink.take() {
             sink.abandoned(self.token);
-            if sink.wants_release() {
-                sink.released(self.token);
-            }
         }
     }
 }
@@ -176,6 +185,13 @@ impl Lease {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.0.is_none()
+    }
+}
+
+impl Lease {
+    /// Ends the lease without giving credit back: its message was not placed after all.
+    pub(crate) fn forget(mut self) {
+        self.0 = None;
     }
 }
 
