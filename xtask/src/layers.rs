@@ -156,7 +156,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: TESTKIT,
-        uses: &["hyperactor-refs"],
+        uses: &[],
         tests_use: &[],
         role: Role::TestOnly,
         because: "a test's tools must not depend on what they test",

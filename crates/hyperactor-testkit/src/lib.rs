@@ -1,1 +1,24 @@
-//! For tests: probes, a message ledger, a byte-exact chaos proxy and leak guards.
+#![doc = include_str!("../README.md")]
+
+mod chaos;
+mod hash;
+mod isolated;
+mod leak;
+mod ledger;
+pub mod limits;
+mod probe;
+mod seed;
+mod socket_dir;
+mod wait;
+
+pub use chaos::{
+    Act, ChaosProxy, Direction, Endpoint, EndpointError, Faults, Plan, Report, Script, ScriptError,
+    Step,
+};
+pub use isolated::isolated;
+pub use leak::{LeakGuard, Leaks};
+pub use ledger::{Class, Journal, Key, Ledger, Outcome, Stamped, Verdict};
+pub use probe::{Probe, Recorder};
+pub use seed::{Rng, Seed, SeedError};
+pub use socket_dir::TempSocketDir;
+pub use wait::{eventually, eventually_blocking, eventually_some};
