@@ -1,1 +1,42 @@
-//! Typed channels between processes: Tx and Rx over in-process, Unix and TCP transports.
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
+//!
+//! Sending: [`dial`], [`ChannelTx`], or [`dial_with`] and [`Outbound`] with a [`Completion`] for each message.
+//! Receiving: [`serve`], [`ChannelRx`], or [`serve_with`] with [`Accept`] and [`Deliver`]. What became of a message:
+//! [`Outcome`], [`Failure`], [`Reason`]. Below: [`transport`], byte streams by address. Bounds: [`limits`].
+
+pub mod limits;
+pub mod transport;
+
+mod acceptor;
+mod backoff;
+mod codec;
+mod codes;
+mod completion;
+mod dial;
+mod dialer;
+mod inbound;
+mod local;
+mod local_table;
+mod options;
+mod outbound;
+mod outcome;
+mod rx;
+mod serve;
+mod serve_error;
+mod tx;
+
+pub use codec::{Codec, DecodeError, EncodeError, Postcard};
+pub use codes::REFUSAL_RESERVED_FROM;
+pub use completion::{Completion, Ignore};
+pub use dial::{dial, dial_tx, dial_with};
+pub use hyperactor_protocol::{Refusal, Verdict};
+pub use inbound::{Accept, Deliver, Inbound, Peer, Ticket};
+pub use options::{DialOptions, ServeOptions, process_incarnation};
+pub use outbound::{Capacity, Outbound, Rejected, Status};
+pub use outcome::{Failure, FlushError, Outcome, Reason};
+pub use rx::{ChannelRx, Rx};
+pub use serve::{ServerHandle, serve, serve_queue, serve_with};
+pub use serve_error::ServeError;
+pub use tx::{BoxFuture, ChannelTx, Tx};

@@ -1,0 +1,130 @@
+//! How a message becomes bytes and comes back: the [`Codec`] border and its default, [`Postcard`].
+//! Framing, sequence numbers and everything else around those bytes belong to the session.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why a message could not be written as bytes. That message alone fails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message does not encode: {0}")]
+pub struct EncodeError(String);
+
+/// Why bytes are not a message. That message alone is refused; the connection goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are not a message of the expected type: {0}")]
+pub struct DecodeError(String);
+
+impl EncodeError {
+    /// An error with a text for people.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text alone.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl DecodeError {
+    /// An error with a text for people.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text alone.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Writes messages as bytes and reads them back.
+///
+/// `encode` runs in the thread that posts, under the short lock of the outgoing log: it writes straight into the
+/// buffer that goes to the socket. It must not post to the same channel. `decode` runs in the task that reads.
+pub trait Codec<M>: Send + Sync + 'static {
+    /// Appends the message to `out`. What was already in `out` must stay as it is; when an error is returned, the
+    /// caller cuts `out` back.
+    fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError>;
+
+    /// Reads one message from the whole of `bytes`. The bytes come from a peer: nothing in them may make this panic.
+    fn decode(&self, bytes: Bytes) -> Result<M, DecodeError>;
+}
+
+/// The default codec: postcard, for every type that serde serialises. Bytes left over after a message are an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Postcard;
+
+impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
+    fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError> {
+        postcard::serialize_with_flavor(message, Appender(out))
+            .map_err(|error| EncodeError::new(error.to_string()))
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<M, DecodeError> {
+        match postcard::take_from_bytes(&bytes) {
+            Ok((message, [])) => Ok(message),
+            Ok((_, rest)) => Err(DecodeError::new(format!(
+                "{} bytes are left over after it",
+                rest.len()
+            ))),
+            Err(error) => Err(DecodeError::new(error.to_string())),
+        }
+    }
+}
+
+/// Lets postcard append to a buffer that already holds something.
+struct Appender<'a>(&'a mut BytesMut);
+
+impl postcard::ser_flavors::Flavor for Appender<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.put_u8(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_appended_and_read_back() {
+        let mut out = BytesMut::from(&b"before"[..]);
+        Codec::<(u32, String)>::encode(&Postcard, &(7, "seven".into()), &mut out).unwrap();
+        let bytes = out.split_off(6).freeze();
+        assert_eq!(&out[..], b"before");
+        let back: (u32, String) = Postcard.decode(bytes).unwrap();
+        assert_eq!(back, (7, "seven".to_owned()));
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let error = Codec::<u8>::decode(&Postcard, Bytes::from_static(&[1, 2, 3])).unwrap_err();
+        assert!(
+            error.to_string().contains("2 bytes are left over"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_length_beyond_the_bytes_is_an_error_and_not_an_allocation() {
+        let bomb =
+            Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert!(Codec::<Vec<u64>>::decode(&Postcard, bomb.clone()).is_err());
+        assert!(Codec::<String>::decode(&Postcard, bomb).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! The receiving border: who accepts sessions ([`Accept`]), who takes messages ([`Deliver`]), and how each message is
+//! settled and gives its credit back ([`Ticket`], [`Inbound`]). Queues are not here: see `rx` for the ready-made one.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_protocol::Verdict;
+use hyperactor_refs::{ChannelAddr, Incarnation};
+
+/// Who is at the other end of a session, as far as this side can verify it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The address of the peer's end, where it has one. Most dialers have none that could be dialled back.
+    pub addr: Option<ChannelAddr>,
+    /// The user that the peer runs as, from the kernel: Unix sockets and in-process channels.
+    pub uid: Option<u32>,
+    /// The peer's process, from the kernel: Unix sockets and in-process channels.
+    pub pid: Option<u32>,
+    /// The life of the peer, as its hello says.
+    pub incarnation: Incarnation,
+}
+
+impl Peer {
+    /// A peer of which only the incarnation is known.
+    pub fn new(incarnation: Incarnation) -> Self {
+        Self {
+            addr: None,
+            uid: None,
+            pid: None,
+            incarnation,
+        }
+    }
+}
+
+/// Accepts the sessions of one server.
+pub trait Accept<M>: Send + Sync + 'static {
+    /// What takes the messages of one session.
+    type Session: Deliver<M>;
+
+    /// Called once for each new session; a reconnect that resumes a session does not come here. `inbound` settles the
+    /// session's messages.
+    fn open(&self, peer: Peer, inbound: Inbound) -> Self::Session;
+}
+
+/// Takes the messages of one session.
+pub trait Deliver<M>: Send + 'static {
+    /// Takes the next message. Called by the reading task, in the order sent, with no lock of the channel held; it must
+    /// not block, because acknowledgements of the same connection wait for it.
+    ///
+    /// The ticket must be [settled](Inbound::settle) once, and, if it was settled as delivered, [released](Inbound::release)
+    /// once the message has left the receiver's queue. Both may happen before this returns.
+    fn deliver(&mut self, message: M, ticket: Ticket);
+
+    /// The session ended for good; nothing follows.
+    fn closed(&mut self) {}
+}
+
+/// Names one received message towards its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Its sequence number in the session.
+    pub seq: u64,
+    /// What it counts in credit, in bytes.
+    pub size: u32,
+}
+
+/// Settles and releases the received messages of one session, from any thread. Cheap to clone. Using it after the
+/// session has ended does nothing.
+#[derive(Clone)]
+pub struct Inbound(Arc<dyn Settlements>);
+
+/// What is behind an [`Inbound`]: a session over a byte stream, or an in-process link.
+pub(crate) trait Settlements: Send + Sync + 'static {
+    fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>);
+    fn release(&self, messages: u64, bytes: u64);
+}
+
+impl Inbound {
+    pub(crate) fn new(settlements: Arc<dyn Settlements>) -> Self {
+        Self(settlements)
+    }
+
+    /// Says what became of a message: exactly once for each ticket, in any order. Never blocks and calls nothing back
+    /// from within. A verdict other than `Delivered` gives the credit back too: such a message is not released.
+    pub fn settle(&self, ticket: Ticket, verdict: Verdict) {
+        self.0.settle(ticket, verdict, None);
+    }
+
+    /// As [`settle`](Self::settle) for a message that was not placed, giving the message back. A sender in this process
+    /// gets this very value with its failure; one behind a byte stream still has its own copy, and `message` is dropped.
+    pub fn refuse<M: Send + 'static>(&self, ticket: Ticket, verdict: Verdict, message: M) {
+        self.0.settle(ticket, verdict, Some(Box::new(message)));
+    }
+
+    /// Gives the credit of a delivered message back: it left the receiver's queue. Once for each ticket that was settled
+    /// as delivered, before or after. Never blocks and calls nothing back from within.
+    pub fn release(&self, ticket: Ticket) {
+        self.0.release(1, u64::from(ticket.size));
+    }
+
+    /// As [`release`](Self::release) for several messages at once, with the sum of their sizes.
+    pub fn release_many(&self, messages: u64, bytes: u64) {
+        self.0.release(messages, bytes);
+    }
+
+    /// Whether both settle the same session.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! Every number that bounds something in this crate: memory, time, counts. Defaults of options stand here too.
+//! The limits of the session itself (windows, log sizes, acknowledgement delays) are `hyperactor_protocol::limits`.
+
+use std::time::Duration;
+
+/// The largest encoded message, in bytes, unless the options say otherwise: what fits into the largest frame.
+pub const MESSAGE_BYTES_MAX: usize = hyperactor_protocol::limits::FRAME_MAX_DEFAULT as usize
+    - hyperactor_protocol::limits::DATA_OVERHEAD_BYTES;
+
+/// How long a handshake may take in total, on both sides, from the first byte to the last.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many accepted connections of one server may be between accept and the end of their handshake.
+/// One more drops the oldest of them, so that slow peers cannot lock good ones out.
+pub const UNAUTHENTICATED_MAX: usize = 128;
+
+/// How many sessions one server holds, connected or waiting to be resumed. A hello beyond it is refused.
+pub const SESSIONS_MAX: usize = 1_024;
+
+/// How many connections wait for one session to take them up; a hello beyond it is refused, because only the newest
+/// connection of a session counts.
+pub const SESSION_HANDOVERS_MAX: usize = 8;
+
+/// First pause of an exponential backoff: before a redial, and after an accept that failed.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+
+/// Longest pause of an exponential backoff.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How long a local socket may be absent or refuse before a dialer gives up ([`DialOptions::connect_give_up_local`]).
+///
+/// [`DialOptions::connect_give_up_local`]: crate::DialOptions::connect_give_up_local
+pub const CONNECT_GIVE_UP_LOCAL: Duration = Duration::from_secs(1);
+
+/// The same after a connection that had been established was lost: whoever served there has most likely died, and a
+/// socket that refuses says so. Long enough for a server that rebinds its address at once.
+pub const REDIAL_GIVE_UP_LOCAL: Duration = Duration::from_millis(200);
+
+/// How long one attempt to connect may take.
+pub const CONNECT_ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a server that stops waits for messages it has placed but that have no verdict yet.
+pub const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Size of the buffer that a connection reads into. It is reused as long as no message keeps a part of it.
+pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+
+/// The most bytes of the outgoing log that one write offers to the kernel.
+pub const WRITE_BATCH_BYTES: usize = 1024 * 1024;
+
+/// How many reads or writes of one connection happen before other tasks of the runtime get their turn.
+pub const IO_TURNS_MAX: usize = 16;
+
+/// The longest text kept of an error that a peer or the system reported.
+pub const DETAIL_BYTES_MAX: usize = 512;
+
+/// Entries in the kernel's queue of connections that were not accepted yet.
+pub const LISTEN_BACKLOG: u32 = 1_024;
+
+/// The longest path of a Unix socket, without the terminating zero (`sun_path` has 108 bytes on Linux).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// How many messages one in-process delivery turn hands over before it yields to the runtime.
+pub const LOCAL_TURN_MESSAGES: usize = 256;

@@ -1,0 +1,625 @@
+//! The sending side of an in-process channel: values are handed to the receiving side without encoding them.
+//!
+//! One caller at a time moves messages (the first to find work, in its own thread); everyone else only queues, so order
+//! holds, no lock is held while foreign code runs, and a receiver that posts into the channel it is called from is no
+//! danger. Work that a settlement or a release makes possible runs in a task of its own, never in the caller's stack.
+//! Which address serves what is in `local_table`.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyperactor_protocol::Verdict;
+use hyperactor_refs::{ChannelAddr, Incarnation};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::inbound::Settlements;
+use crate::limits::LOCAL_TURN_MESSAGES;
+use crate::local_table::{self, Opened};
+use crate::outbound::{Common, Link};
+use crate::{
+    Completion, Deliver, DialOptions, Failure, Inbound, Reason, Rejected, Status, Ticket, codes,
+};
+
+/// The sending side of one in-process channel.
+pub(crate) struct LocalLink<M, K>(Arc<Inner<M, K>>);
+
+pub(crate) struct Inner<M, K> {
+    common: Common,
+    number: u64,
+    options: DialOptions,
+    runtime: Option<Handle>,
+    state: Mutex<State<M, K>>,
+}
+
+struct State<M, K> {
+    phase: Phase,
+    /// Nothing more is taken; the link ends when all has its outcome.
+    closing: bool,
+    /// Counts the sessions of this link: what an earlier one says does not count.
+    generation: u64,
+    /// What takes the messages; not here while it is being called.
+    deliver: Option<Box<dyn Deliver<M>>>,
+    /// Posted, not handed over.
+    queue: VecDeque<M>,
+    /// One slot for each message from `floor` on.
+    slots: VecDeque<Slot<K>>,
+    /// Below it every completion was called.
+    floor: u64,
+    /// The sequence number of the first message in `queue`.
+    handed: u64,
+    /// Handed over and not released.
+    outstanding: u64,
+    window: u64,
+    finished: Vec<Finished<M, K>>,
+    /// Someone moves messages.
+    running: bool,
+    /// The receiving side ended; what is to be told to it.
+    farewell: Vec<Box<dyn Deliver<M>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No session; the next message opens one.
+    Idle,
+    /// A task looks for the server.
+    Connecting,
+    Open,
+    Closed(Reason),
+}
+
+enum Slot<K> {
+    Waiting(K),
+    /// Its completion is being called.
+    Finishing,
+    Called,
+}
+
+struct Finished<M, K> {
+    seq: u64,
+    completion: K,
+    failure: Option<Failure>,
+    message: Option<M>,
+}
+
+enum Step<M, K> {
+    Finish(Vec<Finished<M, K>>),
+    Connect,
+    Hand {
+        deliver: Box<dyn Deliver<M>>,
+        generation: u64,
+        first: u64,
+        batch: VecDeque<M>,
+    },
+    Farewell(Vec<Box<dyn Deliver<M>>>),
+    Rest,
+}
+
+impl<M: Send + 'static, K: Completion<M>> LocalLink<M, K> {
+    pub(crate) fn new(addr: ChannelAddr, number: u64, options: DialOptions) -> Self {
+        let runtime = Handle::try_current().ok();
+        let phase = if runtime.is_some() {
+            Phase::Idle
+        } else {
+            Phase::Closed(Reason::NoRuntime)
+        };
+        let common = Common::new(addr);
+        if let Phase::Closed(reason) = &phase {
+            common.publish(Status::Closed(reason.clone()));
+        }
+        let state = State {
+            phase,
+            closing: false,
+            generation: 0,
+            deliver: None,
+            queue: VecDeque::new(),
+            slots: VecDeque::new(),
+            floor: 0,
+            handed: 0,
+            outstanding: 0,
+            window: 0,
+            finished: Vec::new(),
+            running: false,
+            farewell: Vec::new(),
+        };
+        Self(Arc::new(Inner {
+            common,
+            number,
+            options,
+            runtime,
+            state: Mutex::new(state),
+        }))
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Link<M, K> for LocalLink<M, K> {
+    fn common(&self) -> &Common {
+        &self.0.common
+    }
+
+    fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
+        let inner = &self.0;
+        let mut state = inner.state.lock();
+        let reason = match &state.phase {
+            Phase::Closed(reason) => Some(reason.clone()),
+            _ if state.closing => Some(Reason::Closed),
+            _ if state.slots.len() >= inner.options.outbox_messages as usize => {
+                inner.common.capacity.set(false);
+                Some(Reason::Full)
+            }
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            drop(state);
+            return Err(Rejected {
+                message,
+                completion,
+                reason,
+            });
+        }
+        state.queue.push_back(message);
+        state.slots.push_back(Slot::Waiting(completion));
+        let run = !std::mem::replace(&mut state.running, true);
+        drop(state);
+        if run {
+            Inner::run(inner);
+        }
+        Ok(())
+    }
+
+    fn posted(&self) -> u64 {
+        let state = self.0.state.lock();
+        state.floor + state.slots.len() as u64
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
+    fn close(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.closing = true;
+        if !std::mem::replace(&mut state.running, true) {
+            drop(state);
+            Self::run(self);
+        }
+    }
+
+    /// Moves messages until nothing can move. The caller has set `running`.
+    fn run(self: &Arc<Self>) {
+        let mut moved = 0;
+        while moved < LOCAL_TURN_MESSAGES {
+            let step = self.state.lock().step(self);
+            match step {
+                Step::Finish(batch) => moved += self.finish(batch),
+                Step::Connect => self.connect(),
+                Step::Hand {
+                    deliver,
+                    generation,
+                    first,
+                    batch,
+                } => {
+                    moved += self.hand(deliver, generation, first, batch);
+                }
+                Step::Farewell(delivers) => {
+                    for mut deliver in delivers {
+                        guarded(|| {
+                            deliver.closed();
+                            drop(deliver);
+                        });
+                    }
+                }
+                Step::Rest => return,
+            }
+        }
+        self.run_in_task();
+    }
+
+    /// Goes on in a task of the runtime. The caller has set `running`.
+    fn run_in_task(self: &Arc<Self>) {
+        let job = Job(Some(Arc::clone(self)));
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(async move { job.run() })),
+            None => job.run(),
+        }
+    }
+
+    /// Sees to it that someone moves messages, without doing so in the caller's stack.
+    fn kick(self: &Arc<Self>, state: &mut State<M, K>) -> bool {
+        let work = !state.finished.is_empty()
+            || !state.farewell.is_empty()
+            || (!state.queue.is_empty() && state.outstanding < state.window);
+        work && !std::mem::replace(&mut state.running, true)
+    }
+
+    fn finish(&self, batch: Vec<Finished<M, K>>) -> usize {
+        let count = batch.len();
+        let mut called = Vec::with_capacity(count);
+        for Finished {
+            seq,
+            completion,
+            failure,
+            message,
+        } in batch
+        {
+            called.push(seq);
+            guarded(|| match (failure, message) {
+                (None, _) => completion.delivered(),
+                (Some(failure), Some(message)) => completion.undelivered(message, failure),
+                (Some(failure), None) => completion.lost(failure),
+            });
+        }
+        let floor = {
+            let mut state = self.state.lock();
+            for seq in called {
+                state.set_called(seq);
+            }
+            while matches!(state.slots.front(), Some(Slot::Called)) {
+                state.slots.pop_front();
+                state.floor += 1;
+            }
+            if state.slots.len() < self.options.outbox_messages as usize {
+                self.common.capacity.set(true);
+            }
+            state.floor
+        };
+        self.common.settled.send_replace(floor);
+        count
+    }
+
+    fn hand(
+        self: &Arc<Self>,
+        mut deliver: Box<dyn Deliver<M>>,
+        generation: u64,
+        first: u64,
+        mut batch: VecDeque<M>,
+    ) -> usize {
+        let count = batch.len();
+        let mut seq = first;
+        let size = u32::try_from(size_of::<M>()).unwrap_or(u32::MAX);
+        let survived = guarded(|| {
+            while let Some(message) = batch.pop_front() {
+                deliver.deliver(message, Ticket { seq, size });
+                seq += 1;
+            }
+        });
+        let mut state = self.state.lock();
+        if !survived {
+            drop(batch);
+            state.fail(self, Reason::Dropped);
+            state.farewell.push(deliver);
+        } else if state.generation == generation && state.phase == Phase::Open {
+            state.deliver = Some(deliver);
+        } else {
+            state.farewell.push(deliver);
+        }
+        count
+    }
+
+    /// Opens a session, or starts a task that looks for a server.
+    fn connect(self: &Arc<Self>) {
+        match self.try_open() {
+            Ok(()) => {}
+            Err(reason) => {
+                if self.options.connect_give_up_local.is_zero() || !is_absent(&reason) {
+                    self.state.lock().fail(self, reason);
+                    return;
+                }
+                self.common.publish(Status::Reconnecting);
+                let inner = Arc::clone(self);
+                let search = Search(Some(Arc::clone(self)), reason);
+                match &self.runtime {
+                    Some(runtime) => drop(runtime.spawn(inner.search(search))),
+                    None => drop(search),
+                }
+            }
+        }
+    }
+
+    async fn search(self: Arc<Self>, mut search: Search<M, K>) {
+        let give_up = Instant::now() + self.options.connect_give_up_local;
+        let mut backoff = Backoff::new();
+        loop {
+            let pause = backoff.next().max(Duration::from_millis(1));
+            tokio::time::sleep_until(give_up.min(Instant::now() + pause)).await;
+            match self.try_open() {
+                Ok(()) => break,
+                Err(reason) => {
+                    let last = Instant::now() >= give_up || !is_absent(&reason);
+                    search.1 = reason;
+                    if last {
+                        return;
+                    }
+                }
+            }
+        }
+        search.0 = None;
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.running, true) {
+            drop(state);
+            Self::run(&self);
+        }
+    }
+
+    fn try_open(self: &Arc<Self>) -> Result<(), Reason> {
+        let generation = {
+            let mut state = self.state.lock();
+            state.generation += 1;
+            state.generation
+        };
+        let session = Arc::new(LocalSession {
+            link: Arc::clone(self),
+            generation,
+        });
+        let Opened { deliver, window } = local_table::open::<M>(
+            &self.common.addr,
+            self.number,
+            self.options.incarnation,
+            self.options.expect,
+            Inbound::new(session.clone()),
+            session,
+        )?;
+        let mut state = self.state.lock();
+        // The server may have ended between the two locks: then `ended` has moved the generation on.
+        if state.generation == generation && !matches!(state.phase, Phase::Closed(_)) {
+            state.deliver = Some(deliver);
+            state.window = window;
+            state.outstanding = 0;
+            state.phase = Phase::Open;
+            self.common.publish(Status::Connected);
+        } else {
+            state.farewell.push(deliver);
+        }
+        Ok(())
+    }
+}
+
+fn is_absent(reason: &Reason) -> bool {
+    matches!(reason, Reason::Connect { errno: Some(_), .. })
+}
+
+/// Runs foreign code; says whether it returned. The panic hook has reported a panic by then.
+fn guarded(call: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).is_ok()
+}
+
+/// Moves messages when it runs, and also when the runtime drops it instead.
+struct Job<M: Send + 'static, K: Completion<M>>(Option<Arc<Inner<M, K>>>);
+
+impl<M: Send + 'static, K: Completion<M>> Job<M, K> {
+    fn run(mut self) {
+        if let Some(inner) = self.0.take() {
+            Inner::run(&inner);
+        }
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Drop for Job<M, K> {
+    fn drop(&mut self) {
+        // The runtime is shutting down: nothing runs in tasks any more, so end here what is under way.
+        if let Some(inner) = self.0.take() {
+            inner.state.lock().fail(&inner, Reason::Dropped);
+            Inner::run(&inner);
+        }
+    }
+}
+
+/// The search for a server; dropped before it succeeded, it ends the link with the last reason.
+struct Search<M: Send + 'static, K: Completion<M>>(Option<Arc<Inner<M, K>>>, Reason);
+
+impl<M: Send + 'static, K: Completion<M>> Drop for Search<M, K> {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take() {
+            let mut state = inner.state.lock();
+            state.fail(&inner, self.1.clone());
+            if !std::mem::replace(&mut state.running, true) {
+                drop(state);
+                Inner::run(&inner);
+            }
+        }
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> State<M, K> {
+    fn step(&mut self, inner: &Inner<M, K>) -> Step<M, K> {
+        if !self.finished.is_empty() {
+            return Step::Finish(std::mem::take(&mut self.finished));
+        }
+        if !self.farewell.is_empty() {
+            return Step::Farewell(std::mem::take(&mut self.farewell));
+        }
+        match self.phase {
+            Phase::Idle if !self.queue.is_empty() => {
+                self.phase = Phase::Connecting;
+                return Step::Connect;
+            }
+            Phase::Open if !self.queue.is_empty() && self.outstanding < self.window => {
+                if let Some(deliver) = self.deliver.take() {
+                    let room =
+                        usize::try_from(self.window - self.outstanding).unwrap_or(usize::MAX);
+                    let count = room.min(self.queue.len()).min(64);
+                    let batch: VecDeque<M> = self.queue.drain(..count).collect();
+                    let first = self.handed;
+                    self.handed += count as u64;
+                    self.outstanding += count as u64;
+                    return Step::Hand {
+                        deliver,
+                        generation: self.generation,
+                        first,
+                        batch,
+                    };
+                }
+            }
+            Phase::Idle | Phase::Open if self.closing && self.slots.is_empty() => {
+                self.end(inner, Reason::Closed);
+                return Step::Farewell(std::mem::take(&mut self.farewell));
+            }
+            _ => {}
+        }
+        self.running = false;
+        Step::Rest
+    }
+
+    fn end(&mut self, inner: &Inner<M, K>, reason: Reason) {
+        self.phase = Phase::Closed(reason.clone());
+        self.generation += 1;
+        self.farewell.extend(self.deliver.take());
+        inner.common.capacity.set(true);
+        inner.common.publish(Status::Closed(reason));
+    }
+
+    /// Ends the link: what was handed over and not settled is unknown, what was not is not delivered.
+    fn fail(&mut self, inner: &Inner<M, K>, reason: Reason) {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        self.lose(&reason);
+        while let Some(message) = self.queue.pop_front() {
+            let seq = self.handed;
+            self.handed += 1;
+            self.settle(
+                seq,
+                Some(Failure::NotDelivered(reason.clone())),
+                Some(message),
+            );
+        }
+        self.end(inner, reason);
+    }
+
+    /// What was handed over and not settled ends as unknown.
+    fn lose(&mut self, reason: &Reason) {
+        for seq in self.floor..self.handed {
+            self.settle(seq, Some(Failure::Unknown(reason.clone())), None);
+        }
+    }
+
+    fn settle(&mut self, seq: u64, failure: Option<Failure>, message: Option<M>) {
+        let Some(slot) = self.slot(seq) else { return };
+        if matches!(slot, Slot::Waiting(_))
+            && let Slot::Waiting(completion) = std::mem::replace(slot, Slot::Finishing)
+        {
+            self.finished.push(Finished {
+                seq,
+                completion,
+                failure,
+                message,
+            });
+        }
+    }
+
+    fn set_called(&mut self, seq: u64) {
+        if let Some(slot) = self.slot(seq) {
+            *slot = Slot::Called;
+        }
+    }
+
+    fn slot(&mut self, seq: u64) -> Option<&mut Slot<K>> {
+        let index = usize::try_from(seq.checked_sub(self.floor)?).ok()?;
+        self.slots.get_mut(index)
+    }
+}
+
+/// One session of a link, as the receiving side sees it.
+pub(crate) struct LocalSession<M, K> {
+    link: Arc<Inner<M, K>>,
+    generation: u64,
+}
+
+impl<M: Send + 'static, K: Completion<M>> LocalSession<M, K> {
+    /// Does something to the state, if the session is still the present one, and lets a task do what follows.
+    fn with(&self, change: impl FnOnce(&mut State<M, K>)) {
+        let mut state = self.link.state.lock();
+        if state.generation == self.generation {
+            change(&mut state);
+        }
+        if self.link.kick(&mut state) {
+            drop(state);
+            self.link.run_in_task();
+        }
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Settlements for LocalSession<M, K> {
+    fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>) {
+        let message = message
+            .and_then(|message| message.downcast::<M>().ok())
+            .map(|boxed| *boxed);
+        let refused = verdict != Verdict::Delivered;
+        let failure = codes::verdict(verdict);
+        self.with(|state| {
+            if ticket.seq < state.handed {
+                state.settle(ticket.seq, failure, message);
+            }
+            if refused {
+                state.outstanding = state.outstanding.saturating_sub(1);
+            }
+        });
+    }
+
+    fn release(&self, messages: u64, _bytes: u64) {
+        self.with(|state| state.outstanding = state.outstanding.saturating_sub(messages));
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> local_table::Served for LocalSession<M, K> {
+    fn unsettled(&self) -> bool {
+        let state = self.link.state.lock();
+        state.generation == self.generation
+            && state
+                .slots
+                .iter()
+                .take(usize::try_from(state.handed - state.floor).unwrap_or(0))
+                .any(|slot| matches!(slot, Slot::Waiting(_)))
+    }
+
+    fn ended(&self, orderly: bool) {
+        let link = &self.link;
+        let mut state = link.state.lock();
+        if state.generation != self.generation {
+            return;
+        }
+        if orderly {
+            state.lose(&Reason::Dropped);
+            state.fail(link, Reason::PeerClosed);
+        } else {
+            state.lose(&Reason::PeerRestarted);
+            state.generation += 1;
+            let deliver = state.deliver.take();
+            state.farewell.extend(deliver);
+            state.phase = Phase::Idle;
+            let idle = state.queue.is_empty();
+            link.common.publish(if idle {
+                Status::Idle
+            } else {
+                Status::Reconnecting
+            });
+        }
+        // The link may have to look for another server, or to call completions.
+        if !std::mem::replace(&mut state.running, true) {
+            drop(state);
+            link.run_in_task();
+        }
+    }
+}
+
+/// What a dialer of this process must know of a server of this process to be let in.
+pub(crate) fn absent(addr: &ChannelAddr) -> Reason {
+    // The numbers and words of the kernel for the same thing, so that callers need not tell transports apart.
+    Reason::Connect {
+        addr: addr.clone(),
+        error: "nobody serves this address in this process".to_owned(),
+        errno: Some(rustix::io::Errno::CONNREFUSED.raw_os_error()),
+    }
+}
+
+/// Whether an expectation is met.
+pub(crate) fn is_expected(expect: Option<Incarnation>, actual: Incarnation) -> bool {
+    expect.is_none_or(|expected| expected == actual)
+}

@@ -1,0 +1,214 @@
+//! Which `local:` address of this process serves what: the table of in-process servers, and the life of one.
+//! How messages move is in `local`.
+
+use std::any::{Any, type_name};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hyperactor_refs::{ChannelAddr, Incarnation};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::limits::STOP_GRACE;
+use crate::local::{absent, is_expected};
+use crate::serve::Phase;
+use crate::{Accept, Deliver, Inbound, Peer, Reason, ServeError, ServeOptions};
+
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    servers: BTreeMap::new(),
+    next: FIRST_FREE,
+});
+
+/// Where the search for a free number starts, far above the numbers that people choose.
+const FIRST_FREE: u64 = 1 << 32;
+
+struct Table {
+    servers: BTreeMap<u64, Entry>,
+    next: u64,
+}
+
+struct Entry {
+    /// An `Arc<Server<M>>`.
+    server: Arc<dyn Any + Send + Sync>,
+    message: &'static str,
+}
+
+/// One session of a server, as the server sees it.
+pub(crate) trait Served: Send + Sync {
+    /// Whether something was handed over and is not settled.
+    fn unsettled(&self) -> bool;
+    /// The server ended.
+    fn ended(&self, orderly: bool);
+}
+
+type Open<M> = Box<dyn Fn(Peer, Inbound) -> Box<dyn Deliver<M>> + Send + Sync>;
+
+pub(crate) struct Server<M> {
+    open: Open<M>,
+    incarnation: Incarnation,
+    window: u64,
+    state: Mutex<ServerState>,
+}
+
+#[derive(Default)]
+struct ServerState {
+    closed: bool,
+    sessions: Vec<Weak<dyn Served>>,
+}
+
+/// What a dialer gets.
+pub(crate) struct Opened<M> {
+    pub(crate) deliver: Box<dyn Deliver<M>>,
+    pub(crate) window: u64,
+}
+
+/// Opens a session with the server of a number.
+pub(crate) fn open<M: Send + 'static>(
+    addr: &ChannelAddr,
+    number: u64,
+    incarnation: Incarnation,
+    expect: Option<Incarnation>,
+    inbound: Inbound,
+    session: Arc<dyn Served>,
+) -> Result<Opened<M>, Reason> {
+    let found = TABLE
+        .lock()
+        .servers
+        .get(&number)
+        .map(|entry| (entry.server.clone(), entry.message));
+    let (server, message) = found.ok_or_else(|| absent(addr))?;
+    let server = server
+        .downcast::<Server<M>>()
+        .map_err(|_| Reason::Connect {
+            addr: addr.clone(),
+            error: format!("it serves {message} and not {}", type_name::<M>()),
+            errno: None,
+        })?;
+    if !is_expected(expect, server.incarnation) {
+        return Err(Reason::PeerRestarted);
+    }
+    {
+        let mut state = server.state.lock();
+        if state.closed {
+            return Err(absent(addr));
+        }
+        // The table of sessions is swept as it doubles, so that it stays in proportion to those alive.
+        if state.sessions.len() == state.sessions.capacity() {
+            state.sessions.retain(|session| session.strong_count() > 0);
+        }
+        state.sessions.push(Arc::downgrade(&session));
+    }
+    let peer = Peer {
+        addr: None,
+        uid: Some(rustix::process::geteuid().as_raw()),
+        pid: Some(std::process::id()),
+        incarnation,
+    };
+    Ok(Opened {
+        deliver: (server.open)(peer, inbound),
+        window: server.window,
+    })
+}
+
+/// A server in the table; dropping it takes it out and ends its sessions.
+pub(crate) struct Registration<M: Send + 'static> {
+    number: u64,
+    server: Arc<Server<M>>,
+}
+
+impl<M: Send + 'static> Registration<M> {
+    /// Serves a number, or any free one.
+    pub(crate) fn new<A: Accept<M>>(
+        number: Option<u64>,
+        options: &ServeOptions,
+        acceptor: A,
+    ) -> Result<(ChannelAddr, Self), ServeError> {
+        let server = Arc::new(Server {
+            open: Box::new(move |peer, inbound| Box::new(acceptor.open(peer, inbound)) as Box<_>),
+            incarnation: options.incarnation,
+            window: options.window_messages.max(1).into(),
+            state: Mutex::default(),
+        });
+        let entry = Entry {
+            server: server.clone(),
+            message: type_name::<M>(),
+        };
+        let mut table = TABLE.lock();
+        let number = number.unwrap_or_else(|| {
+            while table.servers.contains_key(&table.next) {
+                table.next += 1;
+            }
+            table.next += 1;
+            table.next - 1
+        });
+        let addr = ChannelAddr::local(number).map_err(|error| ServeError::Bind {
+            addr: format!("local:{number}"),
+            error: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+        })?;
+        match table.servers.entry(number) {
+            Slot::Occupied(_) => Err(ServeError::AddrInUse { addr }),
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+                Ok((addr, Self { number, server }))
+            }
+        }
+    }
+
+    /// Serves until told to end.
+    pub(crate) async fn run(self, mut control: watch::Receiver<Phase>) {
+        // The handle of the server is the sender: when it is gone, the wait ends too.
+        let orderly = match control.wait_for(|phase| *phase != Phase::Serving).await {
+            Ok(phase) => *phase == Phase::Stopping,
+            Err(_) => false,
+        };
+        if !orderly {
+            return;
+        }
+        let sessions = self.leave();
+        let deadline = Instant::now() + STOP_GRACE;
+        let mut pause = Duration::from_millis(1);
+        while sessions.iter().any(|session| session.unsettled())
+            && Instant::now() < deadline
+            && *control.borrow() == Phase::Stopping
+        {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        for session in sessions {
+            session.ended(true);
+        }
+    }
+
+    /// Takes the server out of the table; nothing new can be opened.
+    fn leave(&self) -> Vec<Arc<dyn Served>> {
+        let entry = {
+            let mut table = TABLE.lock();
+            let ours = table.servers.get(&self.number).is_some_and(|entry| {
+                std::ptr::addr_eq(Arc::as_ptr(&entry.server), Arc::as_ptr(&self.server))
+            });
+            if ours {
+                table.servers.remove(&self.number)
+            } else {
+                None
+            }
+        };
+        drop(entry);
+        let mut state = self.server.state.lock();
+        state.closed = true;
+        std::mem::take(&mut state.sessions)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+}
+
+impl<M: Send + 'static> Drop for Registration<M> {
+    fn drop(&mut self) {
+        for session in self.leave() {
+            session.ended(false);
+        }
+    }
+}

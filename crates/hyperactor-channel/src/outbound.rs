@@ -1,0 +1,295 @@
+//! The sending border: [`Outbound`], the handle of a dialled channel, its [`Status`] and its [`Capacity`].
+//! What moves the messages is in `local` (in-process) and `dialer` (byte streams), behind the `Link` trait here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_refs::ChannelAddr;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::{Completion, Failure, FlushError, Reason};
+
+/// Where a dialled channel stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Not connected, and nothing waits to be sent.
+    Idle,
+    /// Connected.
+    Connected,
+    /// Not connected while messages are under way or wait to be sent.
+    Reconnecting,
+    /// Ended for good. Every later post fails at once: whoever keeps channels should dial anew.
+    Closed(Reason),
+}
+
+/// Whether a channel has room for another message, and a way to wait until it has. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Capacity(Arc<CapacityInner>);
+
+#[derive(Debug)]
+struct CapacityInner {
+    room: Mutex<bool>,
+    changed: Notify,
+}
+
+impl Capacity {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(CapacityInner {
+            room: Mutex::new(true),
+            changed: Notify::new(),
+        }))
+    }
+
+    pub(crate) fn set(&self, room: bool) {
+        let mut current = self.0.room.lock();
+        let opened = room && !*current;
+        *current = room;
+        drop(current);
+        if opened {
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    /// Whether there was room a moment ago. A closed channel has room: a post says at once that it is closed.
+    pub fn has_room(&self) -> bool {
+        *self.0.room.lock()
+    }
+
+    /// Waits until there is room, or the channel is closed. Others may take the room before the caller does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Holds no place in a queue: dropping it loses nothing.
+    pub async fn available(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A message that was not taken, with its completion.
+pub struct Rejected<M, K> {
+    /// The message.
+    pub message: M,
+    /// Its completion, not called.
+    pub completion: K,
+    /// Why it was not taken.
+    pub reason: Reason,
+}
+
+impl<M, K> fmt::Debug for Rejected<M, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the handles of every kind of channel share.
+pub(crate) struct Common {
+    pub(crate) addr: ChannelAddr,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) capacity: Capacity,
+    /// All messages below this sequence number have an outcome, and their completions returned.
+    pub(crate) settled: watch::Sender<u64>,
+}
+
+impl Common {
+    pub(crate) fn new(addr: ChannelAddr) -> Self {
+        Self {
+            addr,
+            status: watch::Sender::new(Status::Idle),
+            capacity: Capacity::new(),
+            settled: watch::Sender::new(0),
+        }
+    }
+
+    /// Publishes a status, unless it is the present one or the channel is closed.
+    pub(crate) fn publish(&self, status: Status) {
+        self.status.send_if_modified(|current| {
+            let changed = !matches!(current, Status::Closed(_)) && *current != status;
+            if changed {
+                *current = status;
+            }
+            changed
+        });
+    }
+}
+
+/// One dialled channel, of either kind.
+pub(crate) trait Link<M, K>: Send + Sync {
+    fn common(&self) -> &Common;
+    /// Takes a message, or gives it back with the reason. Never blocks.
+    fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>>;
+    /// The sequence number of the next post.
+    fn posted(&self) -> u64;
+    /// Takes nothing more; what was taken still goes out and gets its outcome.
+    fn close(&self);
+}
+
+/// The sending end of a dialled channel, with a completion of the caller's own type for each message. Cheap to clone.
+///
+/// The channel connects when the first message is posted. Dropping the last clone lets it linger: what was posted still
+/// goes out and gets its outcome, then the peer is told goodbye.
+///
+/// # Ordering
+///
+/// Messages posted by one thread arrive in the order posted, across any number of reconnects, and none arrives twice.
+///
+/// # Bounds
+///
+/// Memory is bounded by [`DialOptions::outbox_messages`](crate::DialOptions::outbox_messages) and
+/// [`DialOptions::outbox_bytes`](crate::DialOptions::outbox_bytes).
+pub struct Outbound<M, K> {
+    link: Arc<dyn Link<M, K>>,
+    last: Arc<LastHandle<M, K>>,
+}
+
+struct LastHandle<M, K>(Arc<dyn Link<M, K>>);
+
+impl<M, K> Drop for LastHandle<M, K> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<M, K> Clone for Outbound<M, K> {
+    fn clone(&self) -> Self {
+        Self {
+            link: Arc::clone(&self.link),
+            last: Arc::clone(&self.last),
+        }
+    }
+}
+
+impl<M, K> fmt::Debug for Outbound<M, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let common = self.link.common();
+        f.debug_struct("Outbound")
+            .field("addr", &common.addr)
+            .field("status", &*common.status.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
+    pub(crate) fn new(link: Arc<dyn Link<M, K>>) -> Self {
+        let last = Arc::new(LastHandle(Arc::clone(&link)));
+        Self { link, last }
+    }
+
+    /// Posts a message. Never blocks. A failure that is known at once (full, closed, too large, not encodable) is told to
+    /// the completion before this returns; every other outcome later.
+    pub fn try_post(&self, message: M, completion: K) {
+        if let Err(rejected) = self.link.offer(message, completion) {
+            rejected
+                .completion
+                .undelivered(rejected.message, Failure::NotDelivered(rejected.reason));
+        }
+    }
+
+    /// As [`try_post`](Self::try_post), but a failure that is known at once comes back with message and completion, and
+    /// the completion is not called.
+    ///
+    /// # Errors
+    ///
+    /// The reason is `Full`, `Closed` (or why the channel ended), `TooLarge` or `Encode`.
+    pub fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
+        self.link.offer(message, completion)
+    }
+
+    /// Waits until the channel has room for another message.
+    ///
+    /// # Errors
+    ///
+    /// Why the channel ended, when it did.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing. Having been ready reserves nothing either: another thread may take the room first.
+    pub async fn ready(&self) -> Result<(), Reason> {
+        self.link.common().capacity.available().await;
+        match &*self.link.common().status.borrow() {
+            Status::Closed(reason) => Err(reason.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until every message posted before the call has its outcome and its completion was called.
+    ///
+    /// # Errors
+    ///
+    /// The channel ended for good meanwhile: each message has its outcome, but not every one may be `Delivered`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn flush(&self) -> Result<(), FlushError> {
+        let target = self.link.posted();
+        let mut settled = self.link.common().settled.subscribe();
+        if *settled.borrow_and_update() >= target {
+            return Ok(());
+        }
+        // The sender lives in the link, which this handle keeps: the wait can only end with the condition.
+        if settled
+            .wait_for(|settled| *settled >= target)
+            .await
+            .is_err()
+        {
+            return Err(FlushError::Closed(Reason::Dropped));
+        }
+        match &*self.link.common().status.borrow() {
+            // A close that was asked for lets everything before it have its ordinary outcome.
+            Status::Closed(reason) if *reason != Reason::Closed => {
+                Err(FlushError::Closed(reason.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes nothing more. What was posted still goes out and gets its outcome; then the peer is told goodbye and the
+    /// status becomes [`Status::Closed`]. Returns at once; calling it twice is fine.
+    pub fn close(&self) {
+        self.link.close();
+    }
+
+    /// Waits until the channel has ended for good, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn closed(&self) -> Reason {
+        let mut status = self.status();
+        loop {
+            if let Status::Closed(reason) = &*status.borrow_and_update() {
+                return reason.clone();
+            }
+            if status.changed().await.is_err() {
+                return Reason::Dropped;
+            }
+        }
+    }
+
+    /// The address that was dialled.
+    pub fn addr(&self) -> &ChannelAddr {
+        &self.link.common().addr
+    }
+
+    /// Follows the status.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.link.common().status.subscribe()
+    }
+
+    /// The room of this channel, as a value that can be kept without keeping the channel open.
+    pub fn capacity(&self) -> Capacity {
+        self.link.common().capacity.clone()
+    }
+}

@@ -1,0 +1,237 @@
+//! The everyday receiving end: [`ChannelRx`], one queue fed by all sessions of a server, and the trait [`Rx`].
+//! The queue needs no bound of its own: each session's credit bounds what it may put there.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_protocol::Verdict;
+use hyperactor_refs::ChannelAddr;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::tx::BoxFuture;
+use crate::{Accept, Deliver, Inbound, Peer, ServerHandle, Ticket, codes};
+
+/// Receives messages of one type.
+pub trait Rx<M: Send + 'static>: Send {
+    /// Waits for the next message; `None` when nothing will come any more. Cancel safe.
+    fn recv(&mut self) -> BoxFuture<'_, Option<M>>;
+
+    /// Takes a message if one is there.
+    fn try_recv(&mut self) -> Option<M>;
+
+    /// Where the messages come to.
+    fn addr(&self) -> &ChannelAddr;
+}
+
+/// Messages that follow each other in the queue and came by the same session.
+struct Run<M> {
+    inbound: Inbound,
+    messages: VecDeque<(M, u32)>,
+}
+
+/// Credit of messages taken out is given back in portions of this many messages or bytes, or when a run ends: one
+/// shared counter less to touch for each message.
+const RELEASE_MESSAGES: u64 = 32;
+const RELEASE_BYTES: u64 = 64 * 1024;
+
+/// The queue between the sessions and the receiver.
+struct Queue<M> {
+    state: Mutex<QueueState<M>>,
+    filled: Notify,
+}
+
+struct QueueState<M> {
+    runs: VecDeque<Run<M>>,
+    closed: bool,
+}
+
+/// Puts what a session receives into the queue.
+pub(crate) struct QueueAcceptor<M>(Arc<Queue<M>>);
+
+pub(crate) struct QueueSession<M> {
+    queue: Arc<Queue<M>>,
+    inbound: Inbound,
+}
+
+impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
+    type Session = QueueSession<M>;
+
+    fn open(&self, _peer: Peer, inbound: Inbound) -> QueueSession<M> {
+        QueueSession {
+            queue: Arc::clone(&self.0),
+            inbound,
+        }
+    }
+}
+
+impl<M: Send + 'static> Deliver<M> for QueueSession<M> {
+    fn deliver(&mut self, message: M, ticket: Ticket) {
+        let mut state = self.queue.state.lock();
+        if state.closed {
+            drop(state);
+            self.inbound
+                .refuse(ticket, codes::nobody_receives(), message);
+            return;
+        }
+        let was_empty = state.runs.is_empty();
+        match state.runs.back_mut() {
+            Some(run) if run.inbound.is_same(&self.inbound) => {
+                run.messages.push_back((message, ticket.size));
+            }
+            _ => {
+                let messages = VecDeque::from([(message, ticket.size)]);
+                state.runs.push_back(Run {
+                    inbound: self.inbound.clone(),
+                    messages,
+                });
+            }
+        }
+        drop(state);
+        // Placed: that is what delivered means. Its credit comes back when it is taken out.
+        self.inbound.settle(ticket, Verdict::Delivered);
+        if was_empty {
+            self.queue.filled.notify_one();
+        }
+    }
+}
+
+/// The receiving end of a served address: messages of all its sessions, each session's in the order sent.
+///
+/// A message counts as delivered once it is in this queue. Taking it out gives its credit back to its sender. Dropping
+/// the receiver stops the server and drops what was not taken.
+pub struct ChannelRx<M> {
+    queue: Arc<Queue<M>>,
+    /// What was taken from the queue in one go and not yet handed out.
+    batch: VecDeque<Run<M>>,
+    /// Taken from the first run, and not yet given back: messages and bytes.
+    taken: (u64, u64),
+    server: Option<ServerHandle>,
+    addr: ChannelAddr,
+}
+
+impl<M> fmt::Debug for ChannelRx<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelRx")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An acceptor and the queue it fills.
+pub(crate) struct Feed<M>(Arc<Queue<M>>);
+
+impl<M: Send + 'static> Feed<M> {
+    pub(crate) fn new() -> Self {
+        let state = Mutex::new(QueueState {
+            runs: VecDeque::new(),
+            closed: false,
+        });
+        Self(Arc::new(Queue {
+            state,
+            filled: Notify::new(),
+        }))
+    }
+
+    pub(crate) fn acceptor(&self) -> QueueAcceptor<M> {
+        QueueAcceptor(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn into_rx(self, server: ServerHandle) -> ChannelRx<M> {
+        let addr = server.addr().clone();
+        ChannelRx {
+            queue: self.0,
+            batch: VecDeque::new(),
+            taken: (0, 0),
+            server: Some(server),
+            addr,
+        }
+    }
+}
+
+impl<M: Send + 'static> ChannelRx<M> {
+    /// Waits for the next message; `None` after [`close`](Self::close), when everything was taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// A message leaves the queue only in the poll that returns it: dropping the future loses nothing.
+    pub async fn recv(&mut self) -> Option<M> {
+        loop {
+            if let Some(message) = self.try_recv() {
+                return Some(message);
+            }
+            if self.queue.state.lock().closed {
+                // What came between the look into the queue and the look at the mark.
+                return self.try_recv();
+            }
+            self.queue.filled.notified().await;
+        }
+    }
+
+    /// Takes a message if one is there.
+    pub fn try_recv(&mut self) -> Option<M> {
+        if self.batch.is_empty() {
+            std::mem::swap(&mut self.batch, &mut self.queue.state.lock().runs);
+        }
+        let run = self.batch.front_mut()?;
+        // A run is never empty: it is made with one message and removed with its last.
+        let (message, size) = run.messages.pop_front()?;
+        self.taken.0 += 1;
+        self.taken.1 += u64::from(size);
+        let ended = run.messages.is_empty();
+        if ended || self.taken.0 >= RELEASE_MESSAGES || self.taken.1 >= RELEASE_BYTES {
+            let (messages, bytes) = std::mem::take(&mut self.taken);
+            run.inbound.release_many(messages, bytes);
+        }
+        if ended {
+            self.batch.pop_front();
+        }
+        Some(message)
+    }
+
+    /// Where the messages come to: what others dial.
+    pub fn addr(&self) -> &ChannelAddr {
+        &self.addr
+    }
+
+    /// Stops the server in order: nothing more is accepted, what was placed is acknowledged, peers are told goodbye.
+    /// What is in the queue can still be received. Calling it twice is fine.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way, the server still ends, without the orderly goodbye to those not yet told.
+    pub async fn close(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+        self.queue.state.lock().closed = true;
+        self.queue.filled.notify_one();
+    }
+}
+
+impl<M> Drop for ChannelRx<M> {
+    fn drop(&mut self) {
+        let rest = {
+            let mut state = self.queue.state.lock();
+            state.closed = true;
+            std::mem::take(&mut state.runs)
+        };
+        // Dropped without the lock: a message may run code of its user.
+        drop(rest);
+    }
+}
+
+impl<M: Send + 'static> Rx<M> for ChannelRx<M> {
+    fn recv(&mut self) -> BoxFuture<'_, Option<M>> {
+        Box::pin(ChannelRx::recv(self))
+    }
+
+    fn try_recv(&mut self) -> Option<M> {
+        ChannelRx::try_recv(self)
+    }
+
+    fn addr(&self) -> &ChannelAddr {
+        ChannelRx::addr(self)
+    }
+}
