@@ -3,8 +3,15 @@
 pub mod limits;
 
 mod addr;
+#[cfg(any(feature = "fuzzing", test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod prefix_map;
+#[cfg(test)]
+mod properties;
+#[cfg(any(feature = "proptest", test))]
+pub mod strategies;
 mod text;
 #[cfg(feature = "serde")]
 mod wire;

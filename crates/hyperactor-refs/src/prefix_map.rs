@@ -209,3 +209,57 @@ impl<V: fmt::Debug> fmt::Debug for PrefixMap<V> {
         f.debug_map().entries(entries).finish()
     }
 }
+
+/// The body of the fuzz target for [`PrefixMap`]: the first bytes are operations on few references, and after each the
+/// map answers as a list that is searched from end to end.
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_prefix_map(data: &[u8]) -> crate::fuzzing::Seen {
+    use crate::addr::ChannelAddr;
+    use crate::fuzzing::{Parts, Seen};
+
+    let mut parts = Parts(data);
+    let mut map = PrefixMap::new();
+    let mut model: Vec<(Reference, u8)> = Vec::new();
+    let mut found = 0;
+    for _ in 0..32 {
+        if parts.0.is_empty() {
+            break;
+        }
+        let (operation, place) = (parts.byte(), parts.byte());
+        let addr = ChannelAddr::local(1 + u64::from(place & 1));
+        let addr = addr.unwrap_or_else(|error| unreachable!("not 0: {error}"));
+        let proc = ProcId::Direct(addr, ["p", "q"][usize::from(place >> 1 & 1)].to_owned());
+        let actor = ActorId::new(
+            proc.clone(),
+            ["a", "b"][usize::from(place >> 2 & 1)],
+            u64::from(place >> 3 & 1),
+        );
+        let port = PortId::new(actor.clone(), u64::from(place >> 4 & 1));
+        let reference = match place >> 6 {
+            0 => Reference::from(proc),
+            1 => Reference::from(actor),
+            _ => Reference::from(port.clone()),
+        };
+        let at = model.iter().position(|(known, _)| *known == reference);
+        if operation % 4 == 0 {
+            assert_eq!(map.remove(&reference), at.map(|at| model.swap_remove(at).1));
+        } else if operation % 4 < 3 {
+            let before = at.map(|at| model.swap_remove(at).1);
+            model.push((reference.clone(), operation));
+            assert_eq!(map.insert(reference.clone(), operation), before);
+        }
+        let target = Reference::from(port.clone());
+        let longest = model
+            .iter()
+            .filter(|(known, _)| known.is_prefix_of(&target))
+            .max();
+        assert_eq!(
+            map.lookup(&port),
+            longest.map(|(_, value)| value),
+            "{target} in {map:?}"
+        );
+        assert_eq!(map.len(), model.len());
+        found |= 1 << longest.map_or(0, |(known, _)| 1 + u8::from(known.actor_id().is_some()));
+    }
+    Seen(1 << 32 | found << 8 | model.len() as u64)
+}

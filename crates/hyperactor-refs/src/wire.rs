@@ -27,7 +27,8 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for TextVisitor<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(E::custom)
+        text.parse()
+            .map_err(|error| E::custom(format_args!("{error:#}")))
     }
 }
 
@@ -362,5 +363,36 @@ impl<'de> Deserialize<'de> for ChannelTransport {
                 "unknown transport {other}: expected 0 to 3"
             ))),
         }
+    }
+}
+
+/// The body of the fuzz target for the compact form: the first byte says of which type. What decodes is a value like any
+/// other, and encodes to bytes that decode to it.
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_compact(data: &[u8]) -> crate::fuzzing::Seen {
+    use crate::fuzzing::{NOTHING, Seen, Text, check_value};
+
+    fn check<T: Text + Serialize + de::DeserializeOwned>(number: u64, bytes: &[u8]) -> Seen {
+        let Ok(value) = postcard::from_bytes::<T>(bytes) else {
+            return Seen(2 << 32 | number << 8 | bytes.len().min(32) as u64);
+        };
+        check_value(&value);
+        match postcard::to_allocvec(&value).map(|bytes| postcard::from_bytes::<T>(&bytes)) {
+            Ok(Ok(again)) => assert_eq!(again, value, "another value came back"),
+            other => panic!("{value:?} does not come back: {other:?}"),
+        }
+        Seen(1 << 32 | number << 8 | bytes.len().min(32) as u64)
+    }
+
+    match data.split_first() {
+        Some((0, bytes)) => check::<ChannelAddr>(0, bytes),
+        Some((1, bytes)) => check::<BindSpec>(1, bytes),
+        Some((2, bytes)) => check::<ProcId>(2, bytes),
+        Some((3, bytes)) => check::<ActorId>(3, bytes),
+        Some((4, bytes)) => check::<PortId>(4, bytes),
+        Some((5, bytes)) => check::<Reference>(5, bytes),
+        Some((6, bytes)) => check::<ChannelTransport>(6, bytes),
+        Some((_, bytes)) => check::<Incarnation>(7, bytes),
+        None => NOTHING,
     }
 }

@@ -184,3 +184,19 @@ pub(crate) fn parse_bind_spec(whole: Piece<'_>) -> Result<BindSpec, Fault> {
             .map_or(any, |unix| BindSpec::Addr(ChannelAddr::Unix(unix))),
     })
 }
+
+/// The body of the fuzz target for [`BindSpec`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_bind_spec(data: &[u8]) -> crate::fuzzing::Seen {
+    if let Ok(addr) = std::str::from_utf8(data)
+        .unwrap_or_default()
+        .parse::<ChannelAddr>()
+    {
+        // What can be dialled can be bound, in the same words.
+        let spec = std::str::from_utf8(data)
+            .unwrap_or_default()
+            .parse::<BindSpec>();
+        assert_eq!(spec, Ok(BindSpec::Addr(addr)));
+    }
+    crate::fuzzing::check_text::<BindSpec>(data)
+}

@@ -189,3 +189,9 @@ fn parse_host_port(written: &parse::Written<'_>) -> Result<HostPort, Fault> {
         parse::fault_of(place, &error)
     })
 }
+
+/// The body of the fuzz target for [`ChannelAddr`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_channel_addr(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<ChannelAddr>(data)
+}

@@ -324,3 +324,34 @@ impl fmt::Display for HostName {
         f.write_str(&self.0)
     }
 }
+
+/// The body of the fuzz target for [`Host::new`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_host(data: &[u8]) -> crate::fuzzing::Seen {
+    use crate::fuzzing::{NOTHING, Seen};
+    let Ok(text) = std::str::from_utf8(data) else {
+        return NOTHING;
+    };
+    match Host::new(text) {
+        Ok(host) => {
+            assert_eq!(
+                Host::new(&host.to_string()).as_ref(),
+                Ok(&host),
+                "{text:?} has two forms"
+            );
+            if let Some(ip) = host.ip() {
+                assert_eq!(host.socket_addr(1).map_or(ip, |addr| addr.ip()), ip);
+            }
+            let kind = match &host {
+                Host::V4(_) => 1,
+                Host::V6(scoped) => 2 + u64::from(scoped.zone().is_some()),
+                Host::Name(name) => 4 + name.as_str().split('.').count() as u64,
+            };
+            Seen(1 << 32 | kind)
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 1024);
+            Seen(2 << 32 | error.code().len() as u64)
+        }
+    }
+}

@@ -70,3 +70,24 @@ fn is_first_loopback(host: &Host) -> bool {
         Host::Name(_) => host.is_loopback(),
     }
 }
+
+/// The body of the fuzz target for [`ChannelAddr::locality`]: two addresses, a line each.
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_locality(data: &[u8]) -> crate::fuzzing::Seen {
+    use crate::fuzzing::{NOTHING, Seen};
+    let text = std::str::from_utf8(data).unwrap_or_default();
+    let Some((a, b)) = text.split_once('\n') else {
+        return NOTHING;
+    };
+    let (Ok(a), Ok(b)) = (a.parse::<ChannelAddr>(), b.parse::<ChannelAddr>()) else {
+        return NOTHING;
+    };
+    assert_eq!(
+        a.locality(&b),
+        b.locality(&a),
+        "{a} and {b} see each other differently"
+    );
+    assert_eq!(a.locality(&a), Locality::Here, "{a} is not where it is");
+    assert_eq!(a.is_local_to(&b), a.locality(&b) == Locality::Here);
+    Seen(1 << 32 | u64::from(a == b) << 8 | a.locality(&b) as u64)
+}

@@ -20,3 +20,9 @@ pub use host_port::HostPort;
 pub use locality::Locality;
 pub use transport::ChannelTransport;
 pub use unix::UnixAddr;
+
+#[cfg(any(feature = "fuzzing", test))]
+pub use {
+    bind::fuzz_bind_spec, channel::fuzz_channel_addr, host::fuzz_host, locality::fuzz_locality,
+    transport::fuzz_transport, unix::fuzz_parts,
+};

@@ -84,8 +84,7 @@ fn unknown_scheme(whole: Piece<'_>, name: Piece<'_>) -> Fault {
     let written = name.text();
     let mend = match written {
         "ipc" | "uds" | "file" => Some("unix".to_owned()),
-        "ssl" | "https" => Some("tls".to_owned()),
-        "inet" | "http" => Some("tcp".to_owned()),
+        "ssl" => Some("tls".to_owned()),
         "" => None,
         _ => nearest_scheme(written),
     };
@@ -98,8 +97,9 @@ fn unknown_scheme(whole: Piece<'_>, name: Piece<'_>) -> Fault {
         return no_scheme(whole);
     }
     // `localhost:80` and `[::1]:80` are addresses that lack their scheme.
-    let is_host = written.starts_with('[') || Host::new(written).is_ok();
-    if is_host && !written.is_empty() {
+    let port = whole.skip(name.bytes().len()).strip_prefix(":");
+    let has_port = port.is_some_and(|port| port.number(u64::from(u16::MAX)).is_ok());
+    if written.starts_with('[') || has_port && Host::new(written).is_ok() {
         return whole
             .first(0)
             .fault(ParseErrorKind::MissingScheme, SCHEME_EXPECTED)

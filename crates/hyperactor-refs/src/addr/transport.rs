@@ -59,3 +59,9 @@ impl fmt::Display for ChannelTransport {
         f.pad(self.scheme())
     }
 }
+
+/// The body of the fuzz target for [`ChannelTransport`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_transport(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<ChannelTransport>(data)
+}

@@ -137,3 +137,47 @@ impl fmt::Display for UnixAddr {
         }
     }
 }
+
+/// The body of the fuzz target that builds addresses from parts: what can be built prints and parses back.
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_parts(data: &[u8]) -> crate::fuzzing::Seen {
+    use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+    use crate::addr::{BindSpec, ChannelAddr};
+    use crate::fuzzing::{Parts, Seen, check_value};
+
+    let mut parts = Parts(data);
+    let kind = parts.byte() % 6;
+    let (number, bytes) = (parts.number(), parts.bytes());
+    let port = u16::from_be_bytes([parts.byte(), parts.byte()]);
+    let mut octets = [0; 16];
+    octets
+        .iter_mut()
+        .zip(parts.bytes())
+        .for_each(|(octet, byte)| *octet = *byte);
+    let scope_id = u32::try_from(number & 0xffff_ffff).unwrap_or_default();
+    let v6 = SocketAddr::V6(SocketAddrV6::new(octets.into(), port, 0, scope_id));
+    let [a, b, c, d, ..] = octets;
+    let v4 = SocketAddr::new(IpAddr::from([a, b, c, d]), port);
+    let built = match kind {
+        0 => ChannelAddr::local(number),
+        1 => UnixAddr::path_bytes(bytes).map(ChannelAddr::Unix),
+        2 => ChannelAddr::unix_abstract(bytes),
+        3 => ChannelAddr::tcp(v4),
+        4 => ChannelAddr::tls(v6),
+        _ => ChannelAddr::tcp_host(&String::from_utf8_lossy(bytes), port),
+    };
+    check_value(&BindSpec::tcp(v6));
+    check_value(&BindSpec::tls(v4));
+    match built {
+        Ok(addr) => {
+            check_value(&addr);
+            check_value(&BindSpec::from(addr));
+            Seen(1 << 32 | u64::from(kind))
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 1024, "{error}");
+            Seen(2 << 32 | u64::from(kind) << 8 | error.code().len() as u64)
+        }
+    }
+}

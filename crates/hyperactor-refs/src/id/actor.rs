@@ -166,3 +166,9 @@ impl FromStr for ActorId {
         run("an actor id", text, parse_actor_id)
     }
 }
+
+/// The body of the fuzz target for [`ActorId`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_actor_id(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<ActorId>(data)
+}

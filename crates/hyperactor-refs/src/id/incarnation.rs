@@ -64,3 +64,9 @@ pub(crate) fn parse_incarnation(whole: Piece<'_>) -> Result<Incarnation, Fault> 
         .map(Incarnation)
         .map_err(|_| fault(whole))
 }
+
+/// The body of the fuzz target for [`Incarnation`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_incarnation(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<Incarnation>(data)
+}

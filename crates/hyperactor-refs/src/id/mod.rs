@@ -17,3 +17,11 @@ pub use port::PortId;
 pub use proc::ProcId;
 pub(crate) use proc::{ProcKey, ProcLookup, hash_of_proc};
 pub use reference::Reference;
+
+#[cfg(any(feature = "fuzzing", test))]
+pub(crate) use hash::hash_of;
+#[cfg(any(feature = "fuzzing", test))]
+pub use {
+    actor::fuzz_actor_id, incarnation::fuzz_incarnation, name::fuzz_names, port::fuzz_port_id,
+    proc::fuzz_proc_id, reference::fuzz_reference,
+};

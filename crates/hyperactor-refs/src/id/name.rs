@@ -76,3 +76,40 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
         None => Ok(()),
     }
 }
+
+/// The body of the fuzz target that builds ids of any names: what can be built prints and parses back.
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_names(data: &[u8]) -> crate::fuzzing::Seen {
+    use crate::addr::ChannelAddr;
+    use crate::fuzzing::{Parts, Seen, check_value};
+    use crate::id::{ActorId, PortId, ProcId, Reference};
+
+    let mut parts = Parts(data);
+    let addr = ChannelAddr::unix_abstract(parts.bytes())
+        .or_else(|_| ChannelAddr::local(1))
+        .unwrap_or_else(|error| unreachable!("1 is not 0: {error}"));
+    let (proc_name, actor_name) = (parts.string(), parts.string());
+    let checked = ProcId::direct(addr.clone(), proc_name.clone());
+    assert_eq!(checked.is_ok(), check_name(&proc_name).is_ok());
+    let proc = ProcId::Direct(addr, proc_name);
+    check_value(&proc);
+    let actor = ActorId::new(proc.clone(), actor_name, parts.number());
+    check_value(&actor);
+    let port = PortId::new(actor.clone(), parts.number());
+    check_value(&port);
+    let (proc, actor, port) = (
+        Reference::from(proc),
+        Reference::from(actor),
+        Reference::from(port),
+    );
+    for reference in [&proc, &actor, &port] {
+        check_value(reference);
+    }
+    assert!(
+        proc < actor && actor < port,
+        "{port} does not follow its prefixes"
+    );
+    assert!(proc.is_prefix_of(&actor) && proc.is_prefix_of(&port) && actor.is_prefix_of(&port));
+    assert!(!port.is_prefix_of(&actor) && !actor.is_prefix_of(&proc) && !port.is_prefix_of(&proc));
+    Seen(1 << 32 | u64::from(checked.is_ok()))
+}

@@ -73,3 +73,9 @@ impl FromStr for PortId {
         run("a port id", text, parse_port_id)
     }
 }
+
+/// The body of the fuzz target for [`PortId`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_port_id(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<PortId>(data)
+}

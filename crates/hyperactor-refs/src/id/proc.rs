@@ -154,3 +154,9 @@ impl PartialEq for ProcKey {
 }
 
 impl Eq for ProcKey {}
+
+/// The body of the fuzz target for [`ProcId`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_proc_id(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<ProcId>(data)
+}

@@ -155,3 +155,9 @@ impl FromStr for Reference {
         run("a reference", text, parse_reference)
     }
 }
+
+/// The body of the fuzz target for [`Reference`].
+#[cfg(any(feature = "fuzzing", test))]
+pub fn fuzz_reference(data: &[u8]) -> crate::fuzzing::Seen {
+    crate::fuzzing::check_text::<Reference>(data)
+}

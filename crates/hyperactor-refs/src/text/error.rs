@@ -60,6 +60,33 @@ pub enum ParseErrorKind {
 }
 
 impl ParseErrorKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::MissingScheme,
+        Self::UnknownScheme,
+        Self::BadNumber,
+        Self::LocalZero,
+        Self::MissingHost,
+        Self::BadHost,
+        Self::BadIpv4,
+        Self::BadIpv6,
+        Self::BadZone,
+        Self::MissingPort,
+        Self::BadPort,
+        Self::PortZero,
+        Self::WildcardHost,
+        Self::MissingPath,
+        Self::BadPath,
+        Self::PathTooLong,
+        Self::MissingName,
+        Self::ReservedCharacter,
+        Self::BadEscape,
+        Self::BadUtf8,
+        Self::MissingIndex,
+        Self::BadIndex,
+        Self::TrailingText,
+    ];
+
     /// A stable word for programs: it does not change when the message does.
     pub const fn code(self) -> &'static str {
         match self {
@@ -93,7 +120,7 @@ impl ParseErrorKind {
 /// A text that is no address, id or reference.
 ///
 /// Its `Display` has the message, the input with carets under the place, and the nearest valid form where one is
-/// obvious:
+/// obvious; `{:#}` says the same in one line:
 ///
 /// ```
 /// use hyperactor_refs::ChannelAddr;
@@ -107,6 +134,11 @@ impl ParseErrorKind {
 ///        tpc:localhost:80\n  \
 ///        ^^^\n  \
 ///        did you mean `tcp:localhost:80`?"
+/// );
+/// assert_eq!(
+///     format!("{error:#}"),
+///     "`tpc:localhost:80` is not a channel address: expected one of `local:`, `tcp:`, `tls:` and `unix:` \
+///      at byte 0; did you mean `tcp:localhost:80`?"
 /// );
 /// ```
 ///
@@ -248,23 +280,49 @@ fn excerpt(input: &str, range: &Range<usize>) -> Range<usize> {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        writeln!(f, "not {}: expected {}", inner.what, inner.expected)?;
-        let dots = if inner.cut_before { "…" } else { "" };
-        let before = visible(&inner.excerpt[..inner.marked.start]);
-        let marked = visible(&inner.excerpt[inner.marked.clone()]);
-        let after = visible(&inner.excerpt[inner.marked.end..]);
-        writeln!(
-            f,
-            "  {dots}{before}{marked}{after}{}",
-            if inner.cut_after { "…" } else { "" }
-        )?;
-        let indent = 2 + dots.chars().count() + columns(&before);
-        write!(f, "{:indent$}{}", "", "^".repeat(columns(&marked).max(1)))?;
-        if let Some(suggestion) = &inner.suggestion {
-            write!(f, "\n  did you mean `{suggestion}`?")?;
+        if f.alternate() {
+            self.0.fmt_line(f)
+        } else {
+            self.0.fmt_block(f)
         }
-        Ok(())
+    }
+}
+
+impl Inner {
+    fn fmt_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (front, back) = self.dots();
+        let input = visible(&self.excerpt);
+        let (what, expected, at) = (self.what, &self.expected, self.at.start);
+        write!(
+            f,
+            "`{front}{input}{back}` is not {what}: expected {expected} at byte {at}"
+        )?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, "; did you mean `{suggestion}`?"),
+            None => Ok(()),
+        }
+    }
+
+    fn fmt_block(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (front, back) = self.dots();
+        let before = visible(&self.excerpt[..self.marked.start]);
+        let marked = visible(&self.excerpt[self.marked.clone()]);
+        let after = visible(&self.excerpt[self.marked.end..]);
+        let indent = 2 + front.chars().count() + columns(&before);
+        let carets = "^".repeat(columns(&marked).max(1));
+        writeln!(f, "not {}: expected {}", self.what, self.expected)?;
+        writeln!(f, "  {front}{before}{marked}{after}{back}")?;
+        write!(f, "{:indent$}{carets}", "")?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, "\n  did you mean `{suggestion}`?"),
+            None => Ok(()),
+        }
+    }
+
+    /// What stands for the parts of the input that were not kept.
+    fn dots(&self) -> (&'static str, &'static str) {
+        let dots = |cut| if cut { "…" } else { "" };
+        (dots(self.cut_before), dots(self.cut_after))
     }
 }
 
