@@ -1,4 +1,5 @@
 //! The muxer: who is there, who was there, and many threads at once.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Ports: order, contramap, the end of a port, and ports for one message.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

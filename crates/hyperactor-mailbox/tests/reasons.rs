@@ -1,4 +1,5 @@
 //! One test for each reason for which this crate gives a message back.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

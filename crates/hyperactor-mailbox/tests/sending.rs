@@ -1,4 +1,5 @@
 //! Posting, sending and feeding through references.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

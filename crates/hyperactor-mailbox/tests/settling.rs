@@ -1,4 +1,5 @@
 //! Settling: once, truly, also when somebody drops the duty; and leases.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
