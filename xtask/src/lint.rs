@@ -8,6 +8,9 @@ use crate::shell;
 /// the facade's library, and nobody reads the documentation of this program.
 const UNDOCUMENTED: [&str; 3] = ["hyperactor-cli", "hyperactor-benches", "xtask"];
 
+/// Sets of features that no other build covers: what a user may ask for must compile.
+const FEATURE_SETS: [(&str, &[&str]); 1] = [("hyperactor-refs", &["--no-default-features"])];
+
 /// Formats all members, or only checks that they are.
 pub(crate) fn fmt(check: bool) -> Result<()> {
     let mut command = shell::cargo();
@@ -28,6 +31,13 @@ pub(crate) fn sources() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    for (package, features) in FEATURE_SETS {
+        shell::run(
+            shell::cargo()
+                .args(["check", "--package", package])
+                .args(features),
+        )?;
+    }
     docs(false)
 }
 
