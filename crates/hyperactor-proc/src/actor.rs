@@ -1,0 +1,162 @@
+//! What a user implements: [`Actor`], [`Handler`], and, through the derive, [`Exports`] and [`Receives`]. How the
+//! implementations are called is in `run.rs`.
+
+use std::future::Future;
+
+use hyperactor_mailbox::{Message, Undeliverable};
+use hyperactor_refs::ActorId;
+
+use crate::{ActorExit, ActorResult, Context, ExitReason, Ports};
+
+/// A value with a life of its own: it is spawned in a proc, handles its messages one at a time, and ends.
+///
+/// Every hook has a default, so `#[derive(Actor)]` is usually enough; with `#[actor(hooks)]` the derive leaves
+/// this trait to the user. The hooks are written as `async fn`.
+///
+/// # Ordering
+/// `init` runs before the first message. Messages of one sender are handled in the order sent. `cleanup` runs
+/// after the last message, when the actor's children have ended.
+///
+/// ```
+/// use hyperactor_proc::{Actor, ActorResult, Context, ExitReason};
+///
+/// struct Recorder {
+///     lines: Vec<String>,
+/// }
+///
+/// impl Actor for Recorder {
+///     async fn cleanup(&mut self, _cx: &Context<Self>, reason: &ExitReason) -> ActorResult {
+///         self.lines.push(format!("ended: {reason:?}"));
+///         Ok(())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an actor",
+    label = "not an actor",
+    note = "put `#[derive(Actor)]` on `{Self}`, or write `impl Actor for {Self} {{}}`"
+)]
+pub trait Actor: Sized + Send + 'static {
+    /// Runs first, in the actor's own task. Messages wait meanwhile.
+    ///
+    /// # Errors
+    /// An error fails the actor; `cleanup` is not run for an actor that was never initialised.
+    fn init(&mut self, cx: &Context<Self>) -> impl Future<Output = ActorResult> + Send {
+        let _ = cx;
+        async { Ok(()) }
+    }
+
+    /// Runs last, unless the actor panicked or was aborted: then its state cannot be trusted, or there is no
+    /// time, and only its `Drop` runs.
+    ///
+    /// # Bounds
+    /// It has [`limits::CLEANUP_DEADLINE`](crate::limits::CLEANUP_DEADLINE); an actor that takes longer is
+    /// aborted.
+    ///
+    /// # Errors
+    /// An error makes the exit `Failed`, unless it had failed before.
+    fn cleanup(
+        &mut self,
+        cx: &Context<Self>,
+        reason: &ExitReason,
+    ) -> impl Future<Output = ActorResult> + Send {
+        let _ = (cx, reason);
+        async { Ok(()) }
+    }
+
+    /// A message that this actor posted came back, or what became of it is not known.
+    ///
+    /// By default it is logged with ids, reason and route, and the actor goes on. Called between messages.
+    ///
+    /// # Errors
+    /// An error fails the actor.
+    fn on_undeliverable(
+        &mut self,
+        cx: &Context<Self>,
+        report: Undeliverable,
+    ) -> impl Future<Output = ActorResult> + Send {
+        crate::reports::warn(cx.actor_id(), &report);
+        async { Ok(()) }
+    }
+
+    /// A child of this actor ended by itself. By default a failure is logged and the actor goes on.
+    ///
+    /// Called between messages; not called for children that end because this actor does.
+    ///
+    /// # Errors
+    /// An error fails the actor, which is how a failure is passed up.
+    fn on_child_exit(
+        &mut self,
+        cx: &Context<Self>,
+        child: ActorId,
+        exit: ActorExit,
+    ) -> impl Future<Output = ActorResult> + Send {
+        if !exit.is_orderly() {
+            tracing::warn!(actor = %cx.actor_id(), child = %child, exit = %exit, "a child ended");
+        }
+        async { Ok(()) }
+    }
+}
+
+/// Handles one kind of message.
+///
+/// ```
+/// use hyperactor_proc::{Actor, ActorResult, Context, Handler};
+///
+/// #[derive(Actor)]
+/// struct Counter {
+///     total: u64,
+/// }
+///
+/// /// Not sent to other processes, so it needs no serde.
+/// struct Add(u64);
+///
+/// impl Handler<Add> for Counter {
+///     async fn handle(&mut self, _cx: &Context<Self>, Add(amount): Add) -> ActorResult {
+///         self.total += amount;
+///         Ok(())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the actor `{Self}` has no handler for `{M}`",
+    label = "no `impl Handler<{M}> for {Self}`",
+    note = "write `impl Handler<{M}> for {Self} {{ async fn handle(&mut self, cx: &Context<Self>, message: {M}) -> ActorResult {{ … }} }}`"
+)]
+pub trait Handler<M: Send + 'static>: Actor {
+    /// Handles one message; the next one waits until the future is done.
+    ///
+    /// # Errors
+    /// An error ends the actor: it is reported by [`ActorHandle::join`](crate::ActorHandle::join), by its
+    /// status and in the log. What concerns the sender alone belongs into a reply.
+    fn handle(
+        &mut self,
+        cx: &Context<Self>,
+        message: M,
+    ) -> impl Future<Output = ActorResult> + Send;
+}
+
+/// The messages that an actor takes from everywhere. Written by `#[derive(Actor)]` from
+/// `#[actor(messages(…))]`.
+#[diagnostic::on_unimplemented(
+    message = "the actor `{Self}` exports no messages",
+    label = "has no list of exported messages",
+    note = "put `#[derive(Actor)]` and `#[actor(messages(A, B))]` on `{Self}`"
+)]
+pub trait Exports: Actor {
+    /// Opens a port for each exported message.
+    fn bind(ports: &mut Ports<Self>);
+
+    /// The name under which a [`Registry`](crate::Registry) knows the type: by default its path in this program.
+    fn type_name() -> &'static str {
+        std::any::type_name::<Self>()
+    }
+}
+
+/// The actor takes `M` from everywhere: it may be sent through an [`ActorRef`](crate::ActorRef).
+#[diagnostic::on_unimplemented(
+    message = "the actor `{Self}` does not export `{M}`",
+    label = "`{M}` cannot be sent through a reference to `{Self}`",
+    note = "add `{M}` to `#[actor(messages(…))]` on `{Self}`; within the proc, an `ActorHandle` takes every handled message"
+)]
+pub trait Receives<M: Message>: Exports + Handler<M> {}

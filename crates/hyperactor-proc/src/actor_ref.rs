@@ -1,0 +1,209 @@
+//! A reference to an actor anywhere, as a value: sent in messages, printed, compared.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::time::Duration;
+
+use hyperactor_mailbox::{
+    Message, OncePortRef, Outbox, Outcome, PortRef, feed, post, send, type_hash,
+};
+use hyperactor_refs::{ActorId, ParseError, PortId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ask::{self, AskError};
+use crate::{Receives, limits};
+
+/// A reference to an actor of type `A`, in this process or any other.
+///
+/// It takes the messages that the actor exports. A message to an actor of the same proc is moved, not encoded. It
+/// says nothing about whether the actor lives: what becomes of a message, its outcome says.
+///
+/// Its text is the actor's id; it is encoded as the id.
+pub struct ActorRef<A> {
+    actor_id: ActorId,
+    // Neither owns an actor nor depends on it being `Send` or `Sync`.
+    actor: PhantomData<fn(A)>,
+}
+
+impl<A> ActorRef<A> {
+    /// A reference to an actor of which the caller knows that it is an `A`. A wrong claim is found out when a
+    /// message arrives: it comes back because there is no such port.
+    pub fn attest(actor_id: ActorId) -> Self {
+        Self {
+            actor_id,
+            actor: PhantomData,
+        }
+    }
+
+    /// Who it refers to.
+    pub fn actor_id(&self) -> &ActorId {
+        &self.actor_id
+    }
+
+    /// The port at which the actor receives `M`.
+    pub fn port<M: Message>(&self) -> PortRef<M>
+    where
+        A: Receives<M>,
+    {
+        PortRef::attest(self.port_id::<M>())
+    }
+
+    fn port_id<M: Message>(&self) -> PortId {
+        PortId::new(self.actor_id.clone(), M::port())
+    }
+
+    /// Posts a message and goes on. If it cannot be delivered, it comes back to the sender: an actor's
+    /// [`on_undeliverable`](crate::Actor::on_undeliverable), a client's
+    /// [`next_undeliverable`](crate::Client::next_undeliverable).
+    pub fn post<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    where
+        A: Receives<M>,
+    {
+        post(cx, &self.port_id::<M>(), message);
+    }
+
+    /// Sends a message: waits for room where a queue of this process is full, and then for the outcome.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves open whether the message was sent.
+    pub async fn send<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome
+    where
+        A: Receives<M>,
+    {
+        send(cx, &self.port_id::<M>(), message).await
+    }
+
+    /// Posts a message as soon as there is room, and does not wait for its outcome: for streams.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped while it waits gives the message back as undeliverable.
+    pub async fn feed<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    where
+        A: Receives<M>,
+    {
+        feed(cx, &self.port_id::<M>(), message).await;
+    }
+
+    /// Sends a request and waits for its reply, for [`limits::ASK_DEADLINE`].
+    ///
+    /// `request` makes the message around the port that takes the reply.
+    ///
+    /// # Errors
+    /// [`AskError`]. A request that is not delivered ends the wait at once, with the reason.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves open whether the request was sent; its reply is then dropped on arrival.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or in one without a timer, as tokio's own timers do.
+    pub async fn ask<R: Message, M: Message>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        request: impl FnOnce(OncePortRef<R>) -> M,
+    ) -> Result<R, AskError>
+    where
+        A: Receives<M>,
+    {
+        self.ask_within(cx, limits::ASK_DEADLINE, request).await
+    }
+
+    /// As [`ask`](Self::ask), with a deadline of one's own.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    ///
+    /// # Cancel safety
+    /// As [`ask`](Self::ask).
+    ///
+    /// # Panics
+    /// As [`ask`](Self::ask).
+    pub async fn ask_within<R: Message, M: Message>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        deadline: Duration,
+        request: impl FnOnce(OncePortRef<R>) -> M,
+    ) -> Result<R, AskError>
+    where
+        A: Receives<M>,
+    {
+        ask::ask(cx, self.port_id::<M>(), deadline, request).await
+    }
+}
+
+impl<A: 'static> Message for ActorRef<A> {
+    // The actor's type is a claim of whoever made the reference; it is not part of the encoding.
+    const TYPE_HASH: u64 = type_hash("ActorRef");
+
+    fn type_name() -> Cow<'static, str> {
+        Cow::Borrowed("ActorRef")
+    }
+}
+
+impl<A> Clone for ActorRef<A> {
+    fn clone(&self) -> Self {
+        Self::attest(self.actor_id.clone())
+    }
+}
+
+impl<A> PartialEq for ActorRef<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.actor_id == other.actor_id
+    }
+}
+
+impl<A> Eq for ActorRef<A> {}
+
+impl<A> PartialOrd for ActorRef<A> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<A> Ord for ActorRef<A> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.actor_id.cmp(&other.actor_id)
+    }
+}
+
+impl<A> Hash for ActorRef<A> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.actor_id.hash(state);
+    }
+}
+
+impl<A> fmt::Display for ActorRef<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.actor_id.fmt(f)
+    }
+}
+
+impl<A> fmt::Debug for ActorRef<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorRef({})", self.actor_id)
+    }
+}
+
+/// Parses the text of an actor id. That the actor is an `A` is the caller's claim, as with [`ActorRef::attest`].
+impl<A> FromStr for ActorRef<A> {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        text.parse().map(Self::attest)
+    }
+}
+
+impl<A> Serialize for ActorRef<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.actor_id.serialize(serializer)
+    }
+}
+
+impl<'de, A> Deserialize<'de> for ActorRef<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ActorId::deserialize(deserializer).map(Self::attest)
+    }
+}

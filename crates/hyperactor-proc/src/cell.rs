@@ -1,0 +1,195 @@
+//! What an actor's task, its handles and its context share, and the ports through which exported messages reach the
+//! actor's queue.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use hyperactor_mailbox::{
+    Lease, Mailbox, Message, MessageEnvelope, NotDelivered, Payload, PayloadError, PortSink,
+    PushError, Queue, ReturnHandle, Undeliverable,
+};
+use hyperactor_refs::{ActorId, PortId};
+
+use crate::control::Control;
+use crate::job::{Job, Origin};
+use crate::proc::WeakProc;
+use crate::{Actor, Exports, Receives};
+
+/// One actor, seen by everybody but its own state.
+pub(crate) struct Cell<A: Actor> {
+    pub(crate) queue: Queue<Job<A>>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) proc: WeakProc,
+}
+
+impl<A: Actor> Cell<A> {
+    pub(crate) fn actor_id(&self) -> &ActorId {
+        self.control.actor_id()
+    }
+
+    fn stopped(&self) -> NotDelivered {
+        NotDelivered::ActorStopped {
+            actor_id: self.actor_id().clone(),
+        }
+    }
+
+    fn full(&self, port_id: PortId) -> NotDelivered {
+        NotDelivered::QueueFull {
+            port_id,
+            capacity: self.queue.max_local() as u64,
+        }
+    }
+}
+
+/// The ports of an actor while its exports are bound.
+pub struct Ports<A: Actor> {
+    cell: Arc<Cell<A>>,
+}
+
+impl<A: Exports> Ports<A> {
+    /// Opens the port of every message that the actor exports. Doing it again changes nothing.
+    pub(crate) fn bind_all(cell: &Arc<Cell<A>>) {
+        A::bind(&mut Self {
+            cell: Arc::clone(cell),
+        });
+    }
+}
+
+impl<A: Actor> Ports<A> {
+    /// Opens the port at which the actor receives `M` from everywhere.
+    ///
+    /// An ended actor has no ports: messages for it come back as
+    /// [`ActorStopped`](NotDelivered::ActorStopped), whether they were opened or not.
+    pub fn export<M: Message>(&mut self)
+    where
+        A: Receives<M>,
+    {
+        use hyperactor_mailbox::BindError;
+
+        let sink = Arc::new(ExportedPort::<A, M> {
+            cell: Arc::clone(&self.cell),
+            message: PhantomData,
+        });
+        match self.cell.mailbox.bind_sink(M::port(), sink) {
+            Ok(()) | Err(BindError::PortTaken { .. } | BindError::Closed { .. }) => {}
+            Err(error) => {
+                // Messages for it come back as an unknown port; here stands why.
+                tracing::error!(
+                    actor = %self.cell.actor_id(),
+                    message = %M::type_name(),
+                    "an exported message has no port: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// The port of one exported message: what arrives there goes into the actor's queue.
+struct ExportedPort<A: Actor, M> {
+    // The mailbox that owns this port is closed when the actor ends, which ends the cycle through the cell.
+    cell: Arc<Cell<A>>,
+    message: PhantomData<fn(M)>,
+}
+
+impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
+    fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let cell = &*self.cell;
+        let (head, payload) = envelope.into_parts();
+        let message = match boxed_message::<M>(payload) {
+            Ok(message) => message,
+            Err((payload, error)) => {
+                let reason = refusal(head.dest(), error);
+                return return_handle.undeliverable(head.with_payload(payload), reason);
+            }
+        };
+        let is_remote = return_handle.is_leased();
+        let origin = Origin {
+            sender: head.sender().clone(),
+            reply_port: if is_remote {
+                0
+            } else {
+                return_handle.token().id
+            },
+            is_remote,
+        };
+        let job = Job::exported(message, origin);
+        if is_remote {
+            if cell.queue.is_closed() {
+                let envelope = job.into_envelope(cell.actor_id());
+                return return_handle.undeliverable(envelope, cell.stopped());
+            }
+            // What has a lease always fits, so it is told first and its lease goes into the queue with it. An
+            // actor that ends between the two ends with the message in its queue, which is told in the same way.
+            if let Err(error) = cell.queue.try_push(job, return_handle.delivered()) {
+                unhandled(cell, error.into_inner());
+            }
+            return;
+        }
+        match cell.queue.try_push(job, Lease::none()) {
+            Ok(()) => drop(return_handle.delivered()),
+            Err(PushError::Full(job)) => {
+                let envelope = job.into_envelope(cell.actor_id());
+                let mut report = Undeliverable::new(envelope, cell.full(head.dest().clone()));
+                report.capacity = Some(cell.queue.capacity());
+                return_handle.report(report);
+            }
+            Err(PushError::Closed(job)) => {
+                let envelope = job.into_envelope(cell.actor_id());
+                return_handle.undeliverable(envelope, cell.stopped());
+            }
+        }
+    }
+}
+
+/// Tells the sender of a message that was in the queue when the actor ended, where the sender can be told.
+///
+/// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome.
+pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, job: Job<A>) {
+    let Ok(proc) = cell.proc.upgrade() else {
+        tracing::warn!(
+            actor = %cell.actor_id(),
+            sender = %job.origin.sender,
+            "a queued message was not handled; its proc has gone, so its sender is not told"
+        );
+        return;
+    };
+    let reply_port = job.origin.reply_port;
+    let is_remote = job.origin.is_remote;
+    let envelope = job.into_envelope(cell.actor_id());
+    let report = Undeliverable::new(envelope, cell.stopped());
+    proc.unhandled(report, reply_port, is_remote);
+}
+
+/// The message of a payload. A typed one stays in the box it came in.
+fn boxed_message<M: Message>(payload: Payload) -> Result<Box<M>, (Payload, PayloadError)> {
+    match payload {
+        Payload::Typed(message) if (&*message as &dyn Any).is::<M>() => message
+            .into_any()
+            .downcast::<M>()
+            .map_err(|_| (Payload::typed(()), mismatch::<M>())),
+        other => other.into_message().map(Box::new),
+    }
+}
+
+/// Written for an arm that the type comparison before it rules out.
+fn mismatch<M: Message>() -> PayloadError {
+    PayloadError::TypeMismatch {
+        expected: M::type_name().into_owned(),
+        found: "a value that changed its type".to_owned(),
+    }
+}
+
+fn refusal(port_id: &PortId, error: PayloadError) -> NotDelivered {
+    match error {
+        PayloadError::TypeMismatch { expected, found } => NotDelivered::TypeMismatch {
+            port_id: port_id.clone(),
+            expected,
+            found,
+        },
+        other => NotDelivered::Decode {
+            error: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,161 @@
+//! A mailbox that the caller drives: for code that is no actor.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_mailbox::{
+    Failure, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token, Undeliverable,
+};
+use hyperactor_refs::ActorId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::proc::WeakProc;
+use crate::{limits, reports};
+
+/// A sender and receiver of messages in a proc that is no actor: `main`, a test, a bridge to other code.
+///
+/// It is an [`Outbox`], so everything is sent with it as with an actor's context. Ports for receiving are opened in
+/// its [`mailbox`](Outbox::mailbox). It does not keep its proc alive. Dropping it frees its name.
+pub struct Client {
+    mailbox: Mailbox,
+    returned: Arc<Returned>,
+    proc: WeakProc,
+    /// Whether the proc's tables hold it.
+    is_settled: bool,
+}
+
+impl Client {
+    pub(crate) fn new(mailbox: Mailbox, proc: WeakProc) -> Self {
+        let returned = Arc::new(Returned {
+            client: mailbox.actor_id().clone(),
+            queue: Mutex::default(),
+            notify: Notify::new(),
+        });
+        Self {
+            mailbox,
+            returned,
+            proc,
+            is_settled: false,
+        }
+    }
+
+    pub(crate) fn sink(&self) -> Arc<dyn ReturnSink> {
+        self.returned.clone()
+    }
+
+    pub(crate) fn settled(mut self) -> Self {
+        self.is_settled = true;
+        self
+    }
+
+    /// The client's id.
+    pub fn actor_id(&self) -> &ActorId {
+        self.mailbox.actor_id()
+    }
+
+    /// The client's mailbox, to open ports in.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// The next message of this client that could not be delivered, or of which it is not known; waits for one.
+    ///
+    /// Each is logged, too, since a client need not listen.
+    ///
+    /// # Bounds
+    /// At most [`limits::REPORTS_MAX`] are kept.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a report is taken only in the moment it is returned.
+    pub async fn next_undeliverable(&self) -> Undeliverable {
+        loop {
+            // Made before the look; `notify_one` leaves a permit if nobody waits, so none is missed.
+            let notified = self.returned.notify.notified();
+            if let Some(report) = self.try_next_undeliverable() {
+                return report;
+            }
+            notified.await;
+        }
+    }
+
+    /// The next such message, if there is one already.
+    pub fn try_next_undeliverable(&self) -> Option<Undeliverable> {
+        let mut queue = self.returned.queue.lock();
+        let report = queue.pop_front();
+        if !queue.is_empty() {
+            // Passed on, so that several who wait all come to theirs.
+            self.returned.notify.notify_one();
+        }
+        report
+    }
+}
+
+impl Outbox for Client {
+    fn actor_id(&self) -> &ActorId {
+        self.mailbox.actor_id()
+    }
+
+    fn return_handle(&self) -> ReturnHandle {
+        ReturnHandle::new(self.returned.clone(), Token::default())
+    }
+
+    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.proc.post(envelope, return_handle);
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.mailbox.close();
+        if self.is_settled
+            && let Ok(proc) = self.proc.upgrade()
+        {
+            proc.unbind(self.actor_id());
+            proc.forget(self.actor_id());
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.actor_id())
+    }
+}
+
+/// What came back to a client.
+struct Returned {
+    client: ActorId,
+    queue: Mutex<VecDeque<Undeliverable>>,
+    notify: Notify,
+}
+
+impl ReturnSink for Returned {
+    fn undelivered(&self, _: Token, report: Undeliverable) {
+        reports::warn(&self.client, &report);
+        let kept = {
+            let mut queue = self.queue.lock();
+            let has_room = queue.len() < limits::REPORTS_MAX;
+            if has_room {
+                queue.push_back(report);
+            }
+            has_room
+        };
+        if kept {
+            self.notify.notify_one();
+        }
+    }
+
+    fn abandoned(&self, _: Token) {
+        tracing::warn!(actor = %self.client, "a message was dropped on its way without a verdict");
+    }
+
+    fn lost(&self, _: Token, failure: Failure) {
+        tracing::warn!(actor = %self.client, failure = %failure, "a message was lost");
+    }
+}

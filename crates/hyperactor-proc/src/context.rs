@@ -1,0 +1,110 @@
+//! What a handler is given beside its message: who it is, its way out, and its life.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_mailbox::{
+    Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, ReturnHandle, Token,
+};
+use hyperactor_refs::ActorId;
+
+use crate::cell::Cell;
+use crate::control::{Control, End};
+use crate::{Actor, ActorHandle, Proc, ProcGone, SpawnError};
+
+/// An actor's view of itself and of its proc, given to every handler and hook.
+///
+/// It is an [`Outbox`]: what is posted with it is sent by this actor, and what cannot be delivered comes back to
+/// its [`on_undeliverable`](Actor::on_undeliverable).
+pub struct Context<A: Actor> {
+    cell: Arc<Cell<A>>,
+}
+
+impl<A: Actor> Context<A> {
+    pub(crate) fn new(cell: Arc<Cell<A>>) -> Self {
+        Self { cell }
+    }
+
+    pub(crate) fn cell(&self) -> &Cell<A> {
+        &self.cell
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.cell.control
+    }
+
+    /// The actor's own id.
+    pub fn actor_id(&self) -> &ActorId {
+        self.cell.actor_id()
+    }
+
+    /// The actor's own mailbox, to open further ports in.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.cell.mailbox
+    }
+
+    /// The proc that the actor runs in.
+    ///
+    /// An actor does not keep its proc alive, or the two would hold each other for ever.
+    ///
+    /// # Errors
+    /// [`ProcGone`] when the last [`Proc`] was dropped; the actor is about to be stopped then.
+    pub fn proc(&self) -> Result<Proc, ProcGone> {
+        self.cell.proc.upgrade()
+    }
+
+    /// A handle to this actor.
+    pub fn handle(&self) -> ActorHandle<A> {
+        ActorHandle::new(Arc::clone(&self.cell))
+    }
+
+    /// Spawns a child: an actor that ends when this one does, and whose end this one is told by
+    /// [`on_child_exit`](Actor::on_child_exit).
+    ///
+    /// Its id has this actor's name and a new index.
+    ///
+    /// # Errors
+    /// As [`Proc::spawn`].
+    pub fn spawn<C: Actor>(&self, child: C) -> Result<ActorHandle<C>, SpawnError> {
+        self.proc()?.spawn_child(&self.cell.control, child)
+    }
+
+    /// Asks this actor to stop: the message in hand is finished, what waits in the queue is not handled.
+    pub fn stop(&self) {
+        self.control().end(End::Stop);
+    }
+
+    /// Asks this actor to handle what is in its queue already, and then to stop.
+    pub fn drain(&self) {
+        self.control().end(End::Drain);
+    }
+
+    /// Answers a request. What becomes of the answer is told as for every other message.
+    pub fn reply<R: Message>(&self, to: OncePortRef<R>, reply: R) {
+        to.post(self, reply);
+    }
+}
+
+impl<A: Actor> Outbox for Context<A> {
+    fn actor_id(&self) -> &ActorId {
+        self.cell.actor_id()
+    }
+
+    fn return_handle(&self) -> ReturnHandle {
+        ReturnHandle::new(self.cell.control.clone(), Token::default())
+    }
+
+    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.cell.proc.post(envelope, return_handle);
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.cell.mailbox
+    }
+}
+
+impl<A: Actor> fmt::Debug for Context<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({})", self.actor_id())
+    }
+}

@@ -1,0 +1,251 @@
+//! A handle to an actor of the same process: typed, local, without an id to resolve and without encoding.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_mailbox::{Capacity, Lease, NotDelivered, Outbox, Outcome, PushError};
+use hyperactor_refs::{ActorId, PortId};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::cell::{Cell, Ports};
+use crate::control::{End, exit_of};
+use crate::job::Job;
+use crate::{Actor, ActorExit, ActorRef, ActorStatus, Exports, Handler};
+
+/// A handle to an actor in this process. A clone is one reference count.
+///
+/// It takes every message that the actor handles, whether it can be encoded or not, and tells at the call whether
+/// the message is in the actor's queue. It does not keep the actor alive.
+///
+/// # Ordering
+/// Messages posted by one task through handles and references of this process arrive in the order posted.
+pub struct ActorHandle<A: Actor> {
+    cell: Arc<Cell<A>>,
+}
+
+impl<A: Actor> ActorHandle<A> {
+    pub(crate) fn new(cell: Arc<Cell<A>>) -> Self {
+        Self { cell }
+    }
+
+    /// Who it is.
+    pub fn actor_id(&self) -> &ActorId {
+        self.cell.actor_id()
+    }
+
+    /// Puts a message into the actor's queue. Never waits.
+    ///
+    /// A message that is still queued when the actor ends is not handled; the sender is told by a report, as of an
+    /// undeliverable.
+    ///
+    /// # Errors
+    /// The message, because the queue is full, or because the actor has ended or is about to.
+    ///
+    /// # Bounds
+    /// The message is moved into one box. Handling costs one more box per run of messages of one type, for the
+    /// handler's future.
+    pub fn post<M: Send + 'static>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        message: M,
+    ) -> Result<(), PostError<M>>
+    where
+        A: Handler<M>,
+    {
+        let job = Job::local(message, cx.actor_id().clone());
+        self.push(job)
+            .map_err(|(job, kind)| match job.into_message() {
+                Some(message) => self.error(message, kind),
+                // The job was made from an `M` in this function.
+                None => unreachable!("a job holds the message it was made of"),
+            })
+    }
+
+    /// Puts a message into the actor's queue as soon as there is room.
+    ///
+    /// # Errors
+    /// The message, because the actor has ended or is about to.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped while it waits drops the message; it was not placed.
+    pub async fn feed<M: Send + 'static>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        message: M,
+    ) -> Result<(), PostError<M>>
+    where
+        A: Handler<M>,
+    {
+        let mut message = message;
+        loop {
+            match self.post(cx, message) {
+                Err(error) if error.is_full() => {
+                    self.cell.queue.capacity().available().await;
+                    message = error.into_message();
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`feed`](Self::feed), with the result as the outcome that the other ways of sending have.
+    ///
+    /// # Cancel safety
+    /// As [`feed`](Self::feed).
+    pub async fn send<M: Send + 'static>(&self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome
+    where
+        A: Handler<M>,
+    {
+        match self.feed(cx, message).await {
+            Ok(()) => Outcome::Delivered,
+            Err(error) => Outcome::NotDelivered(Box::new(error.reason)),
+        }
+    }
+
+    fn push(&self, job: Job<A>) -> Result<(), (Job<A>, Kind)> {
+        self.cell
+            .queue
+            .try_push(job, Lease::none())
+            .map_err(|error| match error {
+                PushError::Full(job) => (job, Kind::Full),
+                PushError::Closed(job) => (job, Kind::Stopped),
+            })
+    }
+
+    fn error<M>(&self, message: M, kind: Kind) -> PostError<M> {
+        let actor_id = self.actor_id().clone();
+        let (reason, capacity) = match kind {
+            Kind::Full => (
+                NotDelivered::QueueFull {
+                    port_id: PortId::new(actor_id, 0),
+                    capacity: self.cell.queue.max_local() as u64,
+                },
+                Some(self.cell.queue.capacity()),
+            ),
+            Kind::Stopped => (NotDelivered::ActorStopped { actor_id }, None),
+        };
+        PostError {
+            message: Mutex::new(message),
+            reason,
+            capacity,
+        }
+    }
+
+    /// Opens the ports of the exported messages, and gives a reference that can be sent anywhere.
+    pub fn bind(&self) -> ActorRef<A>
+    where
+        A: Exports,
+    {
+        Ports::bind_all(&self.cell);
+        ActorRef::attest(self.actor_id().clone())
+    }
+
+    /// Asks the actor to stop: ahead of everything in its queue, after the message in hand. What waits in the queue
+    /// is not handled; its senders are told.
+    pub fn stop(&self) {
+        self.cell.control.end(End::Stop);
+    }
+
+    /// Asks the actor to handle what is in its queue, to take nothing more, and then to stop.
+    pub fn drain(&self) {
+        self.cell.control.end(End::Drain);
+    }
+
+    /// Ends the actor where it awaits next, without cleanup. An actor that blocks its thread goes on until it awaits.
+    pub fn abort(&self) {
+        self.cell.control.end(End::Abort);
+    }
+
+    /// What the actor is doing, to look at or to wait for.
+    pub fn status(&self) -> watch::Receiver<ActorStatus> {
+        self.cell.control.status()
+    }
+
+    /// Waits until the actor has ended. Its name is free again then, and its children have ended.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; it only watches.
+    pub async fn join(&self) -> ActorExit {
+        exit_of(self.status()).await
+    }
+
+    /// How many messages wait in the actor's queue.
+    pub fn queued(&self) -> usize {
+        self.cell.queue.len()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Full,
+    Stopped,
+}
+
+impl<A: Actor> Clone for ActorHandle<A> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.cell))
+    }
+}
+
+impl<A: Actor> fmt::Debug for ActorHandle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorHandle({})", self.actor_id())
+    }
+}
+
+/// A message that a handle did not take, with the reason.
+pub struct PostError<M> {
+    // Only so that the error can be shared and passed up by `?` whether the message is `Sync` or not.
+    message: Mutex<M>,
+    reason: NotDelivered,
+    capacity: Option<Capacity>,
+}
+
+impl<M> PostError<M> {
+    /// The message.
+    pub fn into_message(self) -> M {
+        self.message.into_inner()
+    }
+
+    /// Why it was not taken.
+    pub fn reason(&self) -> &NotDelivered {
+        &self.reason
+    }
+
+    /// Whether only the lack of room is in the way.
+    pub fn is_full(&self) -> bool {
+        matches!(self.reason, NotDelivered::QueueFull { .. })
+    }
+
+    /// What to wait for, if the queue was full.
+    pub fn capacity(&self) -> Option<&Capacity> {
+        self.capacity.as_ref()
+    }
+
+    /// A stable word for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+
+    /// Whether the same message may well be taken a little later.
+    pub fn is_retryable(&self) -> bool {
+        self.reason.is_retryable()
+    }
+}
+
+impl<M> fmt::Display for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<M> fmt::Debug for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostError")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> std::error::Error for PostError<M> {}

@@ -1,0 +1,215 @@
+//! A message on its way through an actor's queue: its value without its type, and the two functions that still know
+//! the type.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use bytes::BytesMut;
+use hyperactor_mailbox::{
+    BoxFuture, EncodeError, ErasedMessage, Message, MessageEnvelope, Payload,
+};
+use hyperactor_refs::{ActorId, PortId};
+
+use crate::control::Control;
+use crate::{Actor, ActorResult, Context, Handler, Receives, limits};
+
+/// One queued message.
+pub(crate) struct Job<A: Actor> {
+    message: Box<dyn Any + Send>,
+    kind: &'static Kind<A>,
+    pub(crate) origin: Origin,
+}
+
+/// Who sent a message, so that they can be told if it is never handled.
+pub(crate) struct Origin {
+    pub(crate) sender: ActorId,
+    /// The port of the sender that waits for a reply, or 0.
+    pub(crate) reply_port: u64,
+    /// Whether it came by a session from another process.
+    pub(crate) is_remote: bool,
+}
+
+/// What is known of a kind of message at compile time.
+pub(crate) struct Kind<A: Actor> {
+    run: for<'a> fn(&'a mut A, &'a Context<A>, &'a mut Batch<A>) -> BoxFuture<'a, ActorResult>,
+    give_back: fn(Box<dyn Any + Send>, ActorId, &ActorId) -> MessageEnvelope,
+}
+
+/// Makes the [`Kind`] of a message that is handled within the proc only.
+struct Local<A, M>(PhantomData<(A, M)>);
+
+impl<A: Handler<M>, M: Send + 'static> Local<A, M> {
+    const KIND: &'static Kind<A> = &Kind {
+        run: run::<A, M>,
+        give_back: |message, sender, actor| {
+            let payload = Payload::Typed(Box::new(Unencodable::<M> {
+                _message: message,
+                kind: PhantomData,
+            }));
+            // Port 0 stands for the actor's queue itself: such a message is sent by no port.
+            MessageEnvelope::new(sender, PortId::new(actor.clone(), 0), payload)
+        },
+    };
+}
+
+/// Makes the [`Kind`] of a message that may come from elsewhere.
+struct Exported<A, M>(PhantomData<(A, M)>);
+
+impl<A: Receives<M>, M: Message> Exported<A, M> {
+    const KIND: &'static Kind<A> = &Kind {
+        run: run::<A, M>,
+        give_back: |message, sender, actor| {
+            let dest = PortId::new(actor.clone(), M::port());
+            match message.downcast::<M>() {
+                Ok(message) => MessageEnvelope::new(sender, dest, Payload::Typed(message)),
+                // A kind is only ever paired with a message of its type; written so that nothing can panic.
+                Err(_) => MessageEnvelope::typed(sender, dest, ()),
+            }
+        },
+    };
+}
+
+impl<A: Actor> Job<A> {
+    pub(crate) fn local<M: Send + 'static>(message: M, sender: ActorId) -> Self
+    where
+        A: Handler<M>,
+    {
+        let origin = Origin {
+            sender,
+            reply_port: 0,
+            is_remote: false,
+        };
+        Self {
+            message: Box::new(message),
+            kind: Local::<A, M>::KIND,
+            origin,
+        }
+    }
+
+    pub(crate) fn exported<M: Message>(message: Box<M>, origin: Origin) -> Self
+    where
+        A: Receives<M>,
+    {
+        Self {
+            message,
+            kind: Exported::<A, M>::KIND,
+            origin,
+        }
+    }
+
+    /// The message again, if it is an `M`.
+    pub(crate) fn into_message<M: 'static>(self) -> Option<M> {
+        self.message.downcast().ok().map(|message| *message)
+    }
+
+    /// The message in an envelope, for a report to its sender.
+    pub(crate) fn into_envelope(self, actor: &ActorId) -> MessageEnvelope {
+        (self.kind.give_back)(self.message, self.origin.sender, actor)
+    }
+}
+
+/// Jobs that the actor has taken out of its queue and not handled yet.
+pub(crate) struct Batch<A: Actor> {
+    /// In reverse, so that the next one is taken from the end.
+    jobs: Vec<Job<A>>,
+}
+
+impl<A: Actor> Batch<A> {
+    pub(crate) fn new() -> Self {
+        Self { jobs: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Takes what `fill` puts at the end of the empty list, the first one first.
+    pub(crate) fn refill<T>(&mut self, fill: impl FnOnce(&mut Vec<Job<A>>) -> T) -> T {
+        debug_assert!(self.jobs.is_empty(), "a refill would reorder what is left");
+        let result = fill(&mut self.jobs);
+        self.jobs.reverse();
+        result
+    }
+
+    /// Handles the next message, and those behind it that are of the same type.
+    ///
+    /// Returns when the batch is empty, the type changes, or the control wants attention.
+    pub(crate) async fn run(&mut self, actor: &mut A, cx: &Context<A>) -> ActorResult {
+        match self.jobs.last() {
+            Some(job) => (job.kind.run)(actor, cx, self).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The next message, if it is an `M` and the control is quiet.
+    fn next<M: 'static>(&mut self, control: &Control) -> Option<M> {
+        if !control.is_quiet() {
+            return None;
+        }
+        self.take()
+    }
+
+    fn take<M: 'static>(&mut self) -> Option<M> {
+        if !self.jobs.last()?.message.is::<M>() {
+            return None;
+        }
+        self.jobs.pop()?.into_message()
+    }
+
+    /// What was not handled, in order.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Job<A>> {
+        self.jobs.drain(..).rev()
+    }
+}
+
+/// One boxed future serves a whole run of messages of one type, so a stream of them costs one box each, the
+/// message's own.
+fn run<'a, A: Handler<M>, M: Send + 'static>(
+    actor: &'a mut A,
+    cx: &'a Context<A>,
+    batch: &'a mut Batch<A>,
+) -> BoxFuture<'a, ActorResult> {
+    Box::pin(async move {
+        // The first one is taken unconditionally: the caller has just looked at the control.
+        let mut next = batch.take::<M>();
+        while let Some(message) = next {
+            actor.handle(cx, message).await?;
+            // An actor that always has messages must let its neighbours run.
+            tokio::task::coop::consume_budget().await;
+            next = batch.next::<M>(cx.control());
+        }
+        Ok(())
+    })
+}
+
+/// A message without an encoding, as the content of the report that gives it back.
+struct Unencodable<M> {
+    /// Kept, so that a receiver of the report can still drop it in its own time.
+    _message: Box<dyn Any + Send>,
+    kind: PhantomData<fn() -> M>,
+}
+
+impl<M: 'static> ErasedMessage for Unencodable<M> {
+    fn encode(&self, _: &mut BytesMut) -> Result<(), EncodeError> {
+        Err(EncodeError::Payload {
+            type_name: std::any::type_name::<M>().to_owned(),
+            error: "the message was sent through a handle and has no encoding".to_owned(),
+        })
+    }
+
+    fn type_hash(&self) -> u64 {
+        0
+    }
+
+    fn type_name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(std::any::type_name::<M>())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self._message
+    }
+}
+
+/// The number of jobs to take at a time.
+pub(crate) const BATCH: usize = limits::BATCH_MESSAGES_MAX;

@@ -1,0 +1,555 @@
+//! The proc: a container of actors with one identity and one way out, its forwarder. Ending one in order is in
+//! `stop.rs`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use futures_util::future::AbortHandle;
+use hyperactor_mailbox::{
+    BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
+    MessageEnvelope, NotDelivered, Queue, ReturnHandle, ReturnSink, Token, Undeliverable,
+    UnroutableMailboxSender,
+};
+use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, NameError, ProcId, check_name};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::Cell;
+use crate::control::{Control, End};
+use crate::run::{Ending, run};
+use crate::{Actor, ActorHandle, ActorStatus, Client, Message, limits, panics};
+
+/// A container of actors: one identity, one table of actors, one way out.
+///
+/// Every message of its actors goes through it: to an actor of the same proc in memory, to everybody else through
+/// the forwarder. As a [`MailboxSender`] it takes envelopes from outside in the same way.
+///
+/// A clone is another owner of the same proc. Its actors do not own it: when the last owner is dropped, they are
+/// stopped, the forwarder is dropped, and what they still send comes back as [`NotDelivered::ProcGone`].
+///
+/// Making a proc needs no runtime; spawning an actor does.
+#[derive(Clone)]
+pub struct Proc {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: Arc<ProcId>,
+    incarnation: Incarnation,
+    forwarder: BoxedMailboxSender,
+    muxer: MailboxMuxer,
+    residents: Mutex<Residents>,
+    /// The index of the next child, unique in the proc, so that no id is used twice.
+    next_index: AtomicU64,
+    counters: Counters,
+}
+
+/// Whoever has a mailbox here.
+#[derive(Default)]
+struct Residents {
+    is_closed: bool,
+    by_id: HashMap<ActorId, Resident>,
+}
+
+#[derive(Clone)]
+enum Resident {
+    Actor(Arc<Control>),
+    Client(Arc<dyn ReturnSink>),
+}
+
+#[derive(Default)]
+struct Counters {
+    in_process: AtomicU64,
+    forwarded: AtomicU64,
+    received: AtomicU64,
+    unhandled: AtomicU64,
+}
+
+/// How many messages went which way, since the proc was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Posted here for an actor of this proc by reference or port. Posts through an [`ActorHandle`] pass no proc
+    /// and are not counted.
+    pub in_process: u64,
+    /// Handed to the forwarder.
+    pub forwarded: u64,
+    /// Taken from outside for an actor of this proc.
+    pub received: u64,
+    /// Placed in the queue of an actor that ended before it came to them.
+    pub unhandled: u64,
+}
+
+/// One entry of a snapshot of a proc.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ActorInfo {
+    /// Who.
+    pub actor_id: ActorId,
+    /// What it was doing.
+    pub status: ActorStatus,
+}
+
+/// Why an actor was not spawned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// An actor or client of this name lives in the proc.
+    #[error(
+        "the name `{name}` is taken in proc `{proc_id}`; it is free again when its actor has ended"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The proc.
+        proc_id: Arc<ProcId>,
+    },
+    /// The name cannot be used.
+    #[error("bad actor name: {0}")]
+    BadName(#[from] NameError),
+    /// There is no tokio runtime to run the actor on.
+    #[error(
+        "no tokio runtime here to run `{name}` on; spawn from within one, as under `#[tokio::main]`"
+    )]
+    NoRuntime {
+        /// The name.
+        name: String,
+    },
+    /// The proc is being stopped, or was.
+    #[error("proc `{proc_id}` is stopping and takes no new actors")]
+    ProcStopping {
+        /// The proc.
+        proc_id: Arc<ProcId>,
+    },
+    /// The proc was dropped.
+    #[error(transparent)]
+    ProcGone(#[from] ProcGone),
+    /// The parent is ending.
+    #[error("`{parent}` is ending and takes no new children")]
+    ParentEnding {
+        /// The parent.
+        parent: ActorId,
+    },
+    /// The proc has as many actors as it may.
+    #[error("proc `{proc_id}` is full: {error}")]
+    Full {
+        /// The proc.
+        proc_id: Arc<ProcId>,
+        /// Which limit was met.
+        error: BindError,
+    },
+}
+
+impl SpawnError {
+    /// A stable word for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NameTaken { .. } => "name-taken",
+            Self::BadName(_) => "bad-name",
+            Self::NoRuntime { .. } => "no-runtime",
+            Self::ProcStopping { .. } => "proc-stopping",
+            Self::ProcGone(_) => "proc-gone",
+            Self::ParentEnding { .. } => "parent-ending",
+            Self::Full { .. } => "proc-full",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NameTaken { .. } | Self::Full { .. })
+    }
+}
+
+/// The proc was dropped by its last owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("proc `{proc_id}` was dropped; keep a `Proc` for as long as its actors are needed")]
+pub struct ProcGone {
+    /// Which proc.
+    pub proc_id: Arc<ProcId>,
+}
+
+/// How an actor is spawned.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SpawnOptions {
+    /// Messages of local senders that the queue holds. Default: [`limits::QUEUE_MESSAGES_MAX`].
+    pub queue_capacity: usize,
+}
+
+impl SpawnOptions {
+    /// With another capacity of the queue; 0 counts as 1.
+    #[must_use]
+    pub fn queue_capacity(mut self, messages: usize) -> Self {
+        self.queue_capacity = messages;
+        self
+    }
+}
+
+impl Default for SpawnOptions {
+    fn default() -> Self {
+        Self {
+            queue_capacity: limits::QUEUE_MESSAGES_MAX,
+        }
+    }
+}
+
+impl Proc {
+    /// A proc with this identity, which hands everything that is not its own to `forwarder`.
+    ///
+    /// Needs no runtime. The incarnation is drawn at random.
+    pub fn new(proc_id: ProcId, forwarder: BoxedMailboxSender) -> Self {
+        Self::with_incarnation(proc_id, random_incarnation(), forwarder)
+    }
+
+    /// As [`new`](Self::new), with an incarnation that somebody else chose, such as the host of the proc.
+    pub fn with_incarnation(
+        proc_id: ProcId,
+        incarnation: Incarnation,
+        forwarder: BoxedMailboxSender,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                id: Arc::new(proc_id),
+                incarnation,
+                forwarder,
+                muxer: MailboxMuxer::new(),
+                residents: Mutex::default(),
+                next_index: AtomicU64::new(1),
+                counters: Counters::default(),
+            }),
+        }
+    }
+
+    /// A proc without a way out: for programs of one process, and for tests.
+    ///
+    /// Its address is in-process and served by nobody; a message to another proc comes back as
+    /// [`NotDelivered::NoRoute`].
+    pub fn isolated(name: &str) -> Self {
+        // Numbers from the top, which nobody binds: an address of this kind is never dialled.
+        static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
+        let number = NEXT.fetch_sub(1, Ordering::Relaxed);
+        let addr = ChannelAddr::Local(NonZero::new(number).unwrap_or(NonZero::<u64>::MAX));
+        let forwarder = UnroutableMailboxSender::new("the sending proc is isolated");
+        Self::new(
+            ProcId::Direct(addr, name.to_owned()),
+            forwarder.into_boxed(),
+        )
+    }
+
+    /// Who it is.
+    pub fn proc_id(&self) -> &ProcId {
+        &self.inner.id
+    }
+
+    /// The life of it that this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation
+    }
+
+    /// The id that the actor `name` has, or would have, in this proc.
+    pub fn actor_id(&self, name: &str) -> ActorId {
+        ActorId::root(Arc::clone(&self.inner.id), name)
+    }
+
+    /// Spawns an actor. It returns at once; [`Actor::init`] runs in the actor's task, and what goes wrong there is
+    /// seen in the actor's status and by [`ActorHandle::join`].
+    ///
+    /// # Errors
+    /// [`SpawnError`]; a name is free again when its actor has ended.
+    pub fn spawn<A: Actor>(&self, name: &str, actor: A) -> Result<ActorHandle<A>, SpawnError> {
+        self.spawn_with(name, actor, &SpawnOptions::default())
+    }
+
+    /// As [`spawn`](Self::spawn), with options.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_with<A: Actor>(
+        &self,
+        name: &str,
+        actor: A,
+        options: &SpawnOptions,
+    ) -> Result<ActorHandle<A>, SpawnError> {
+        check_name(name)?;
+        self.start(&self.actor_id(name), None, actor, options)
+    }
+
+    pub(crate) fn spawn_child<A: Actor>(
+        &self,
+        parent: &Arc<Control>,
+        actor: A,
+    ) -> Result<ActorHandle<A>, SpawnError> {
+        let index = self.inner.next_index.fetch_add(1, Ordering::Relaxed);
+        let id = parent.actor_id().sibling(parent.actor_id().name(), index);
+        self.start(&id, Some(parent), actor, &SpawnOptions::default())
+    }
+
+    fn start<A: Actor>(
+        &self,
+        id: &ActorId,
+        parent: Option<&Arc<Control>>,
+        actor: A,
+        options: &SpawnOptions,
+    ) -> Result<ActorHandle<A>, SpawnError> {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return Err(SpawnError::NoRuntime {
+                name: id.name().to_owned(),
+            });
+        };
+        panics::install_hook();
+        let (abort, registration) = AbortHandle::new_pair();
+        let control = Arc::new(Control::new(id.clone(), abort, parent.map(Arc::downgrade)));
+        let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
+        self.settle(&mailbox, Resident::Actor(Arc::clone(&control)))?;
+        if let Some(parent) = parent
+            && !parent.adopt(&control)
+        {
+            self.unbind(id);
+            self.forget(id);
+            return Err(SpawnError::ParentEnding {
+                parent: parent.actor_id().clone(),
+            });
+        }
+        let cell = Arc::new(Cell {
+            queue: Queue::new(options.queue_capacity),
+            control,
+            mailbox,
+            proc: self.downgrade(),
+        });
+        tracing::debug!(actor = %id, "actor spawned");
+        let ending = Ending::new(Arc::clone(&cell));
+        runtime.spawn(run(ending, actor, registration));
+        Ok(ActorHandle::new(cell))
+    }
+
+    /// A client: a mailbox of this proc that the caller drives, for code that is no actor, such as `main`.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; the name is free again when the client was dropped.
+    pub fn client(&self, name: &str) -> Result<Client, SpawnError> {
+        check_name(name)?;
+        let mailbox = Mailbox::new(self.actor_id(name));
+        let client = Client::new(mailbox.clone(), self.downgrade());
+        match self.settle(&mailbox, Resident::Client(client.sink())) {
+            Ok(()) => Ok(client.settled()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Enters somebody into the tables.
+    fn settle(&self, mailbox: &Mailbox, resident: Resident) -> Result<(), SpawnError> {
+        let id = mailbox.actor_id();
+        let mut residents = self.inner.residents.lock();
+        if residents.is_closed {
+            return Err(SpawnError::ProcStopping {
+                proc_id: Arc::clone(&self.inner.id),
+            });
+        }
+        let taken = || SpawnError::NameTaken {
+            name: id.name().to_owned(),
+            proc_id: Arc::clone(&self.inner.id),
+        };
+        if residents.by_id.contains_key(id) {
+            return Err(taken());
+        }
+        self.inner
+            .muxer
+            .bind(mailbox.clone())
+            .map_err(|error| match error {
+                BindError::ActorTaken { .. } => taken(),
+                error => SpawnError::Full {
+                    proc_id: Arc::clone(&self.inner.id),
+                    error,
+                },
+            })?;
+        residents.by_id.insert(id.clone(), resident);
+        Ok(())
+    }
+
+    /// From here on, messages for it come back as for an actor that has stopped.
+    pub(crate) fn unbind(&self, id: &ActorId) {
+        self.inner.muxer.unbind(id);
+    }
+
+    /// From here on, its name is free.
+    pub(crate) fn forget(&self, id: &ActorId) {
+        self.inner.residents.lock().by_id.remove(id);
+    }
+
+    /// The actors that live here, in the order of their ids. Clients are not among them.
+    pub fn actors(&self) -> Vec<ActorInfo> {
+        let mut actors: Vec<_> = self
+            .controls(|_| true)
+            .iter()
+            .map(|control| ActorInfo {
+                actor_id: control.actor_id().clone(),
+                status: control.status().borrow().clone(),
+            })
+            .collect();
+        actors.sort_by(|a, b| a.actor_id.cmp(&b.actor_id));
+        actors
+    }
+
+    pub(crate) fn controls(&self, which: impl Fn(&Control) -> bool) -> Vec<Arc<Control>> {
+        let residents = self.inner.residents.lock();
+        residents
+            .by_id
+            .values()
+            .filter_map(|resident| match resident {
+                Resident::Actor(control) if which(control) => Some(Arc::clone(control)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn control(&self, id: &ActorId) -> Option<Arc<Control>> {
+        match self.inner.residents.lock().by_id.get(id) {
+            Some(Resident::Actor(control)) => Some(Arc::clone(control)),
+            _ => None,
+        }
+    }
+
+    /// Refuses new actors from here on.
+    pub(crate) fn close(&self) {
+        self.inner.residents.lock().is_closed = true;
+    }
+
+    /// How many messages went which way so far.
+    pub fn traffic(&self) -> Traffic {
+        let counters = &self.inner.counters;
+        Traffic {
+            in_process: counters.in_process.load(Ordering::Relaxed),
+            forwarded: counters.forwarded.load(Ordering::Relaxed),
+            received: counters.received.load(Ordering::Relaxed),
+            unhandled: counters.unhandled.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakProc {
+        WeakProc {
+            id: Arc::clone(&self.inner.id),
+            inner: Arc::downgrade(&self.inner),
+        }
+    }
+
+    /// Counts a message that was queued and not handled, and tells its sender if it lives here.
+    pub(crate) fn unhandled(&self, report: Undeliverable, reply_port: u64, is_remote: bool) {
+        let inner = &*self.inner;
+        inner.counters.unhandled.fetch_add(1, Ordering::Relaxed);
+        let sender = report.envelope.sender();
+        if is_remote || !inner.owns(sender) {
+            tracing::debug!(
+                sender = %sender,
+                dest = %report.envelope.dest(),
+                "a queued message was not handled; its sender is elsewhere and is not told"
+            );
+            return;
+        }
+        if reply_port != 0
+            && let Some(mailbox) = inner.muxer.get(sender)
+            && let Some(port) = mailbox.unbind_sink(reply_port)
+        {
+            // Somebody waits there for a reply, and learns from the closed port that none will come.
+            port.closed();
+            return;
+        }
+        let resident = inner.residents.lock().by_id.get(sender).cloned();
+        match resident {
+            Some(Resident::Actor(control)) => control.undelivered(Token::default(), report),
+            Some(Resident::Client(sink)) => sink.undelivered(Token::default(), report),
+            None => crate::reports::warn(sender, &report),
+        }
+    }
+}
+
+impl Inner {
+    fn owns(&self, actor: &ActorId) -> bool {
+        Arc::ptr_eq(actor.proc(), &self.id) || **actor.proc() == *self.id
+    }
+
+    fn route(&self, envelope: MessageEnvelope, return_handle: ReturnHandle, own: &AtomicU64) {
+        if self.owns(envelope.dest().actor_id()) {
+            own.fetch_add(1, Ordering::Relaxed);
+            self.muxer.post_unchecked(envelope, return_handle);
+        } else {
+            self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
+            self.forwarder.post(envelope, return_handle);
+        }
+    }
+}
+
+impl MailboxSender for Proc {
+    /// Takes an envelope from outside: for an actor of this proc, or else for the forwarder.
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let inner = &*self.inner;
+        inner.route(envelope, return_handle, &inner.counters.received);
+    }
+
+    /// Resolves when everything that was handed to the forwarder has an outcome. Messages within the proc have
+    /// theirs before a post returns.
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        self.inner.forwarder.flush()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for (_, resident) in self.residents.get_mut().by_id.drain() {
+            if let Resident::Actor(control) = resident {
+                control.end(End::Stop);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Proc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proc")
+            .field("proc_id", &format_args!("{}", self.inner.id))
+            .field("incarnation", &self.inner.incarnation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A proc as its actors and clients know it: without owning it.
+#[derive(Clone)]
+pub(crate) struct WeakProc {
+    id: Arc<ProcId>,
+    inner: Weak<Inner>,
+}
+
+impl WeakProc {
+    pub(crate) fn upgrade(&self) -> Result<Proc, ProcGone> {
+        match self.inner.upgrade() {
+            Some(inner) => Ok(Proc { inner }),
+            None => Err(ProcGone {
+                proc_id: Arc::clone(&self.id),
+            }),
+        }
+    }
+
+    /// Posts for somebody who lives in the proc.
+    pub(crate) fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        match self.inner.upgrade() {
+            Some(inner) => inner.route(envelope, return_handle, &inner.counters.in_process),
+            None => {
+                let proc_id = Arc::clone(&self.id);
+                return_handle.undeliverable(envelope, NotDelivered::ProcGone { proc_id });
+            }
+        }
+    }
+}
+
+/// An incarnation that no other life of the proc has, but for one chance in 2^64.
+fn random_incarnation() -> Incarnation {
+    let number = getrandom::u64().unwrap_or_else(|error| {
+        // Only on systems without a source of randomness. The hasher's keys and the clock still differ.
+        tracing::debug!("no random number from the system: {error}");
+        RandomState::new().hash_one(std::time::SystemTime::now())
+    });
+    Incarnation::new(number)
+}

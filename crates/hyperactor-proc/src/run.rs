@@ -1,0 +1,222 @@
+//! The life of one actor: initialise, handle messages until asked to end, end the children, clean up, and give
+//! everything back. What an actor shares with others is in `cell.rs`; its signals are in `control.rs`.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::future::{AbortRegistration, Abortable};
+
+use crate::cell::{Cell, unhandled};
+use crate::control::End;
+use crate::job::{BATCH, Batch};
+use crate::panics::{caught, caught_sync};
+use crate::reports::Report;
+use crate::{Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, ExitReason, limits};
+
+/// The whole life, as the actor's task.
+///
+/// The task may be dropped at any await, as when its runtime is shut down; [`Ending`] then gives everything back.
+pub(crate) async fn run<A: Actor>(mut ending: Ending<A>, mut actor: A, abort: AbortRegistration) {
+    let cx = Context::new(Arc::clone(&ending.cell));
+    let life = Abortable::new(live(&mut actor, &cx, &mut ending.batch), abort);
+    let mut exit = match life.await {
+        Ok(exit) => exit,
+        Err(_) => {
+            let control = cx.control();
+            control.set_status(ActorStatus::Ending);
+            control
+                .end_children(End::Abort, limits::CHILDREN_DEADLINE)
+                .await;
+            ActorExit::Aborted
+        }
+    };
+    // Before the end is published, so that what the actor held is free when its end is seen.
+    if let Err(report) = caught_sync(move || drop(actor)) {
+        exit = ActorExit::Panicked(report);
+    }
+    ending.exit = exit;
+}
+
+/// Everything that can be aborted.
+async fn live<A: Actor>(actor: &mut A, cx: &Context<A>, batch: &mut Batch<A>) -> ActorExit {
+    let control = cx.control();
+    match caught(actor.init(cx)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let reason = failed(error.context("init"));
+            finish(cx, End::Stop).await;
+            return reason.into();
+        }
+        Err(report) => {
+            finish(cx, End::Stop).await;
+            return ActorExit::Panicked(report);
+        }
+    }
+    control.set_status(ActorStatus::Running);
+    let reason = match caught(serve(actor, cx, batch)).await {
+        Ok(Ok(reason)) => reason,
+        Ok(Err(error)) => failed(error),
+        Err(report) => {
+            finish(cx, End::Stop).await;
+            return ActorExit::Panicked(report);
+        }
+    };
+    let end = match &reason {
+        ExitReason::Drained => End::Drain,
+        _ => End::Stop,
+    };
+    finish(cx, end).await;
+    clean_up(actor, cx, reason).await
+}
+
+fn failed(error: ActorError) -> ExitReason {
+    ExitReason::Failed(Arc::new(error))
+}
+
+/// Refuses new messages and ends the children.
+async fn finish<A: Actor>(cx: &Context<A>, end: End) {
+    cx.cell().queue.seal();
+    let control = cx.control();
+    control.set_status(ActorStatus::Ending);
+    control.end_children(end, limits::CHILDREN_DEADLINE).await;
+}
+
+async fn clean_up<A: Actor>(actor: &mut A, cx: &Context<A>, reason: ExitReason) -> ActorExit {
+    let cleanup = caught(actor.cleanup(cx, &reason));
+    let outcome = tokio::time::timeout(limits::CLEANUP_DEADLINE, cleanup).await;
+    match (outcome, reason) {
+        (Ok(Ok(Ok(()))), reason) => reason.into(),
+        // The first failure is the one to mend; the second often follows from it.
+        (Ok(Ok(Err(error))), ExitReason::Failed(first)) => {
+            tracing::warn!(actor = %cx.cell().actor_id(), error = %error, "cleanup failed, after a failure");
+            ActorExit::Failed(first)
+        }
+        (Ok(Ok(Err(error))), _) => failed(error.context("cleanup")).into(),
+        (Ok(Err(report)), _) => ActorExit::Panicked(report),
+        (Err(_), _) => {
+            tracing::warn!(
+                actor = %cx.cell().actor_id(),
+                deadline = ?limits::CLEANUP_DEADLINE,
+                "cleanup did not end in time"
+            );
+            ActorExit::Aborted
+        }
+    }
+}
+
+/// Handles messages until something ends it.
+async fn serve<A: Actor>(
+    actor: &mut A,
+    cx: &Context<A>,
+    batch: &mut Batch<A>,
+) -> ActorResult<ExitReason> {
+    let control = cx.control();
+    let queue = &cx.cell().queue;
+    loop {
+        if !control.is_quiet() {
+            let attention = control.take_attention();
+            if attention.stop {
+                return Ok(ExitReason::Stopped);
+            }
+            if attention.drain {
+                // From here on the queue only empties; when it has, the wait below says so.
+                queue.seal();
+                control.set_status(ActorStatus::Ending);
+            }
+            if attention.report {
+                // One, and then a message: neither may keep the other waiting for ever.
+                attend(actor, cx).await?;
+                tokio::task::coop::consume_budget().await;
+            }
+        }
+        if !batch.is_empty() {
+            batch.run(actor, cx).await?;
+            continue;
+        }
+        let woken = poll_fn(|task| {
+            let taken = batch.refill(|jobs| queue.poll_recv_many(task, jobs, BATCH));
+            if let Poll::Ready(count) = taken {
+                return Poll::Ready(if count == 0 {
+                    Woken::Empty
+                } else {
+                    Woken::Jobs
+                });
+            }
+            control.poll_attention(task).map(|()| Woken::Attention)
+        });
+        if let Woken::Empty = woken.await {
+            return Ok(ExitReason::Drained);
+        }
+    }
+}
+
+enum Woken {
+    Attention,
+    Jobs,
+    /// The queue is sealed and empty.
+    Empty,
+}
+
+/// Lets the actor look at one report.
+async fn attend<A: Actor>(actor: &mut A, cx: &Context<A>) -> ActorResult {
+    match cx.control().next_report() {
+        None => Ok(()),
+        Some(Report::Undeliverable(report)) => actor.on_undeliverable(cx, *report).await,
+        Some(Report::ChildExit { child, exit }) => actor.on_child_exit(cx, child, exit).await,
+    }
+}
+
+/// Gives back everything that an actor had, when it is dropped: at the end of the actor's life, or when the task is
+/// dropped before that.
+pub(crate) struct Ending<A: Actor> {
+    cell: Arc<Cell<A>>,
+    batch: Batch<A>,
+    exit: ActorExit,
+}
+
+impl<A: Actor> Ending<A> {
+    pub(crate) fn new(cell: Arc<Cell<A>>) -> Self {
+        Self {
+            cell,
+            batch: Batch::new(),
+            exit: ActorExit::Aborted,
+        }
+    }
+
+    fn give_back(&mut self) {
+        let cell = &*self.cell;
+        let queued = cell.queue.close();
+        cell.mailbox.close();
+        cell.control.abort_children();
+        let proc = cell.proc.upgrade().ok();
+        if let Some(proc) = &proc {
+            proc.unbind(cell.actor_id());
+        }
+        for job in self.batch.drain().chain(queued) {
+            // The message's own `Drop` may run here, and it is the user's code.
+            if let Err(report) = caught_sync(|| unhandled(cell, job)) {
+                tracing::warn!(actor = %cell.actor_id(), panic = %report, "a queued message panicked when it was dropped");
+            }
+        }
+    }
+}
+
+impl<A: Actor> Drop for Ending<A> {
+    fn drop(&mut self) {
+        self.give_back();
+        let control = &self.cell.control;
+        let id = control.actor_id();
+        match &self.exit {
+            ActorExit::Stopped => tracing::debug!(actor = %id, "actor stopped"),
+            exit => tracing::error!(actor = %id, exit = %exit, "actor ended"),
+        }
+        control.leave_parent(&self.exit);
+        if let Ok(proc) = self.cell.proc.upgrade() {
+            proc.forget(id);
+        }
+        // Last: who sees the end finds the name free and the messages told.
+        control.set_status(ActorStatus::Ended(self.exit.clone()));
+        control.log_reports();
+    }
+}
