@@ -12,6 +12,10 @@ use crate::workspace::{Workspace, root};
 /// The most lines a source file may have. 100 to 400 are the habit.
 const MAX_LINES: usize = 700;
 
+/// The only files that may lift the ban on unsafe code. Each says why at its top, and each use of it says
+/// why it is sound.
+const MAY_BE_UNSAFE: &[&str] = &["crates/hyperactor-bootstrap/src/startup.rs"];
+
 /// Files that are not prose or code of ours.
 const NOT_READ: &[&str] = &["Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"];
 
@@ -76,6 +80,18 @@ fn file_breaches(path: &Path, text: &str, here: &str) -> Vec<String> {
         ));
     }
     for (index, line) in text.lines().enumerate() {
+        let lifts = ["allow", "expect", "warn"].map(|level| format!("[{level}(unsafe_code"));
+        if lifts.iter().any(|lift| line.contains(lift))
+            && MAY_BE_UNSAFE
+                .iter()
+                .all(|allowed| path != Path::new(allowed))
+        {
+            breaches.push(format!(
+                "{}:{} lifts the ban on unsafe code: a file that may is named in xtask/src/tidy.rs",
+                path.display(),
+                index + 1
+            ));
+        }
         if let Some(found) = machine_path(line, here) {
             breaches.push(format!(
                 "{}:{} names a path of one machine: `{found}`",
@@ -133,6 +149,13 @@ mod tests {
         let home = ["/ho", "me/page"].concat();
         let text = format!("https://example.org{home} ..{home} unix:/run/x /tmp/x");
         assert_eq!(check("a.md", &text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unsafe_code_stays_where_it_is_allowed() {
+        let lift = ["#![allow(", "unsafe_code)]"].concat();
+        assert_eq!(check(MAY_BE_UNSAFE[0], &lift), Vec::<String>::new());
+        assert!(check("crates/other.rs", &lift)[0].contains("other.rs:1 lifts the ban"));
     }
 
     #[test]
