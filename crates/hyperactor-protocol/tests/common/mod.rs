@@ -1,0 +1,207 @@
+//! What the tests of sessions share: a seeded generator, and a pair of endpoints joined by bytes.
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unreachable_pub, reason = "test module")]
+
+pub mod sim;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyperactor_protocol::{
+    Accept, Config, ConnectionEpoch, DataFlags, Event, Frame, FrameDecoder, Hello, Incarnation,
+    Seq, Session, SessionId, Time, Verdict, Violation,
+};
+
+/// Marsaglia's xorshift64 with a multiplied output: small, fast, and the same everywhere.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        // Zero is the one state it never leaves.
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    pub fn chance(&mut self, one_in: u64) -> bool {
+        self.below(one_in) == 0
+    }
+}
+
+pub const DIALER: Incarnation = Incarnation::new(0xD1);
+pub const ACCEPTOR: Incarnation = Incarnation::new(0xAC);
+pub const ID: SessionId = SessionId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+
+pub fn at(millis: u64) -> Time {
+    Time::ZERO + Duration::from_millis(millis)
+}
+
+pub fn push(session: &mut Session, body: &[u8]) -> Seq {
+    push_flags(session, DataFlags::NONE, body)
+}
+
+pub fn push_flags(session: &mut Session, flags: DataFlags, body: &[u8]) -> Seq {
+    session
+        .push_with(flags, |out| {
+            out.extend_from_slice(body);
+            Ok::<(), Infallible>(())
+        })
+        .expect("there is room")
+}
+
+pub fn events(session: &mut Session) -> Vec<Event> {
+    std::iter::from_fn(|| session.poll_event()).collect()
+}
+
+/// Everything that a session would write now, as frames.
+pub fn written(session: &mut Session, now: Time) -> Vec<Frame> {
+    frames(&written_bytes(session, now))
+}
+
+pub fn written_bytes(session: &mut Session, now: Time) -> Bytes {
+    let mut all = BytesMut::new();
+    let epoch = session.epoch();
+    while let Some(part) = session.transmit(epoch, now, 64 * 1024) {
+        session.wrote(epoch, part.bytes.len(), now);
+        all.extend_from_slice(&part.bytes);
+    }
+    all.freeze()
+}
+
+pub fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut decoder = FrameDecoder::new(u32::MAX);
+    decoder.buffer().extend_from_slice(bytes);
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.next_frame().expect("own frames are well formed") {
+        frames.push(frame);
+    }
+    assert_eq!(
+        decoder.pending_bytes(),
+        0,
+        "own output ends at a frame border"
+    );
+    frames
+}
+
+/// Two endpoints whose hellos and frames are handed over whole.
+pub struct Pair {
+    pub dialer: Session,
+    pub acceptor: Session,
+    pub now: Time,
+}
+
+impl Pair {
+    pub fn connected(config: &Config) -> Self {
+        let mut dialer = Session::dialer(config.clone(), ID, DIALER, at(0));
+        let hello = dialer.hello(at(0));
+        let mut acceptor = Session::acceptor(config.clone(), ACCEPTOR, &hello, at(0));
+        let established = acceptor.on_hello(&hello, at(0)).expect("the first hello");
+        assert!(!established.resumed);
+        let answer = acceptor.hello(at(0));
+        dialer.on_hello(&answer, at(0)).expect("the answer");
+        let mut pair = Self {
+            dialer,
+            acceptor,
+            now: at(0),
+        };
+        pair.exchange(|_, _| Verdict::Delivered);
+        pair
+    }
+
+    pub fn epoch(&self) -> ConnectionEpoch {
+        self.dialer.epoch()
+    }
+
+    /// A new connection; both sessions know each other still.
+    pub fn reconnect(&mut self) {
+        let epoch = self.epoch();
+        self.dialer.disconnected(epoch, self.now);
+        self.acceptor.disconnected(epoch, self.now);
+        let hello = self.dialer.hello(self.now);
+        self.acceptor.on_hello(&hello, self.now).expect("the hello");
+        let answer = self.acceptor.hello(self.now);
+        let established = self.dialer.on_hello(&answer, self.now).expect("the answer");
+        assert!(established.resumed);
+    }
+
+    /// The acceptor starts again with nothing.
+    pub fn restart(&mut self, life: u64) -> Hello {
+        let epoch = self.epoch();
+        self.dialer.disconnected(epoch, self.now);
+        let config = self.acceptor.config().clone();
+        let hello = self.dialer.hello(self.now);
+        self.acceptor = Session::acceptor(config, Incarnation::new(life), &hello, self.now);
+        self.acceptor.on_hello(&hello, self.now).expect("the hello");
+        self.acceptor.hello(self.now)
+    }
+
+    pub fn to_acceptor(&mut self, frame: Frame) -> Result<Accept, Violation> {
+        let epoch = self.acceptor.epoch();
+        self.acceptor.on_frame(epoch, frame, self.now)
+    }
+
+    pub fn to_dialer(&mut self, frame: Frame) -> Result<Accept, Violation> {
+        let epoch = self.dialer.epoch();
+        self.dialer.on_frame(epoch, frame, self.now)
+    }
+
+    /// What the dialer writes now arrives; returns the messages.
+    pub fn forward(&mut self) -> Vec<(Seq, Bytes)> {
+        let mut messages = Vec::new();
+        for frame in written(&mut self.dialer, self.now) {
+            if let Accept::Deliver { seq, body, .. } = self.to_acceptor(frame).expect("lawful") {
+                messages.push((seq, body));
+            }
+        }
+        messages
+    }
+
+    /// What the acceptor writes now arrives.
+    pub fn backward(&mut self) -> Vec<Event> {
+        for frame in written(&mut self.acceptor, self.now) {
+            if let Accept::Deliver { seq, body, .. } = self.to_dialer(frame).expect("lawful") {
+                let _ = self.dialer.settle(seq, Verdict::Delivered);
+                let _ = self.dialer.release(body.len() as u32);
+            }
+        }
+        events(&mut self.dialer)
+    }
+
+    /// Carries frames both ways until nothing moves; the acceptor's application answers with `verdict`.
+    pub fn exchange(&mut self, mut verdict: impl FnMut(Seq, &Bytes) -> Verdict) -> Vec<Event> {
+        let mut all = Vec::new();
+        for _round in 0..1000 {
+            let messages = self.forward();
+            for (seq, body) in &messages {
+                let answer = verdict(*seq, body);
+                let _ = self.acceptor.settle(*seq, answer);
+                let _ = self.acceptor.release(body.len() as u32);
+            }
+            self.now = self.now + Duration::from_millis(6);
+            while self.acceptor.on_timeout(self.now).is_some() {}
+            while self.dialer.on_timeout(self.now).is_some() {}
+            let idle = !self.acceptor.has_output() && !self.dialer.has_output();
+            all.extend(self.backward());
+            self.dialer.check();
+            self.acceptor.check();
+            if idle && messages.is_empty() && !self.dialer.has_output() {
+                return all;
+            }
+        }
+        panic!(
+            "the pair does not come to rest: {} / {}",
+            self.dialer.dump(),
+            self.acceptor.dump()
+        );
+    }
+}

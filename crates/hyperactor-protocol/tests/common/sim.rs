@@ -1,0 +1,751 @@
+//! Two applications over two sessions over connections that break at any byte, in simulated time, from one seed.
+//! A ledger knows what really became of each message and compares it with what the sender was told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyperactor_protocol::{
+    Accept, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, FrameDecoder, Hello,
+    HelloCode, Incarnation, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
+};
+
+use super::{DIALER, Rng};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    Dialer,
+    Acceptor,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Acceptor,
+            Self::Acceptor => Self::Dialer,
+        }
+    }
+}
+
+/// What the ledger knows of one message.
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    size: usize,
+    /// How often it was placed, and what its receiver said.
+    placed: u32,
+    said: Option<Verdict>,
+    /// What its sender was told.
+    told: Vec<Result<(), Failure>>,
+}
+
+/// One end of one connection.
+struct End {
+    open: bool,
+    decoder: FrameDecoder,
+    hello_taken: bool,
+    epoch: Option<ConnectionEpoch>,
+    /// Handed out by the session, not yet taken by the transport.
+    out: Bytes,
+    /// In the transport, on the way to this end.
+    incoming: VecDeque<u8>,
+}
+
+impl End {
+    fn new(max_frame: u32) -> Self {
+        Self {
+            open: true,
+            decoder: FrameDecoder::new(max_frame),
+            hello_taken: false,
+            epoch: None,
+            out: Bytes::new(),
+            incoming: VecDeque::new(),
+        }
+    }
+}
+
+struct Conn {
+    ends: [End; 2],
+}
+
+/// An application and its session.
+struct Node {
+    session: Option<Session>,
+    incarnation: Incarnation,
+    /// Numbers of messages by session and sequence number.
+    posted: BTreeMap<(SessionId, u64), u64>,
+    /// Placed and not yet settled; then not yet released.
+    unsettled: Vec<(Seq, u64)>,
+    queue: VecDeque<u32>,
+    last_placed: Option<u64>,
+}
+
+/// How often each thing that must be seen was seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub posted: u64,
+    pub delivered: u64,
+    pub not_delivered: u64,
+    pub unknown: u64,
+    pub resumed_with_unresolved: u64,
+    pub fresh: u64,
+    pub duplicates: u64,
+    pub fenced: u64,
+    pub cut_in_hello: u64,
+    pub cut_in_frame: u64,
+    pub stale_hello: u64,
+    pub full: u64,
+    pub blocked: u64,
+    pub expired: u64,
+}
+
+pub struct Sim {
+    rng: Rng,
+    seed: u64,
+    pub now: Time,
+    config: Config,
+    nodes: [Node; 2],
+    conns: Vec<Conn>,
+    ledger: [Vec<Entry>; 2],
+    lives: u64,
+    sessions: u128,
+    healed: bool,
+    pub seen: Seen,
+}
+
+fn body(id: u64, size: usize) -> Bytes {
+    let mut bytes = id.to_le_bytes().to_vec();
+    bytes.extend((8..size.max(8)).map(|at| (id as u8).wrapping_add(at as u8)));
+    bytes.into()
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let config = Config {
+            window_messages: 1 + rng.below(64) as u32,
+            window_bytes: 1 + rng.below(64 * 1024),
+            outbox_messages: 1 + rng.below(200) as u32,
+            outbox_bytes: 1 + rng.below(256 * 1024) as usize,
+            max_frame: 256 * 1024,
+            ack_every: 1 + rng.below(32) as u32,
+            ..Config::default()
+        };
+        let node = |incarnation| Node {
+            session: None,
+            incarnation,
+            posted: BTreeMap::new(),
+            unsettled: Vec::new(),
+            queue: VecDeque::new(),
+            last_placed: None,
+        };
+        Self {
+            rng,
+            seed,
+            now: Time::ZERO,
+            config,
+            nodes: [node(DIALER), node(Incarnation::new(1))],
+            conns: Vec::new(),
+            ledger: [Vec::new(), Vec::new()],
+            lives: 1,
+            sessions: 0,
+            healed: false,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Faults for `steps` steps, then a healed network until everything has an outcome.
+    pub fn run(&mut self, steps: u64) {
+        for _ in 0..steps {
+            self.step();
+        }
+        self.healed = true;
+        for round in 0.. {
+            assert!(
+                round < 20_000,
+                "seed {}: no end: {}",
+                self.seed,
+                self.describe()
+            );
+            self.see_ends();
+            if self.conns.iter().all(|conn| !conn.ends[0].open) {
+                self.connect();
+            }
+            for side in [Side::Dialer, Side::Acceptor] {
+                self.settle_some(side, usize::MAX);
+                self.release_some(side, usize::MAX);
+                self.pump(side, usize::MAX);
+            }
+            self.advance(Duration::from_millis(1));
+            if self.is_at_rest() {
+                break;
+            }
+        }
+        self.judge();
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            node.session
+                .as_ref()
+                .is_none_or(|s| s.unresolved() == 0 && !s.has_output())
+                && node.unsettled.is_empty()
+        }) && self.conns.iter().all(|conn| {
+            conn.ends
+                .iter()
+                .all(|end| !end.open || (end.out.is_empty() && end.incoming.is_empty()))
+        })
+    }
+
+    fn describe(&self) -> String {
+        let dump = |side: Side| match &self.nodes[side as usize].session {
+            Some(session) => session.dump().to_string(),
+            None => "no session".into(),
+        };
+        format!(
+            "{} / {} / {} connections",
+            dump(Side::Dialer),
+            dump(Side::Acceptor),
+            self.conns.len()
+        )
+    }
+
+    fn step(&mut self) {
+        let side = if self.rng.chance(4) {
+            Side::Acceptor
+        } else {
+            Side::Dialer
+        };
+        match self.rng.below(1000) {
+            0..300 => self.post(side),
+            300..700 => {
+                let at_most = 1 + self.rng.below(2000) as usize;
+                self.pump(side, at_most);
+                let at_most = 1 + self.rng.below(2000) as usize;
+                self.pump(side.other(), at_most);
+            }
+            700..800 => self.settle_some(side.other(), 8),
+            800..880 => self.release_some(side.other(), 8),
+            880..960 => {
+                let millis = self.rng.below(8);
+                self.advance(Duration::from_millis(millis));
+            }
+            960..980 => self.connect(),
+            980..990 => self.cut(),
+            990..996 if !self.conns.is_empty() => {
+                let at = self.rng.below(self.conns.len() as u64) as usize;
+                self.cut_conn(at);
+            }
+            996 if self.rng.chance(4) => self.restart(),
+            997 if self.rng.chance(4) => self.forget(),
+            998 if self.rng.chance(8) => self.advance(Duration::from_secs(11)),
+            999 if self.rng.chance(20) => self.advance(Duration::from_secs(31)),
+            _ => {}
+        }
+        for node in &self.nodes {
+            if let Some(session) = &node.session {
+                session.check();
+            }
+        }
+    }
+
+    fn post(&mut self, side: Side) {
+        if side == Side::Dialer
+            && self.nodes[0]
+                .session
+                .as_ref()
+                .is_none_or(Session::is_closed)
+        {
+            self.sessions += 1;
+            let id = SessionId(self.sessions);
+            let session = Session::dialer(self.config.clone(), id, DIALER, self.now);
+            self.nodes[0].session = Some(session);
+            self.nodes[0].unsettled.clear();
+            self.nodes[0].queue.clear();
+            self.conns
+                .iter_mut()
+                .for_each(|conn| conn.ends[0].open = false);
+        }
+        let node = &mut self.nodes[side as usize];
+        let Some(session) = &mut node.session else {
+            return;
+        };
+        let id = self.ledger[side as usize].len() as u64;
+        let size = match self.rng.below(100) {
+            0 => 20_000 + self.rng.below(80_000) as usize,
+            1..20 => 8,
+            _ => 8 + self.rng.below(300) as usize,
+        };
+        let flags = if self.rng.chance(3) {
+            DataFlags::ACK_NOW
+        } else {
+            DataFlags::NONE
+        };
+        let whole = body(id, size);
+        let shared = if self.rng.chance(3) {
+            whole.slice(8..)
+        } else {
+            Bytes::new()
+        };
+        let inline = whole.slice(..whole.len() - shared.len());
+        let pushed = session.push_parts(flags, 0, shared, |out| {
+            out.extend_from_slice(&inline);
+            Ok::<(), Infallible>(())
+        });
+        match pushed {
+            Ok(seq) => {
+                node.posted.insert((session.id(), seq.0), id);
+                self.ledger[side as usize].push(Entry {
+                    size,
+                    ..Entry::default()
+                });
+                self.seen.posted += 1;
+            }
+            Err(PushError::Full) => self.seen.full += 1,
+            Err(PushError::Closed) => {}
+            Err(error) => panic!("seed {}: {error}", self.seed),
+        }
+    }
+
+    /// The dialer opens a connection; an older one may be left half open.
+    fn connect(&mut self) {
+        let Some(session) = &mut self.nodes[0].session else {
+            return;
+        };
+        if session.is_closed() {
+            return;
+        }
+        let mut conn = Conn {
+            ends: [
+                End::new(self.config.max_frame),
+                End::new(self.config.max_frame),
+            ],
+        };
+        let hello = session.hello(self.now);
+        conn.ends[0].epoch = Some(hello.epoch);
+        conn.ends[0].out = hello.to_bytes();
+        for old in &mut self.conns {
+            old.ends[0].open = false;
+        }
+        self.conns.push(conn);
+    }
+
+    /// The newest connection breaks: each direction loses its last bytes.
+    fn cut(&mut self) {
+        if let Some(last) = self.conns.len().checked_sub(1) {
+            self.cut_conn(last);
+        }
+    }
+
+    fn cut_conn(&mut self, at: usize) {
+        for side in [Side::Dialer, Side::Acceptor] {
+            let end = &mut self.conns[at].ends[side as usize];
+            let keep = self.rng.below(end.incoming.len() as u64 + 1) as usize;
+            end.incoming.truncate(keep);
+            if !end.hello_taken && keep > 0 {
+                self.seen.cut_in_hello += 1;
+            }
+            // What arrived is still read, then the end is seen.
+            self.read(at, side, usize::MAX);
+            let end = &mut self.conns[at].ends[side as usize];
+            if end.decoder.pending_bytes() > 0 && end.hello_taken {
+                self.seen.cut_in_frame += 1;
+            }
+            self.hang_up(at, side);
+        }
+        self.drop_dead();
+    }
+
+    fn hang_up(&mut self, at: usize, side: Side) {
+        let end = &mut self.conns[at].ends[side as usize];
+        if !std::mem::replace(&mut end.open, false) {
+            return;
+        }
+        if let (Some(epoch), Some(session)) = (end.epoch, &mut self.nodes[side as usize].session) {
+            session.disconnected(epoch, self.now);
+        }
+        self.take_events(side);
+    }
+
+    /// An end whose other end is closed sees it once it has read what came before.
+    fn see_ends(&mut self) {
+        for at in 0..self.conns.len() {
+            for side in [Side::Dialer, Side::Acceptor] {
+                let conn = &self.conns[at];
+                let read = conn.ends[side as usize].incoming.is_empty();
+                if read && !conn.ends[side.other() as usize].open {
+                    self.hang_up(at, side);
+                }
+            }
+        }
+        self.drop_dead();
+    }
+
+    fn drop_dead(&mut self) {
+        self.conns
+            .retain(|conn| conn.ends.iter().any(|end| end.open));
+    }
+
+    fn restart(&mut self) {
+        self.lives += 1;
+        self.nodes[1].incarnation = Incarnation::new(self.lives);
+        self.end_acceptor();
+    }
+
+    /// The acceptor forgets the session and lives on.
+    fn forget(&mut self) {
+        self.end_acceptor();
+    }
+
+    fn end_acceptor(&mut self) {
+        if let Some(session) = &mut self.nodes[1].session {
+            session.fail(hyperactor_protocol::Cause::Abandoned, self.now);
+        }
+        self.take_events(Side::Acceptor);
+        let node = &mut self.nodes[1];
+        node.session = None;
+        node.unsettled.clear();
+        node.queue.clear();
+        node.last_placed = None;
+        for at in 0..self.conns.len() {
+            self.conns[at].ends[1].open = false;
+            self.hang_up(at, Side::Dialer);
+        }
+        self.conns.clear();
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now = self.now + by;
+        for side in [Side::Dialer, Side::Acceptor] {
+            let Some(session) = &mut self.nodes[side as usize].session else {
+                continue;
+            };
+            let mut asked = 0;
+            while let Some(timeout) = session.on_timeout(self.now) {
+                asked += 1;
+                assert!(
+                    asked < 10,
+                    "seed {}: deadlines never end: {timeout:?}",
+                    self.seed
+                );
+                if timeout == hyperactor_protocol::Timeout::Expired {
+                    self.seen.expired += 1;
+                }
+            }
+            assert!(
+                session
+                    .next_timeout()
+                    .is_none_or(|at| at > self.now || session.has_output()),
+                "seed {}: a deadline in the past stays",
+                self.seed
+            );
+            self.take_events(side);
+        }
+        // A session that ended at one side ends its connections there.
+        for at in 0..self.conns.len() {
+            for side in [Side::Dialer, Side::Acceptor] {
+                let end = &self.conns[at].ends[side as usize];
+                let session = &self.nodes[side as usize].session;
+                let current = session.as_ref().is_some_and(|s| {
+                    end.epoch.is_none_or(|epoch| epoch == s.epoch())
+                        && (s.has_output()
+                            || matches!(
+                                s.life(),
+                                hyperactor_protocol::Life::Connected
+                                    | hyperactor_protocol::Life::Handshaking
+                            ))
+                });
+                if end.open && end.epoch.is_some() && !current && self.healed {
+                    self.hang_up(at, side);
+                    self.hang_up(at, side.other());
+                }
+            }
+        }
+        self.drop_dead();
+    }
+
+    /// One side reads what has come and writes what it has, about `at_most` bytes.
+    fn pump(&mut self, side: Side, at_most: usize) {
+        for at in 0..self.conns.len() {
+            self.read(at, side, at_most);
+            self.write(at, side, at_most);
+        }
+        self.take_events(side);
+        self.drop_dead();
+    }
+
+    fn write(&mut self, at: usize, side: Side, at_most: usize) {
+        let mut left = at_most;
+        loop {
+            let conn = &mut self.conns[at];
+            let (mine, theirs) = match (&mut conn.ends, side) {
+                ([mine, theirs], Side::Dialer) | ([theirs, mine], Side::Acceptor) => (mine, theirs),
+            };
+            let Some(epoch) = mine.epoch.filter(|_| mine.open && left > 0) else {
+                return;
+            };
+            // The transport holds so much.
+            if theirs.incoming.len() > 64 * 1024 && !self.healed {
+                return;
+            }
+            let session = self.nodes[side as usize].session.as_mut();
+            if mine.out.is_empty() {
+                let Some(session) = session else { return };
+                let Some(part) = session.transmit(epoch, self.now, 4096) else {
+                    return;
+                };
+                mine.out = part.bytes;
+            } else {
+                let count = left.min(mine.out.len());
+                theirs.incoming.extend(&mine.out[..count]);
+                mine.out.advance(count);
+                left -= count;
+                if let Some(session) = session {
+                    session.wrote(epoch, count, self.now);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, at: usize, side: Side, at_most: usize) {
+        let end = &mut self.conns[at].ends[side as usize];
+        if !end.open {
+            return;
+        }
+        let count = at_most.min(end.incoming.len());
+        let bytes: Vec<u8> = end.incoming.drain(..count).collect();
+        end.decoder.buffer().extend_from_slice(&bytes);
+        if let (Some(epoch), Some(session)) = (end.epoch, &mut self.nodes[side as usize].session)
+            && count > 0
+        {
+            session.heard(epoch, self.now);
+        }
+        if !end.hello_taken {
+            let hello = end.decoder.next_hello().expect("only cut, never changed");
+            let Some(hello) = hello else { return };
+            end.hello_taken = true;
+            if !self.take_hello(at, side, &hello) {
+                self.hang_up(at, side);
+                return;
+            }
+        }
+        loop {
+            let end = &mut self.conns[at].ends[side as usize];
+            let Some(frame) = end.decoder.next_frame().expect("lawful") else {
+                return;
+            };
+            let Some(epoch) = end.epoch else { return };
+            self.take_frame(side, epoch, frame);
+        }
+    }
+
+    fn take_hello(&mut self, at: usize, side: Side, hello: &Hello) -> bool {
+        let node = &mut self.nodes[side as usize];
+        if side == Side::Acceptor {
+            let known = node
+                .session
+                .as_ref()
+                .is_some_and(|s| s.id() == hello.session && !s.is_closed());
+            if !known {
+                // The only other session is one that its dialer gave up; its connections went with it.
+                for (other, conn) in self.conns.iter_mut().enumerate() {
+                    conn.ends[1].open &= other == at;
+                }
+                if let Some(mut old) = node.session.take() {
+                    old.fail(hyperactor_protocol::Cause::Abandoned, self.now);
+                    let posted = &node.posted;
+                    while let Some(event) = old.poll_event() {
+                        record(
+                            &mut self.ledger[1],
+                            &mut self.seen,
+                            posted,
+                            old.id(),
+                            event,
+                            self.seed,
+                        );
+                    }
+                }
+                node.unsettled.clear();
+                node.queue.clear();
+                let config = self.config.clone();
+                node.session = Some(Session::acceptor(config, node.incarnation, hello, self.now));
+            }
+        }
+        let Some(session) = &mut node.session else {
+            return false;
+        };
+        let end = &mut self.conns[at].ends[side as usize];
+        let before = session.unresolved();
+        match session.on_hello(hello, self.now) {
+            Ok(established) => {
+                end.epoch = Some(established.epoch);
+                if established.resumed && before > 0 {
+                    self.seen.resumed_with_unresolved += 1;
+                }
+                if side == Side::Acceptor {
+                    end.out = session.hello(self.now).to_bytes();
+                } else if !established.resumed {
+                    self.seen.fresh += 1;
+                    self.nodes[0].unsettled.clear();
+                    self.nodes[0].last_placed = None;
+                }
+            }
+            Err(error) => {
+                let lawful = matches!(error.code(), HelloCode::StaleEpoch | HelloCode::Malformed);
+                assert!(lawful, "seed {}: {error}", self.seed);
+                let stale = matches!(
+                    error,
+                    hyperactor_protocol::HelloError::StaleEpoch { .. }
+                        | hyperactor_protocol::HelloError::Unexpected
+                );
+                assert!(stale, "seed {}: {error}", self.seed);
+                self.seen.stale_hello += 1;
+                return false;
+            }
+        }
+        self.take_events(side);
+        true
+    }
+
+    fn take_frame(&mut self, side: Side, epoch: ConnectionEpoch, frame: Frame) {
+        let node = &mut self.nodes[side as usize];
+        let Some(session) = &mut node.session else {
+            return;
+        };
+        match session.on_frame(epoch, frame, self.now) {
+            Ok(Accept::Deliver {
+                seq, body, size, ..
+            }) => {
+                let id = u64::from_le_bytes(*body.first_chunk().expect("an id"));
+                let entry = &mut self.ledger[side.other() as usize][id as usize];
+                entry.placed += 1;
+                assert_eq!(
+                    entry.placed, 1,
+                    "seed {}: message {id} placed twice",
+                    self.seed
+                );
+                assert!(
+                    node.last_placed < Some(id),
+                    "seed {}: {id} out of order",
+                    self.seed
+                );
+                node.last_placed = Some(id);
+                assert_eq!(body, self::body(id, entry.size), "seed {}", self.seed);
+                node.unsettled.push((seq, id));
+                node.queue.push_back(size);
+            }
+            Ok(Accept::Duplicate) => self.seen.duplicates += 1,
+            Ok(Accept::Fenced) => self.seen.fenced += 1,
+            Ok(Accept::Handled) => {}
+            Err(violation) => panic!("seed {}: {violation}: {}", self.seed, self.describe()),
+        }
+        self.take_events(side);
+    }
+
+    fn settle_some(&mut self, side: Side, at_most: usize) {
+        let node = &mut self.nodes[side as usize];
+        let Some(session) = &mut node.session else {
+            return;
+        };
+        for _ in 0..node.unsettled.len().min(at_most) {
+            // Mostly the oldest, sometimes another: out of order.
+            let at = if self.rng.chance(3) {
+                self.rng.below(node.unsettled.len() as u64)
+            } else {
+                0
+            };
+            let (seq, id) = node.unsettled.remove(at as usize);
+            let verdict = match self.rng.below(12) {
+                0 => Verdict::NotDelivered(Refusal::new(7).with_detail(id.to_string())),
+                1 => Verdict::Unknown(Refusal::new(8)),
+                _ => Verdict::Delivered,
+            };
+            self.ledger[side.other() as usize][id as usize].said = Some(verdict.clone());
+            let _ = session.settle(seq, verdict);
+        }
+    }
+
+    fn release_some(&mut self, side: Side, at_most: usize) {
+        let node = &mut self.nodes[side as usize];
+        let Some(session) = &mut node.session else {
+            return;
+        };
+        if node.queue.len() >= self.config.window_messages as usize {
+            self.seen.blocked += 1;
+        }
+        for size in node.queue.drain(..at_most.min(node.queue.len())) {
+            let _ = session.release(size);
+        }
+    }
+
+    fn take_events(&mut self, side: Side) {
+        let node = &mut self.nodes[side as usize];
+        let Some(session) = &mut node.session else {
+            return;
+        };
+        let id = session.id();
+        while let Some(event) = session.poll_event() {
+            let ledger = &mut self.ledger[side as usize];
+            record(ledger, &mut self.seen, &node.posted, id, event, self.seed);
+        }
+    }
+
+    /// Every message has one outcome, and it is true.
+    fn judge(&mut self) {
+        for side in [Side::Dialer, Side::Acceptor] {
+            for (id, entry) in self.ledger[side as usize].iter().enumerate() {
+                let context = format!("seed {}, {side:?}'s message {id}: {entry:?}", self.seed);
+                assert_eq!(entry.told.len(), 1, "not one outcome: {context}");
+                match (&entry.told[0], &entry.said) {
+                    (Ok(()), said) => assert_eq!(*said, Some(Verdict::Delivered), "{context}"),
+                    (Err(Failure::NotDelivered(cause)), Some(Verdict::NotDelivered(refusal))) => {
+                        assert_eq!(
+                            *cause,
+                            hyperactor_protocol::Cause::Refused(refusal.clone()),
+                            "{context}"
+                        );
+                        assert_eq!(refusal.detail, id.to_string(), "{context}");
+                    }
+                    (Err(Failure::NotDelivered(_)), said) => {
+                        assert_eq!((entry.placed, said), (0, &None), "{context}");
+                    }
+                    (Err(Failure::Unknown(_)), _) => {}
+                }
+            }
+        }
+    }
+}
+
+fn record(
+    ledger: &mut [Entry],
+    seen: &mut Seen,
+    posted: &BTreeMap<(SessionId, u64), u64>,
+    session: SessionId,
+    event: Event,
+    seed: u64,
+) {
+    match event {
+        Event::Resolved { first, count } => {
+            for seq in first.0..first.0 + count {
+                ledger[posted[&(session, seq)] as usize].told.push(Ok(()));
+            }
+            seen.delivered += count;
+        }
+        Event::Failed { seq, failure, body } => {
+            let id = posted[&(session, seq.0)];
+            let entry = &mut ledger[id as usize];
+            assert_eq!(
+                body,
+                Some(self::body(id, entry.size)),
+                "seed {seed}: the body came back changed"
+            );
+            if failure.is_certain() {
+                seen.not_delivered += 1;
+            } else {
+                seen.unknown += 1;
+            }
+            entry.told.push(Err(failure));
+        }
+        _ => {}
+    }
+}
