@@ -13,8 +13,9 @@ use probe::Machine;
 /// The most bytes of a Unix socket's path: the kernel's 108 with the closing NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// What the longest path below the runtime folder takes: our folder's name, a slash, a socket's name.
-const SOCKET_NAME_ROOM: usize = 64;
+/// What the longest path below the runtime folder takes: the name of a host's folder, which is
+/// `hyperactor-` and 16 letters, a slash, and a socket's name of 31 bytes.
+const SOCKET_NAME_ROOM: usize = 27 + 1 + 31;
 
 /// Below this many open files a host of many procs meets the limit.
 const FILES_WANTED: u64 = 1024;
