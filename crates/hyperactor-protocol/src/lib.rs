@@ -1,4 +1,4 @@
-//! Frames and the session state machine: no I/O, no clock, no runtime.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod config;
