@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::counts::Counts;
 use crate::test::Selection;
 use crate::workspace::Workspace;
-use crate::{it, layers, lint, shell, test};
+use crate::{examples, it, layers, lint, shell, test};
 
 /// The longest that the demo may take before it counts as hung.
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
@@ -30,6 +30,7 @@ const STEPS: &[(&str, Work)] = &[
     ("it all", || {
         it::run_suites(&it::select("all")?, None).map(Some)
     }),
+    ("examples", || examples::run_examples(None).map(Some)),
     ("demo", || demo().map(|()| None)),
 ];
 
@@ -94,7 +95,7 @@ fn sum(done: &[Done]) -> Counts {
 }
 
 fn table(done: &[Done]) -> String {
-    let mut text = format!("{:<8} {:>8}  result\n", "step", "seconds");
+    let mut text = format!("{:<9} {:>8}  result\n", "step", "seconds");
     for step in done {
         let result = match (&step.error, step.counts) {
             (Some(error), _) => format!("FAILED: {}", first_line(&error.to_string())),
@@ -103,13 +104,13 @@ fn table(done: &[Done]) -> String {
             (None, None) => "ok".to_owned(),
         };
         text += &format!(
-            "{:<8} {:>8.1}  {result}\n",
+            "{:<9} {:>8.1}  {result}\n",
             step.name,
             step.took.as_secs_f64()
         );
     }
     let total: Duration = done.iter().map(|step| step.took).sum();
-    text + &format!("{:<8} {:>8.1}\n", "total", total.as_secs_f64())
+    text + &format!("{:<9} {:>8.1}\n", "total", total.as_secs_f64())
 }
 
 fn first_line(text: &str) -> &str {
@@ -251,6 +252,6 @@ mod tests {
             table.contains("FAILED: a warning\n") && !table.contains("more"),
             "{table}"
         );
-        assert!(table.contains("total         3.0"), "{table}");
+        assert!(table.contains("total          3.0"), "{table}");
     }
 }

@@ -9,7 +9,14 @@ use crate::shell;
 const UNDOCUMENTED: [&str; 3] = ["hyperactor-cli", "hyperactor-benches", "xtask"];
 
 /// Sets of features that no other build covers: what a user may ask for must compile.
-const FEATURE_SETS: [(&str, &[&str]); 1] = [("hyperactor-refs", &["--no-default-features"])];
+const FEATURE_SETS: &[(&str, &[&str])] = &[
+    ("hyperactor-refs", &["--no-default-features"]),
+    (
+        "hyperactor-refs",
+        &["--no-default-features", "--features", "proptest"],
+    ),
+    ("hyperactor-refs", &["--all-features"]),
+];
 
 /// Formats all members, or only checks that they are.
 pub(crate) fn fmt(check: bool) -> Result<()> {

@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod counts;
 mod doctor;
+mod examples;
 mod external;
 mod fuzz;
 mod it;
@@ -55,6 +56,8 @@ enum Task {
     Test(test::Arguments),
     /// Runs integration suites: real processes, real sockets.
     It(it::Arguments),
+    /// Runs the examples of the facade; each has to end in order by itself.
+    Examples(examples::Arguments),
     /// Runs the benchmarks of one layer, or of all.
     Bench(bench::Arguments),
     /// Builds the documentation; a warning fails.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Test(arguments) => test::run(&arguments),
         Task::It(arguments) => it::run(&arguments),
+        Task::Examples(arguments) => examples::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Docs { open } => lint::docs(open),
         Task::Fuzz(arguments) => fuzz::run(&arguments),

@@ -17,6 +17,9 @@ pub(crate) fn root() -> PathBuf {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
+    /// Where cargo builds.
+    #[serde(default)]
+    pub(crate) target_directory: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +34,9 @@ pub(crate) struct Package {
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) kind: Vec<String>,
+    /// Features without which it is not built.
+    #[serde(default, rename = "required-features")]
+    pub(crate) required_features: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,0 +1,77 @@
+//! The facade's examples: each is run, and has to end in order by itself.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::counts::Counts;
+use crate::workspace::Workspace;
+use crate::{shell, test};
+
+/// Whose examples are run: those that users copy.
+const PACKAGE: &str = "hyperactor";
+
+/// The longest that one example may take before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The example's name; all of them if left out.
+    name: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    test::close(run_examples(arguments.name.as_deref())?, false)
+}
+
+/// Builds and runs one example or all, and counts those that end well.
+pub(crate) fn run_examples(only: Option<&str>) -> Result<Counts> {
+    let workspace = Workspace::load()?;
+    let package = workspace
+        .packages
+        .iter()
+        .find(|package| package.name == PACKAGE)
+        .with_context(|| format!("no member is called `{PACKAGE}`"))?;
+    let all: Vec<&str> = package
+        .targets
+        .iter()
+        .filter(|target| target.kind.iter().any(|kind| kind == "example"))
+        .map(|target| target.name.as_str())
+        .collect();
+    let chosen: Vec<&str> = all
+        .iter()
+        .copied()
+        .filter(|name| only.is_none_or(|only| only == *name))
+        .collect();
+    if chosen.is_empty() {
+        bail!("no such example; there are: {}", all.join(", "));
+    }
+    // Over the whole workspace, as the tests are: with one set of features nothing is built twice.
+    shell::run(shell::cargo().args(["build", "--workspace", "--examples"]))?;
+    let mut counts = Counts::default();
+    for name in chosen {
+        let mut command = Command::new(
+            workspace
+                .target_directory
+                .join("debug")
+                .join("examples")
+                .join(name),
+        );
+        let status = shell::watch(command.stdin(Stdio::null()), LIMIT, |_| {});
+        let passed = match status {
+            Ok(status) if status.success() => true,
+            Ok(status) => {
+                eprintln!("error: example `{name}` ended with {status}");
+                false
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                false
+            }
+        };
+        counts += Counts::one(passed);
+    }
+    Ok(counts)
+}
