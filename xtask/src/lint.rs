@@ -42,7 +42,7 @@ pub(crate) fn sources() -> Result<()> {
         shell::run(
             shell::cargo()
                 .args(["check", "--package", package])
-                .args(features),
+                .args(*features),
         )?;
     }
     docs(false)
