@@ -44,22 +44,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             names.join(", ")
         );
     };
-    if !Workspace::load()?.has_target(target.package, "example", target.example) {
+    let workspace = Workspace::load()?;
+    let Some(example) = workspace.target(target.package, "example", target.example) else {
         bail!(
             "package `{}` has no example `{}`",
             target.package,
             target.example
         );
-    }
+    };
     let mut command = shell::cargo();
-    command.args([
-        "run",
-        "--release",
-        "--package",
-        target.package,
-        "--example",
-        target.example,
-    ]);
+    command.args(["run", "--release", "--package", target.package]);
+    command.args(["--example", target.example]);
+    if !example.required_features.is_empty() {
+        command.args(["--features", &example.required_features.join(",")]);
+    }
     command.args(["--", "--execs", &arguments.execs.to_string()]);
     if let Some(seed) = arguments.seed {
         command.args(["--seed", &seed.to_string()]);
