@@ -102,16 +102,17 @@ impl Workspace {
         names
     }
 
-    pub(crate) fn has_target(&self, package: &str, kind: &str, name: &str) -> bool {
+    /// One target of one member.
+    pub(crate) fn target(&self, package: &str, kind: &str, name: &str) -> Option<&Target> {
         self.packages
             .iter()
             .filter(|candidate| candidate.name == package)
-            .any(|candidate| {
-                candidate
-                    .targets
-                    .iter()
-                    .any(|target| target.name == name && target.kind.iter().any(|has| has == kind))
-            })
+            .flat_map(|candidate| &candidate.targets)
+            .find(|target| target.name == name && target.kind.iter().any(|has| has == kind))
+    }
+
+    pub(crate) fn has_target(&self, package: &str, kind: &str, name: &str) -> bool {
+        self.target(package, kind, name).is_some()
     }
 }
 
