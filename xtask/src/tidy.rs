@@ -1,5 +1,5 @@
 //! Rules about the repository's own text: a README in each crate, no file too long to read, no path of
-//! somebody's machine.
+//! somebody's machine, no dead link, no unsafe code but in its place.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +48,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<String>> {
         // What is not text holds no paths that a reader could follow.
         if let Ok(text) = String::from_utf8(bytes) {
             breaches.extend(file_breaches(&path, &text, &here));
+            if path.extension().is_some_and(|ending| ending == "md") {
+                let folder = root.join(path.parent().unwrap_or(Path::new("")));
+                breaches.extend(dead_links(&path, &text, |target| {
+                    folder.join(target).exists()
+                }));
+            }
         }
     }
     Ok(breaches)
@@ -103,6 +109,32 @@ fn file_breaches(path: &Path, text: &str, here: &str) -> Vec<String> {
     breaches
 }
 
+/// The links of a page to files that are not there. Links to other sites are not followed.
+fn dead_links(page: &Path, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let mut in_code = false;
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        if in_code {
+            continue;
+        }
+        for after in line.split("](").skip(1) {
+            let target = after.split([')', '#', ' ']).next().unwrap_or("");
+            let elsewhere = target.is_empty() || target.contains("://") || target.contains("::");
+            if !elsewhere && !exists(target) {
+                let page = page.display();
+                breaches.push(format!(
+                    "{page}:{} links to `{target}`, which is not there",
+                    index + 1
+                ));
+            }
+        }
+    }
+    breaches
+}
+
 /// The first path in a line that only one machine has.
 fn machine_path<'a>(line: &'a str, here: &str) -> Option<&'a str> {
     let folders = MACHINE_FOLDERS
@@ -149,6 +181,19 @@ mod tests {
         let home = ["/ho", "me/page"].concat();
         let text = format!("https://example.org{home} ..{home} unix:/run/x /tmp/x");
         assert_eq!(check("a.md", &text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_dead_link_is_named_with_its_line() {
+        let text = "[a](there.md#part) [b](gone.md)\n```text\n[c](code.md)\n```\n\
+                    [d](https://example.org/x) [e](#here) [f](crate::Thing)";
+        let found = dead_links(Path::new("docs/page.md"), text, |target| {
+            target == "there.md"
+        });
+        assert_eq!(
+            found,
+            ["docs/page.md:1 links to `gone.md`, which is not there"]
+        );
     }
 
     #[test]
