@@ -113,6 +113,7 @@ impl FrameDecoder {
             return Ok(None);
         };
         if let Err(violation) = check_head(head, self.max_frame) {
+            // W-08: no frame begins like this.
             let second = *head == MAGIC;
             return Err(if second {
                 Violation::SecondHello

@@ -197,7 +197,7 @@ impl Frame {
     }
 }
 
-/// The 16 bytes before a body. The caller has checked that the length fits its field.
+/// W-03: the 16 bytes before a body. The caller has checked that the length fits its field.
 pub(crate) fn data_header(seq: Seq, flags: DataFlags, body: usize) -> [u8; DATA_HEADER_BYTES] {
     let mut header = [0; DATA_HEADER_BYTES];
     header[..4].copy_from_slice(&((body + DATA_OVERHEAD_BYTES) as u32).to_le_bytes());
@@ -220,7 +220,7 @@ fn one_word(out: &mut BytesMut, kind: u8, word: u64) {
     out.put_u64_le(word);
 }
 
-/// A detail that is too long is left out, not cut: half a detail would be read as a different one.
+/// W-04: a detail that is too long is left out, not cut: half a detail would be read as a different one.
 pub(crate) fn bounded(detail: &[u8]) -> &[u8] {
     if detail.len() > DETAIL_MAX {
         &[]
@@ -271,6 +271,7 @@ pub(crate) fn check_head(head: &[u8; CONTROL_HEADER_BYTES], max: u32) -> Result<
         }
         _ => return Err(Violation::UnknownKind { kind }),
     }
+    // W-02: a newer peer says what it means in the hello, not in bits that an older one would overlook.
     if head[6] != 0 || head[7] != 0 {
         return Err(Violation::ReservedBits { kind });
     }

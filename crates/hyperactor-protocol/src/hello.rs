@@ -301,12 +301,14 @@ impl Hello {
         if buffer.len() < HELLO_FIXED_BYTES + extensions {
             return Ok(None);
         }
+        // W-01: frames may stand right behind an answer.
         let whole = buffer.split_to(HELLO_FIXED_BYTES + extensions);
         Self::parse(&whole).map(Some)
     }
 
     fn parse(whole: &[u8]) -> Result<Self, HelloError> {
         let (mut at, extensions) = whole.split_at(HELLO_FIXED_BYTES);
+        // W-09: unknown flags, reserved bytes and unknown extensions are a newer peer's and are passed over.
         at.advance(MAGIC.len());
         let (version_min, version_max) = (at.get_u16_le(), at.get_u16_le());
         if version_min > version_max {

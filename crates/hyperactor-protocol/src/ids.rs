@@ -35,7 +35,7 @@ pub struct SessionId(pub u128);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The shift leaves 32 bits, so the narrowing loses nothing.
+        // S-01: the rest of it is what lets a stranger in. The shift leaves 32 bits, so the narrowing loses nothing.
         write!(f, "{:08x}…", (self.0 >> 96) as u32)
     }
 }

@@ -90,6 +90,7 @@ impl Inbox {
 
     /// Takes a message in, if it is the next.
     pub(crate) fn receive(&mut self, seq: Seq, size: u64) -> Result<Arrival, Violation> {
+        // S-02: exactly the next one.
         if seq.0 < self.next {
             return Ok(Arrival::Duplicate);
         }
@@ -114,6 +115,7 @@ impl Inbox {
         if seq < self.settled || seq >= self.next || self.marks.contains(seq) {
             return false;
         }
+        // S-03: delivered is what the cumulative end says by itself; anything else needs a record.
         let delivered = verdict == Verdict::Delivered;
         if !delivered {
             self.records.insert(seq, verdict);

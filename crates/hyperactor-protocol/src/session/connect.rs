@@ -6,8 +6,8 @@ use crate::life::{Life, Step};
 use crate::limits::{COUNT_MAX, DATA_OVERHEAD_BYTES, FRAME_MAX_FLOOR};
 use crate::outbox::Credit;
 use crate::{
-    Cause, ConnectionEpoch, Extensions, Failure, Hello, HelloCode, HelloError, HelloKind, Notice,
-    Seq, Time, Violation,
+    Cause, ConnectionEpoch, Event, Extensions, Failure, Hello, HelloCode, HelloError, HelloKind,
+    Notice, Seq, Time, Violation,
 };
 
 /// What a hello led to.
@@ -272,6 +272,7 @@ impl Session {
         // Both sides take the smaller limit.
         let max_frame = self.config.max_frame.min(theirs.max_frame);
         self.max_body = u64::from(max_frame) - DATA_OVERHEAD_BYTES as u64;
+        self.withdraw_larger();
         self.since = self.now;
         self.heard = self.now;
         self.wrote_log = self.now;
@@ -294,6 +295,20 @@ impl Session {
             epoch: self.epoch,
             resumed,
         }
+    }
+
+    /// S-21: a message that is too large for this peer fails alone; a void frame takes its number.
+    fn withdraw_larger(&mut self) {
+        let (max, events) = (self.max_body, &mut self.events);
+        self.outbox.withdraw_larger(max, |seq, size, body| {
+            let failure = Failure::NotDelivered(Cause::TooLarge { size, max });
+            events.push_back(Event::Failed {
+                seq: Seq(seq),
+                failure,
+                body,
+            });
+        });
+        self.offer_capacity();
     }
 
     /// Drops what belonged to the connection before.

@@ -84,6 +84,7 @@ impl Session {
     }
 
     fn on_violation(&mut self, violation: Violation) {
+        // S-28: what it says of our messages can no longer be believed.
         self.notice(|| Notice::Violated { violation });
         self.give_up(Cause::Violation(violation));
     }

@@ -35,6 +35,7 @@ impl Session {
         if self.life != Life::Connected {
             return self.farewell.take().map(|bytes| Transmit { bytes });
         }
+        // W-07: control frames wait for the end of a frame whose head is out.
         if self.outbox.is_mid_frame() {
             return self.log_bytes(max_bytes);
         }

@@ -145,12 +145,12 @@ impl Pair {
         self.acceptor.hello(self.now)
     }
 
-    pub fn to_acceptor(&mut self, frame: Frame) -> Result<Accept, Violation> {
+    pub fn hand_acceptor(&mut self, frame: Frame) -> Result<Accept, Violation> {
         let epoch = self.acceptor.epoch();
         self.acceptor.on_frame(epoch, frame, self.now)
     }
 
-    pub fn to_dialer(&mut self, frame: Frame) -> Result<Accept, Violation> {
+    pub fn hand_dialer(&mut self, frame: Frame) -> Result<Accept, Violation> {
         let epoch = self.dialer.epoch();
         self.dialer.on_frame(epoch, frame, self.now)
     }
@@ -159,7 +159,7 @@ impl Pair {
     pub fn forward(&mut self) -> Vec<(Seq, Bytes)> {
         let mut messages = Vec::new();
         for frame in written(&mut self.dialer, self.now) {
-            if let Accept::Deliver { seq, body, .. } = self.to_acceptor(frame).expect("lawful") {
+            if let Accept::Deliver { seq, body, .. } = self.hand_acceptor(frame).expect("lawful") {
                 messages.push((seq, body));
             }
         }
@@ -169,7 +169,7 @@ impl Pair {
     /// What the acceptor writes now arrives.
     pub fn backward(&mut self) -> Vec<Event> {
         for frame in written(&mut self.acceptor, self.now) {
-            if let Accept::Deliver { seq, body, .. } = self.to_dialer(frame).expect("lawful") {
+            if let Accept::Deliver { seq, body, .. } = self.hand_dialer(frame).expect("lawful") {
                 let _ = self.dialer.settle(seq, Verdict::Delivered);
                 let _ = self.dialer.release(body.len() as u32);
             }

@@ -1,7 +1,9 @@
 //! The outgoing log: messages are encoded once, into the bytes that are written and kept until their outcome is
 //! known. Knows nothing of connections: where to go on and how far the credit reaches are arguments.
 
-use std::collections::VecDeque;
+mod withdraw;
+
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
@@ -83,6 +85,10 @@ pub(crate) struct Outbox {
     mid_frame: bool,
     sent: u64,
     found: Option<Place>,
+    /// The largest body pushed, bytes.
+    largest: u64,
+    /// Messages withdrawn before they were sent: they have their outcome, only their numbers are still to be sent.
+    voids: BTreeSet<u64>,
     spare: Vec<BytesMut>,
     step: usize,
 }
@@ -111,6 +117,8 @@ impl Outbox {
             mid_frame: false,
             sent: first,
             found: None,
+            largest: 0,
+            voids: BTreeSet::new(),
             spare: Vec::new(),
             step: FIRST_BUFFER_BYTES,
         }
@@ -139,7 +147,7 @@ impl Outbox {
     }
 
     pub(crate) fn unresolved(&self) -> u64 {
-        self.next - self.resolved - self.marks.count()
+        self.next - self.resolved - self.marks.count() - self.voids.len() as u64
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
@@ -213,6 +221,7 @@ impl Outbox {
         self.tail_len = self.tail.len();
         self.next += 1;
         self.next_bytes_before += size;
+        self.largest = self.largest.max(size);
         if inline == 0 && !shared.is_empty() {
             self.seal(shared);
         } else if self.tail_len >= SEGMENT_BYTES {
@@ -406,7 +415,10 @@ impl Outbox {
 
     /// Returns whether the message still waits for its outcome.
     pub(crate) fn is_unresolved(&self, seq: u64) -> bool {
-        seq >= self.resolved && seq < self.next && !self.marks.contains(seq)
+        seq >= self.resolved
+            && seq < self.next
+            && !self.marks.contains(seq)
+            && (self.voids.is_empty() || !self.voids.contains(&seq))
     }
 
     /// Resolves everything below `below`, and reports the runs that were unresolved.
@@ -414,15 +426,31 @@ impl Outbox {
         let mut at = self.resolved;
         while at < below {
             let end = self.marks.first_present(at, below);
-            if end > at {
-                report(at, end - at);
-            }
+            self.report_run(at, end, &mut report);
             at = self.marks.first_absent(end);
         }
         if below > self.resolved {
             self.resolved = self.marks.first_absent(below);
             self.marks.forget_below(self.resolved);
+            if !self.voids.is_empty() {
+                self.voids = self.voids.split_off(&self.resolved);
+            }
             self.drop_resolved();
+        }
+    }
+
+    /// Reports `from..to` without the withdrawn.
+    fn report_run(&self, mut from: u64, to: u64, report: &mut impl FnMut(u64, u64)) {
+        if !self.voids.is_empty() {
+            for void in self.voids.range(from..to) {
+                if *void > from {
+                    report(from, void - from);
+                }
+                from = void + 1;
+            }
+        }
+        if to > from {
+            report(from, to - from);
         }
     }
 
@@ -497,6 +525,7 @@ impl Outbox {
         self.mid_frame = false;
         self.sent = self.next;
         self.found = None;
+        self.voids.clear();
         self.spare.clear();
     }
 
