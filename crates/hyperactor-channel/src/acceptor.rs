@@ -1,22 +1,208 @@
-//! The accept loop of byte-stream transports and the sessions behind it. Not there yet: serving such an address is
-//! refused where it is bound.
+//! The accept loop of byte-stream transports: admits connections, waits for their hello, and hands each to the task of
+//! its session. One task owns the table of sessions; no lock guards it.
 
-use tokio::sync::watch;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 
-use crate::serve::Phase;
-use crate::transport::Listen;
+use hyperactor_protocol::{FrameDecoder, HelloCode, SessionId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::backoff::Backoff;
+use crate::handshake::{NoHello, read_hello};
+use crate::limits::{HANDSHAKE_DEADLINE, SESSION_HANDOVERS_MAX};
+use crate::serve::{Ending, Phase, ending};
+use crate::session_task::{self, Greeted, Service};
+use crate::transport::{Connected, Listen};
 use crate::{Accept, Codec, ServeOptions};
 
-/// Ends at once: nothing can be accepted yet.
+struct Server<C, A> {
+    service: Arc<Service<C, A>>,
+    phase: watch::Receiver<Phase>,
+    /// Connections without a hello.
+    strangers: JoinSet<Option<Greeted>>,
+    /// The same, oldest first; some may have ended.
+    oldest: VecDeque<AbortHandle>,
+    sessions: JoinSet<()>,
+    table: HashMap<SessionId, Entry>,
+    by_task: HashMap<task::Id, SessionId>,
+}
+
+struct Entry {
+    task: task::Id,
+    connections: mpsc::Sender<Greeted>,
+}
+
+/// Serves until the owner of the server wants it to end, then until every session has ended.
 pub(crate) async fn run<M, C, A>(
-    _listener: Box<dyn Listen>,
-    _options: ServeOptions,
-    _codec: C,
-    _acceptor: A,
-    _phase: watch::Receiver<Phase>,
+    mut listener: Box<dyn Listen>,
+    options: ServeOptions,
+    codec: C,
+    acceptor: A,
+    mut phase: watch::Receiver<Phase>,
 ) where
     M: Send + 'static,
     C: Codec<M>,
     A: Accept<M>,
 {
+    let mut server = Server {
+        service: Arc::new(Service {
+            options,
+            codec,
+            acceptor,
+        }),
+        phase: phase.clone(),
+        strangers: JoinSet::new(),
+        oldest: VecDeque::new(),
+        sessions: JoinSet::new(),
+        table: HashMap::new(),
+        by_task: HashMap::new(),
+    };
+    let mut backoff = Backoff::new();
+    // Set after an error: nothing is accepted until it has passed.
+    let mut pause = pin!(None);
+    loop {
+        tokio::select! {
+            biased;
+            how = ending(&mut phase) => match how {
+                Ending::Orderly => break,
+                // Tasks and listener end with this one.
+                Ending::AtOnce => return,
+            },
+            Some(ended) = server.sessions.join_next_with_id() => server.forget(ended),
+            Some(hello) = server.strangers.join_next() => {
+                if let Ok(Some(greeted)) = hello {
+                    server.introduce::<M>(greeted).await;
+                }
+            }
+            () = async { match pause.as_mut().as_pin_mut() {
+                Some(pause) => pause.await,
+                None => std::future::pending().await,
+            } }, if pause.is_some() => pause.set(None),
+            accepted = listener.accept(), if pause.is_none() => match accepted {
+                Ok(connected) => {
+                    backoff.reset();
+                    server.admit(connected);
+                }
+                Err(error) => {
+                    // One connection that was gone before it was accepted is no reason to wait; a lack of descriptors is.
+                    if error.kind() != io::ErrorKind::ConnectionAborted {
+                        let next = backoff.next();
+                        tracing::warn!(addr = %listener.addr(), %error, pause = ?next, "cannot accept");
+                        pause.set(Some(sleep(next)));
+                    }
+                }
+            },
+        }
+    }
+    // Freed first, so that a successor can bind while the sessions end.
+    drop(listener);
+    server.strangers.shutdown().await;
+    // Each session sees the phase itself. The owner may lose its patience meanwhile.
+    while let Some(ended) = tokio::select! {
+        biased;
+        _ = async { while phase.changed().await.is_ok() {} } => None,
+        ended = server.sessions.join_next_with_id() => ended,
+    } {
+        server.forget(ended);
+    }
+}
+
+impl<C, A> Server<C, A> {
+    /// Lets a connection say hello, if its user is ours.
+    fn admit(&mut self, connected: Connected) {
+        let Connected { stream, identity } = connected;
+        let ours = rustix::process::geteuid().as_raw();
+        if let Some(uid) = identity.uid
+            && uid != ours
+        {
+            tracing::warn!(
+                uid,
+                pid = identity.pid,
+                "a connection of another user is refused"
+            );
+            return;
+        }
+        self.oldest.retain(|stranger| !stranger.is_finished());
+        while self.oldest.len() >= self.service.options.unauthenticated_max.max(1) {
+            if let Some(stranger) = self.oldest.pop_front() {
+                stranger.abort();
+            }
+        }
+        let max_frame = self.service.options.config().max_frame;
+        self.oldest.push_back(self.strangers.spawn(async move {
+            let mut stream = stream;
+            let mut decoder = FrameDecoder::new(max_frame);
+            match timeout(HANDSHAKE_DEADLINE, read_hello(&mut stream, &mut decoder)).await {
+                Ok(Ok(hello)) => return Some(Greeted { stream, decoder, hello, identity }),
+                Ok(Err(NoHello::Malformed(error))) => {
+                    tracing::warn!(%error, pid = identity.pid, "a connection without a valid hello is closed");
+                }
+                Ok(Err(NoHello::Io(error))) => {
+                    tracing::debug!(%error, "a connection ended before its hello");
+                }
+                Err(_) => tracing::debug!(pid = identity.pid, "no hello came in time"),
+            }
+            None
+        }));
+    }
+
+    /// Hands a connection to its session, or begins one.
+    async fn introduce<M>(&mut self, greeted: Greeted)
+    where
+        M: Send + 'static,
+        C: Codec<M>,
+        A: Accept<M>,
+    {
+        let id = greeted.hello.session;
+        let greeted = match self.table.get(&id) {
+            None => greeted,
+            Some(entry) => match entry.connections.try_send(greeted) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full(greeted)) => {
+                    return greeted
+                        .refuse(&self.service.options, HelloCode::TooMany)
+                        .await;
+                }
+                // That task is ending: what comes now begins anew.
+                Err(mpsc::error::TrySendError::Closed(greeted)) => greeted,
+            },
+        };
+        if self.sessions.len() >= self.service.options.sessions_max {
+            tracing::warn!(
+                sessions = self.sessions.len(),
+                "a session too many is refused"
+            );
+            return greeted
+                .refuse(&self.service.options, HelloCode::TooMany)
+                .await;
+        }
+        let (connections, next) = mpsc::channel(SESSION_HANDOVERS_MAX);
+        let service = Arc::clone(&self.service);
+        let session = session_task::run::<M, C, A>(service, greeted, next, self.phase.clone());
+        let task = self.sessions.spawn(session).id();
+        self.table.insert(id, Entry { task, connections });
+        self.by_task.insert(task, id);
+    }
+
+    fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let task = match &ended {
+            Ok((task, ())) => *task,
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "the receiver of a session panicked; the session ended");
+                }
+                error.id()
+            }
+        };
+        let Some(id) = self.by_task.remove(&task) else {
+            return;
+        };
+        if self.table.get(&id).is_some_and(|entry| entry.task == task) {
+            self.table.remove(&id);
+        }
+    }
 }

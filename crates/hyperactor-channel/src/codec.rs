@@ -48,7 +48,18 @@ pub trait Codec<M>: Send + Sync + 'static {
     /// caller cuts `out` back.
     fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError>;
 
-    /// Reads one message from the whole of `bytes`. The bytes come from a peer: nothing in them may make this panic.
+    /// The end of the encoding, when the message has it as bytes already: it follows what `encode` writes, and is shared
+    /// with the outgoing log instead of being copied when it is large. Empty unless said otherwise.
+    fn shared_tail(&self, _message: &M) -> Bytes {
+        Bytes::new()
+    }
+
+    /// About how many bytes `encode` will write; a good guess keeps large messages from being moved. 0 when unknown.
+    fn size_hint(&self, _message: &M) -> usize {
+        0
+    }
+
+    /// Reads one message from the whole of `bytes`, tail included. The bytes come from a peer: nothing in them may make this panic.
     fn decode(&self, bytes: Bytes) -> Result<M, DecodeError>;
 }
 

@@ -49,7 +49,8 @@ pub(crate) fn verdict(verdict: Verdict) -> Option<Failure> {
     }
 }
 
-fn refused(refusal: Refusal) -> Reason {
+/// What a refusal of the receiver means to the sender.
+pub(crate) fn refused(refusal: Refusal) -> Reason {
     match refusal.code {
         REFUSAL_DECODE => Reason::Decode(String::from_utf8_lossy(&refusal.detail).into_owned()),
         REFUSAL_CLOSED | Refusal::CLOSING => Reason::PeerClosed,

@@ -7,8 +7,8 @@ use hyperactor_refs::ChannelAddr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::dialer::NetLink;
 use crate::local::LocalLink;
+use crate::net_link::NetLink;
 use crate::{ChannelTx, Codec, Completion, DialOptions, Outbound, Postcard};
 
 /// Dials an address with the default options and codec. It connects when the first message is posted.

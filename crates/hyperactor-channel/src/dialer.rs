@@ -1,35 +1,362 @@
-//! The sending side over byte streams. Not there yet: every post fails at once.
+//! Drives a dialled channel over byte streams: waits for the first message, connects, shakes hands, pumps, and does it
+//! again when the connection is lost, until the session is over.
 
-use std::marker::PhantomData;
+use std::io;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, HelloCode, Session, Time};
 use hyperactor_refs::ChannelAddr;
+use rustix::io::Errno;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::outbound::{Common, Link};
-use crate::{Codec, Completion, DialOptions, Reason, Rejected, Status};
+use crate::backoff::Backoff;
+use crate::handshake::{NoHello, read_hello, write_hello};
+use crate::limits::{CONNECT_ATTEMPT_DEADLINE, HANDSHAKE_DEADLINE, REDIAL_GIVE_UP_LOCAL};
+use crate::net_link::{Outcomes, Shared};
+use crate::pump::{Arrived, Ended, Endpoint, Pump};
+use crate::transport::{self, ByteStream, Connected};
+use crate::{Completion, Reason, Status, clock};
 
-pub(crate) struct NetLink<M, K>(Common, PhantomData<fn(M, K)>);
+/// Owns the life of a channel. Dropped before the session is over (a panic, the end of the runtime), it ends the session,
+/// so that every message has its outcome.
+pub(crate) struct Driver<M: Send + 'static, K: Completion<M>> {
+    ends: Ends<M, K>,
+    backoff: Backoff,
+    /// There was a connection.
+    was_established: bool,
+    /// Since when the address has refused without a break.
+    refused_since: Option<Instant>,
+}
 
-impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
-    pub(crate) fn new<C: Codec<M>>(addr: ChannelAddr, _options: DialOptions, _codec: C) -> Self {
-        let common = Common::new(addr);
-        common.publish(Status::Closed(Reason::Closed));
-        Self(common, PhantomData)
+/// The session as the pump sees it.
+struct Ends<M: Send + 'static, K: Completion<M>> {
+    shared: Arc<Shared<M, K>>,
+    outcomes: Outcomes<K>,
+    /// Outcomes that came over the present connection.
+    useful: bool,
+}
+
+impl<M: Send + 'static, K: Completion<M>> Endpoint for Ends<M, K> {
+    fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
+        self.shared.with(&mut self.outcomes, work)
+    }
+
+    fn deliver(&mut self, message: Arrived) {
+        // Acceptors of this version send no messages. One that does is told that nobody receives here.
+        let Arrived { seq, size, .. } = message;
+        self.with(|session| {
+            let _written_with_the_next_output = session
+                .settle(seq, crate::codes::nobody_receives())
+                .max(session.release(size));
+        });
+    }
+
+    fn finish(&mut self) {
+        self.useful |= self.shared.tell(&mut self.outcomes) != 0;
+    }
+
+    fn park(&mut self, waker: &Waker) -> bool {
+        self.shared.park(waker)
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
-    fn common(&self) -> &Common {
-        &self.0
+/// Why a try to connect gave no connection.
+enum Failed {
+    /// Another try may succeed.
+    Retry(Reason),
+    /// No other try will.
+    Final(Reason),
+    /// The session itself has ended.
+    Over,
+}
+
+impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
+    pub(crate) fn new(shared: Arc<Shared<M, K>>) -> Self {
+        let ends = Ends {
+            shared,
+            outcomes: Outcomes::default(),
+            useful: false,
+        };
+        Self {
+            ends,
+            backoff: Backoff::new(),
+            was_established: false,
+            refused_since: None,
+        }
     }
-    fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
-        Err(Rejected {
-            message,
-            completion,
-            reason: Reason::Closed,
+
+    /// Drives the channel to its end.
+    pub(crate) async fn run(mut self) {
+        while self.has_work().await {
+            match self.connect().await {
+                Ok((stream, decoder, epoch)) => self.pump(stream, decoder, epoch).await,
+                Err(Failed::Over) => {}
+                Err(Failed::Final(reason)) => self.give_up(reason),
+                Err(Failed::Retry(reason)) => self.pause(reason).await,
+            }
+        }
+    }
+
+    fn addr(&self) -> &ChannelAddr {
+        &self.ends.shared.common.addr
+    }
+
+    fn publish(&self, status: Status) {
+        self.ends.shared.common.publish(status);
+    }
+
+    fn give_up(&mut self, reason: Reason) {
+        let Ends {
+            shared, outcomes, ..
+        } = &mut self.ends;
+        shared.give_up(outcomes, reason);
+        self.ends.finish();
+    }
+
+    /// Waits without a connection until messages wait for one; `false` when the session is over.
+    async fn has_work(&mut self) -> bool {
+        self.ends.finish();
+        std::future::poll_fn(|cx| match self.ends.shared.park_idle(cx.waker()) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
         })
+        .await;
+        let over = self.ends.with(|session| session.is_closed());
+        self.ends.finish();
+        !over
     }
-    fn posted(&self) -> u64 {
-        0
+
+    async fn connect(
+        &mut self,
+    ) -> Result<(Box<dyn ByteStream>, FrameDecoder, ConnectionEpoch), Failed> {
+        let addr = self.addr().clone();
+        self.publish(Status::Reconnecting);
+        let Some(dial) = transport::dialer(addr.transport()) else {
+            let error = format!("{} is not supported yet by this build", addr.transport());
+            return Err(Failed::Final(Reason::Connect {
+                addr,
+                error,
+                errno: None,
+            }));
+        };
+        let limit = self.time_left().min(CONNECT_ATTEMPT_DEADLINE);
+        let connected = match timeout(limit, dial.dial(&addr)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let Connected {
+            mut stream,
+            identity,
+        } = match connected {
+            Ok(connected) => connected,
+            Err(error) => return Err(self.refused(&error)),
+        };
+        let ours = rustix::process::geteuid().as_raw();
+        if let Some(uid) = identity.uid
+            && uid != ours
+        {
+            let error = format!("it is served by uid {uid} and not by {ours}");
+            return Err(Failed::Final(Reason::Connect {
+                addr,
+                error,
+                errno: None,
+            }));
+        }
+        self.refused_since = None;
+        let mut decoder = FrameDecoder::new(self.ends.with(|session| session.config().max_frame));
+        let epoch = match timeout(HANDSHAKE_DEADLINE, self.greet(&mut stream, &mut decoder)).await {
+            Ok(Ok(epoch)) => epoch,
+            Ok(Err(failed)) => return Err(self.ungreeted(failed)),
+            Err(_) => {
+                let error = format!("no hello within {HANDSHAKE_DEADLINE:?}");
+                let failed = Failed::Retry(Reason::Connect {
+                    addr,
+                    error,
+                    errno: None,
+                });
+                return Err(self.ungreeted(failed));
+            }
+        };
+        Ok((stream, decoder, epoch))
     }
-    fn close(&self) {}
+
+    /// How long until the session must be looked at.
+    fn time_left(&mut self) -> Duration {
+        let next = self.ends.with(|session| session.next_timeout());
+        next.map_or(Duration::MAX, |next| next.since(clock::now()))
+    }
+
+    /// Judges why there is no connection. A local address that is absent or refuses has nobody behind it: the kernel
+    /// knows, and after a moment for one who comes or comes back, that is final.
+    fn refused(&mut self, error: &io::Error) -> Failed {
+        let addr = self.addr().clone();
+        let errno = error.raw_os_error();
+        let reason = Reason::Connect {
+            addr,
+            error: error.to_string(),
+            errno,
+        };
+        let is_absent = [Errno::CONNREFUSED, Errno::NOENT]
+            .iter()
+            .any(|absent| Some(absent.raw_os_error()) == errno);
+        if !is_absent || !is_on_this_machine(self.addr()) {
+            self.refused_since = None;
+            return Failed::Retry(reason);
+        }
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.patience() {
+            return Failed::Final(reason);
+        }
+        Failed::Retry(reason)
+    }
+
+    fn patience(&self) -> Duration {
+        let patience = self.ends.shared.options.connect_give_up_local;
+        if self.was_established {
+            patience.min(REDIAL_GIVE_UP_LOCAL)
+        } else {
+            patience
+        }
+    }
+
+    async fn greet(
+        &mut self,
+        stream: &mut Box<dyn ByteStream>,
+        decoder: &mut FrameDecoder,
+    ) -> Result<ConnectionEpoch, Failed> {
+        let ours = self.ends.with(|session| session.hello(clock::now()));
+        self.ends.finish();
+        let io = |error: io::Error, addr: &ChannelAddr| {
+            let errno = error.raw_os_error();
+            Failed::Retry(Reason::Connect {
+                addr: addr.clone(),
+                error: error.to_string(),
+                errno,
+            })
+        };
+        write_hello(stream, &ours)
+            .await
+            .map_err(|error| io(error, self.addr()))?;
+        let theirs = match read_hello(stream, decoder).await {
+            Ok(theirs) => theirs,
+            Err(NoHello::Io(error)) => return Err(io(error, self.addr())),
+            Err(NoHello::Malformed(error)) => {
+                tracing::warn!(addr = %self.addr(), %error, "the peer answered with no valid hello");
+                let cause = Cause::HelloRefused(HelloCode::Malformed);
+                self.ends.with(|session| session.fail(cause, clock::now()));
+                return Err(Failed::Over);
+            }
+        };
+        let judged = self
+            .ends
+            .with(|session| session.on_hello(&theirs, clock::now()));
+        match judged {
+            Ok(established) => Ok(established.epoch),
+            Err(error) if error.is_retryable() => Err(Failed::Retry(Reason::Refused {
+                addr: self.addr().clone(),
+                code: error.code().number(),
+                text: error.to_string(),
+            })),
+            // The session has failed by itself.
+            Err(error) => {
+                tracing::debug!(addr = %self.addr(), %error, "the handshake failed for good");
+                Err(Failed::Over)
+            }
+        }
+    }
+
+    /// The handshake failed: the session waits for another connection, unless it has ended.
+    fn ungreeted(&mut self, failed: Failed) -> Failed {
+        self.ends
+            .with(|session| session.disconnected(session.epoch(), clock::now()));
+        self.ends.finish();
+        failed
+    }
+
+    async fn pump(
+        &mut self,
+        stream: Box<dyn ByteStream>,
+        decoder: FrameDecoder,
+        epoch: ConnectionEpoch,
+    ) {
+        self.was_established = true;
+        self.ends.shared.note(None);
+        self.ends.finish();
+        self.ends.useful = false;
+        self.publish(Status::Connected);
+        let mut pump = Pump::new(stream, decoder, epoch);
+        let ended = pump.run(&mut self.ends).await;
+        if matches!(ended, Ended::Over) {
+            pump.farewell().await;
+            return;
+        }
+        tracing::debug!(addr = %self.addr(), ?ended, "a connection was lost");
+        drop(pump);
+        self.ends
+            .with(|session| session.disconnected(epoch, clock::now()));
+        self.ends.finish();
+        let reason = match ended {
+            Ended::Lost(Some(error)) => {
+                let errno = error.raw_os_error();
+                Some(Reason::Connect {
+                    addr: self.addr().clone(),
+                    error: error.to_string(),
+                    errno,
+                })
+            }
+            _ => None,
+        };
+        // Only an exchange that was of use starts the pauses anew: a peer that accepts and closes is no better than one
+        // that refuses.
+        if self.ends.useful {
+            self.backoff.reset();
+        }
+        let idle = self.ends.with(|session| session.unresolved() == 0);
+        self.publish(if idle {
+            Status::Idle
+        } else {
+            Status::Reconnecting
+        });
+        if !self.ends.useful {
+            let reason = reason.unwrap_or_else(|| Reason::Connect {
+                addr: self.addr().clone(),
+                error: "the connection was closed before anything was acknowledged".to_owned(),
+                errno: None,
+            });
+            self.pause(reason).await;
+        }
+    }
+
+    /// Waits before the next try, no longer than the session or the patience with a local address lasts.
+    async fn pause(&mut self, reason: Reason) {
+        self.ends.shared.note(Some(reason));
+        let mut pause = self.backoff.next().min(self.time_left());
+        if let Some(since) = self.refused_since {
+            pause = pause.min(self.patience().saturating_sub(since.elapsed()));
+        }
+        sleep(pause).await;
+        let now: Time = clock::now();
+        self.ends
+            .with(|session| while session.on_timeout(now).is_some() {});
+        self.ends.finish();
+    }
+}
+
+/// Whether the kernel of this machine knows if someone is at the address.
+fn is_on_this_machine(addr: &ChannelAddr) -> bool {
+    match addr {
+        ChannelAddr::Unix(_) => true,
+        _ => addr
+            .host_port()
+            .is_some_and(|host_port| host_port.host().is_loopback()),
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Drop for Driver<M, K> {
+    fn drop(&mut self) {
+        // Does nothing when the session has ended in its own way.
+        self.give_up(Reason::Dropped);
+    }
 }

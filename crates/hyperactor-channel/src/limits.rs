@@ -42,11 +42,17 @@ pub const CONNECT_ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a server that stops waits for messages it has placed but that have no verdict yet.
 pub const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// Size of the buffer that a connection reads into. It is reused as long as no message keeps a part of it.
-pub const READ_BUFFER_BYTES: usize = 128 * 1024;
-
 /// The most bytes of the outgoing log that one write offers to the kernel.
-pub const WRITE_BATCH_BYTES: usize = 1024 * 1024;
+pub const WRITE_BATCH_BYTES: usize = 256 * 1024;
+
+/// The most pieces of the outgoing log that one write gathers.
+pub const WRITE_PARTS_MAX: usize = 16;
+
+/// How many frames are taken in under one lock of the session.
+pub const FRAMES_BATCH_MAX: usize = 1_024;
+
+/// How long the end of a connection waits for the peer to close too, after the goodbye.
+pub const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How many reads or writes of one connection happen before other tasks of the runtime get their turn.
 pub const IO_TURNS_MAX: usize = 16;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::limits::STOP_GRACE;
 use crate::local::{absent, is_expected};
-use crate::serve::Phase;
+use crate::serve::{Ending, Phase, ending};
 use crate::{Accept, Deliver, Inbound, Peer, Reason, ServeError, ServeOptions};
 
 static TABLE: Mutex<Table> = Mutex::new(Table {
@@ -159,12 +159,7 @@ impl<M: Send + 'static> Registration<M> {
 
     /// Serves until told to end.
     pub(crate) async fn run(self, mut control: watch::Receiver<Phase>) {
-        // The handle of the server is the sender: when it is gone, the wait ends too.
-        let orderly = match control.wait_for(|phase| *phase != Phase::Serving).await {
-            Ok(phase) => *phase == Phase::Stopping,
-            Err(_) => false,
-        };
-        if !orderly {
+        if ending(&mut control).await == Ending::AtOnce {
             return;
         }
         let sessions = self.leave();
@@ -172,7 +167,7 @@ impl<M: Send + 'static> Registration<M> {
         let mut pause = Duration::from_millis(1);
         while sessions.iter().any(|session| session.unsettled())
             && Instant::now() < deadline
-            && *control.borrow() == Phase::Stopping
+            && control.has_changed().is_ok()
         {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));

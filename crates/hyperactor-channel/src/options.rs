@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hyperactor_protocol::limits as protocol_limits;
+use hyperactor_protocol::{Config, limits as protocol_limits};
 use hyperactor_refs::Incarnation;
 
 use crate::limits;
@@ -47,6 +47,28 @@ impl Default for DialOptions {
     }
 }
 
+impl DialOptions {
+    /// The session's part of these choices.
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            outbox_messages: self.outbox_messages,
+            outbox_bytes: self.outbox_bytes,
+            max_frame: max_frame(self.max_message_bytes),
+            silence_timeout: self.silence_timeout,
+            keepalive_idle: self.silence_timeout / 3,
+            delivery_timeout: self.delivery_timeout,
+            handshake_timeout: limits::HANDSHAKE_DEADLINE,
+            ..Config::default()
+        }
+    }
+}
+
+/// The frame limit that lets messages of this size through.
+fn max_frame(max_message_bytes: usize) -> u32 {
+    let frame = max_message_bytes.saturating_add(protocol_limits::DATA_OVERHEAD_BYTES);
+    u32::try_from(frame).unwrap_or(u32::MAX)
+}
+
 /// Choices of the serving side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeOptions {
@@ -83,6 +105,22 @@ impl Default for ServeOptions {
             session_ttl: protocol_limits::SESSION_TTL,
             sessions_max: limits::SESSIONS_MAX,
             unauthenticated_max: limits::UNAUTHENTICATED_MAX,
+        }
+    }
+}
+
+impl ServeOptions {
+    /// The session's part of these choices.
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            window_messages: self.window_messages,
+            window_bytes: self.window_bytes,
+            max_frame: max_frame(self.max_message_bytes),
+            silence_timeout: self.silence_timeout,
+            keepalive_idle: self.silence_timeout / 3,
+            session_ttl: self.session_ttl,
+            handshake_timeout: limits::HANDSHAKE_DEADLINE,
+            ..Config::default()
         }
     }
 }

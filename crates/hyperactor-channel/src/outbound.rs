@@ -20,7 +20,8 @@ pub enum Status {
     Connected,
     /// Not connected while messages are under way or wait to be sent.
     Reconnecting,
-    /// Ended for good. Every later post fails at once: whoever keeps channels should dial anew.
+    /// Ended for good. Every later post fails at once: whoever keeps channels should dial anew. Known before the outcomes
+    /// that the end brings about are told.
     Closed(Reason),
 }
 
@@ -261,20 +262,24 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
         self.link.close();
     }
 
-    /// Waits until the channel has ended for good, and says why.
+    /// Waits until the channel has ended for good and every message has its outcome, and says why it ended.
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
     pub async fn closed(&self) -> Reason {
         let mut status = self.status();
-        loop {
-            if let Status::Closed(reason) = &*status.borrow_and_update() {
-                return reason.clone();
-            }
-            if status.changed().await.is_err() {
-                return Reason::Dropped;
-            }
+        let ended = status
+            .wait_for(|status| matches!(status, Status::Closed(_)))
+            .await;
+        let reason = match ended.as_deref() {
+            Ok(Status::Closed(reason)) => reason.clone(),
+            _ => Reason::Dropped,
+        };
+        drop(ended);
+        // Why it ended is known a moment before the last outcome is told.
+        match self.flush().await {
+            Ok(()) | Err(FlushError::Closed(_)) => reason,
         }
     }
 

@@ -117,6 +117,8 @@ pub enum Reason {
     PeerClosed,
     /// Another incarnation answers at the address now.
     PeerRestarted,
+    /// The same incarnation answers, and does not know the session any more: it expired there, or its server restarted.
+    SessionLost,
     /// Nothing moved for this long.
     Silent(Duration),
     /// The peer broke the protocol; the text says how. The session ended.
@@ -142,6 +144,7 @@ impl Reason {
             Self::Refused { .. } => "refused",
             Self::PeerClosed => "peer_closed",
             Self::PeerRestarted => "peer_restarted",
+            Self::SessionLost => "session_lost",
             Self::Silent(_) => "silent",
             Self::Violation(_) => "violation",
             Self::Dropped => "dropped",
@@ -158,6 +161,7 @@ impl Reason {
             | Self::Connect { .. }
             | Self::PeerClosed
             | Self::PeerRestarted
+            | Self::SessionLost
             | Self::Silent(_)
             | Self::Dropped => true,
             Self::TooLarge { .. }
@@ -190,6 +194,7 @@ impl fmt::Display for Reason {
             }
             Self::PeerClosed => f.write_str("the peer closed the channel before it received it"),
             Self::PeerRestarted => f.write_str("another incarnation answers at the address now"),
+            Self::SessionLost => f.write_str("the peer does not know the session any more"),
             Self::Silent(time) => write!(f, "nothing moved for {time:?}"),
             Self::Violation(text) => write!(f, "the peer broke the protocol: {text}"),
             Self::Dropped => f.write_str("it was given up without an outcome"),

@@ -14,11 +14,28 @@ use crate::rx::Feed;
 use crate::{Accept, ChannelRx, Codec, Postcard, ServeError, ServeOptions};
 use crate::{acceptor, local_table, transport};
 
-/// What the owner of a server wants of it. The owner being gone means `Aborting`.
+/// What the owner of a server wants of it. The owner being gone says more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Serving,
     Stopping,
+}
+
+/// How the owner of a server wants it to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// In order, and somebody waits for it.
+    Orderly,
+    /// At once: the owner is gone.
+    AtOnce,
+}
+
+/// Waits until the server is to end.
+pub(crate) async fn ending(phase: &mut watch::Receiver<Phase>) -> Ending {
+    match phase.wait_for(|phase| *phase == Phase::Stopping).await {
+        Ok(_) => Ending::Orderly,
+        Err(_) => Ending::AtOnce,
+    }
 }
 
 /// Owns a server. Dropping it ends the server at once: it stops accepting, closes its connections, and frees its address.

@@ -1,0 +1,185 @@
+//! What the receiving application says of messages that came over a byte stream, gathered until the session's task brings
+//! it into the session: settling a message takes no lock that the reading or writing of a connection holds.
+
+use std::any::Any;
+use std::task::Waker;
+
+use hyperactor_protocol::{Seq, Session, Verdict};
+use parking_lot::Mutex;
+
+use crate::Ticket;
+use crate::inbound::Settlements;
+
+/// The application's end of one session.
+pub(crate) struct NetInbound(Mutex<Pending>);
+
+struct Pending {
+    /// A run of delivered messages, the ordinary case.
+    first: u64,
+    count: u64,
+    /// Everything else, in the order said.
+    others: Vec<(u64, Verdict)>,
+    released_messages: u64,
+    released_bytes: u64,
+    /// Below this number someone waits for an outcome.
+    urgent_below: u64,
+    /// An acknowledgement of what is not urgent waits under a timer of the session already.
+    timer_runs: bool,
+    limits: Limits,
+    /// The session's task, while it has nothing to do.
+    parked: Option<Waker>,
+    ended: bool,
+}
+
+/// How much may gather before the session's task is woken.
+#[derive(Clone, Copy)]
+struct Limits {
+    settled: u64,
+    released_messages: u64,
+    released_bytes: u64,
+}
+
+impl NetInbound {
+    pub(crate) fn new(session: &Session) -> Self {
+        let config = session.config();
+        let limits = Limits {
+            settled: config.ack_every.into(),
+            released_messages: (u64::from(config.window_messages) / 4).max(1),
+            released_bytes: (config.window_bytes / 4).max(1),
+        };
+        Self(Mutex::new(Pending {
+            first: 0,
+            count: 0,
+            others: Vec::new(),
+            released_messages: 0,
+            released_bytes: 0,
+            urgent_below: 0,
+            timer_runs: false,
+            limits,
+            parked: None,
+            ended: false,
+        }))
+    }
+
+    /// Someone waits for the outcomes of all messages below this one's end.
+    pub(crate) fn expect_urgent(&self, below: u64) {
+        self.0.lock().urgent_below = below;
+    }
+
+    /// Brings into the session what has gathered.
+    pub(crate) fn sync(&self, session: &mut Session) {
+        let (first, count, others, messages, bytes) = {
+            let mut pending = self.0.lock();
+            let taken = (
+                pending.first,
+                std::mem::take(&mut pending.count),
+                std::mem::take(&mut pending.others),
+                std::mem::take(&mut pending.released_messages),
+                std::mem::take(&mut pending.released_bytes),
+            );
+            // What follows is written by the caller, or waits for the session's own timer, which the caller keeps.
+            pending.timer_runs = true;
+            taken
+        };
+        for seq in first..first + count {
+            let _written_by_the_caller = session.settle(Seq(seq), Verdict::Delivered);
+        }
+        for (seq, verdict) in others {
+            let _written_by_the_caller = session.settle(Seq(seq), verdict);
+        }
+        release(session, messages, bytes);
+    }
+
+    /// Keeps the waker of the session's task, unless there is something for it; says whether it did.
+    pub(crate) fn park(&self, waker: &Waker, timer_runs: bool) -> bool {
+        let mut pending = self.0.lock();
+        pending.timer_runs = timer_runs;
+        if pending.is_pressing() {
+            pending.parked = None;
+            return false;
+        }
+        match &mut pending.parked {
+            Some(parked) => parked.clone_from(waker),
+            None => pending.parked = Some(waker.clone()),
+        }
+        true
+    }
+
+    /// The session ended: what is said from now on is not kept.
+    pub(crate) fn end(&self) {
+        let mut pending = self.0.lock();
+        pending.ended = true;
+        pending.others = Vec::new();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        let mut pending = self.0.lock();
+        if pending.ended {
+            return;
+        }
+        change(&mut pending);
+        let waker = if pending.is_pressing() {
+            pending.parked.take()
+        } else {
+            None
+        };
+        drop(pending);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Pending {
+    /// Whether the session's task must be woken for what has gathered.
+    fn is_pressing(&self) -> bool {
+        let settled = self.count + self.others.len() as u64;
+        let is_urgent = (self.count != 0 && self.first < self.urgent_below)
+            || self.others.iter().any(|(seq, _)| *seq < self.urgent_below);
+        is_urgent
+            || settled >= self.limits.settled
+            || (settled != 0 && !self.timer_runs)
+            || self.released_messages >= self.limits.released_messages
+            || self.released_bytes >= self.limits.released_bytes
+            || (self.released_messages != 0 && !self.timer_runs)
+    }
+}
+
+fn release(session: &mut Session, messages: u64, bytes: u64) {
+    let mut rest = bytes;
+    for _ in 0..messages {
+        // Only the sum counts: the bytes go with the first of them, as far as its field reaches.
+        let part = u32::try_from(rest).unwrap_or(u32::MAX);
+        rest -= u64::from(part);
+        let _written_by_the_caller = session.release(part);
+    }
+}
+
+impl Settlements for NetInbound {
+    fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>) {
+        // The sender has its own copy in its log.
+        drop(message);
+        self.change(|pending| {
+            if verdict == Verdict::Delivered {
+                if pending.count == 0 {
+                    pending.first = ticket.seq;
+                }
+                if pending.first + pending.count == ticket.seq {
+                    pending.count += 1;
+                    return;
+                }
+            } else {
+                pending.released_messages += 1;
+                pending.released_bytes += u64::from(ticket.size);
+            }
+            pending.others.push((ticket.seq, verdict));
+        });
+    }
+
+    fn release(&self, messages: u64, bytes: u64) {
+        self.change(|pending| {
+            pending.released_messages += messages;
+            pending.released_bytes += bytes;
+        });
+    }
+}

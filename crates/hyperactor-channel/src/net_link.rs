@@ -1,0 +1,408 @@
+//! The sending side over a byte stream, as posts see it: the session with its outgoing log, and the completions of what
+//! is in it, behind one short lock. Connecting and pumping is the driver's matter, in `dialer`.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{Bytes, BytesMut};
+use hyperactor_protocol::{
+    Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, PushError, Session, SessionId,
+};
+use hyperactor_refs::ChannelAddr;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::dialer::Driver;
+use crate::options::random_u64;
+use crate::outbound::{Common, Link};
+use crate::{
+    Codec, Completion, DialOptions, EncodeError, Failure, Reason, Rejected, Status, clock, codes,
+};
+
+/// The sending side of one channel over a byte stream.
+pub(crate) struct NetLink<M, K>(Arc<Shared<M, K>>);
+
+/// What the handles and the driver share.
+pub(crate) struct Shared<M, K> {
+    pub(crate) common: Common,
+    pub(crate) options: DialOptions,
+    codec: Box<dyn Codec<M>>,
+    runtime: Option<Handle>,
+    state: Mutex<State<K>>,
+}
+
+pub(crate) struct State<K> {
+    session: Session,
+    /// The completions of the messages from `floor` on; none where it was called.
+    slots: VecDeque<Option<K>>,
+    floor: u64,
+    /// The driver, while it has nothing to do.
+    parked: Option<Waker>,
+    /// There is a driver.
+    driven: bool,
+    /// What an end of the session means, when the driver knows better than the session.
+    reason: Option<Reason>,
+    closed: Option<Reason>,
+}
+
+/// An outcome, on its way to its completion.
+pub(crate) struct Finished<K> {
+    completion: K,
+    failure: Option<(Failure, Option<Bytes>)>,
+}
+
+/// Outcomes gathered under the lock, to be told without it.
+pub(crate) struct Outcomes<K> {
+    finished: Vec<Finished<K>>,
+    floor: u64,
+}
+
+impl<K> Default for Outcomes<K> {
+    fn default() -> Self {
+        Self {
+            finished: Vec::new(),
+            floor: 0,
+        }
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
+    pub(crate) fn new(addr: ChannelAddr, options: DialOptions, codec: impl Codec<M>) -> Self {
+        let runtime = Handle::try_current().ok();
+        let id = SessionId(u128::from(random_u64()) << 64 | u128::from(random_u64()));
+        let session = Session::dialer(options.config(), id, options.incarnation, clock::now())
+            .expecting(options.expect);
+        let closed = runtime.is_none().then_some(Reason::NoRuntime);
+        let common = Common::new(addr);
+        if let Some(reason) = &closed {
+            common.publish(Status::Closed(reason.clone()));
+        }
+        let state = State {
+            session,
+            slots: VecDeque::new(),
+            floor: 0,
+            parked: None,
+            driven: false,
+            reason: None,
+            closed,
+        };
+        let state = Mutex::new(state);
+        Self(Arc::new(Shared {
+            common,
+            options,
+            codec: Box::new(codec),
+            runtime,
+            state,
+        }))
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
+    fn common(&self) -> &Common {
+        &self.0.common
+    }
+
+    fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
+        let shared = &self.0;
+        let flags = if completion.wants_outcome() {
+            DataFlags::ACK_NOW
+        } else {
+            DataFlags::NONE
+        };
+        let tail = shared.codec.shared_tail(&message);
+        let room = shared.codec.size_hint(&message);
+        let mut state = shared.state.lock();
+        if let Some(reason) = state.closed.clone() {
+            drop(state);
+            return Err(Rejected {
+                message,
+                completion,
+                reason,
+            });
+        }
+        let pushed = state.session.push_parts(flags, room, tail, |out| {
+            encode(&*shared.codec, &message, out)
+        });
+        match pushed {
+            Ok(_) => {
+                let first = state.slots.is_empty();
+                state.slots.push_back(Some(completion));
+                // A driver that waits for credit is left alone; one that has nothing under way must learn of the first.
+                let waker = if first || state.session.has_output() {
+                    state.parked.take()
+                } else {
+                    None
+                };
+                let start = !std::mem::replace(&mut state.driven, true);
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                if start {
+                    self.start();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, PushError::Full) {
+                    shared.common.capacity.set(false);
+                }
+                // A damaged log has failed the session: the driver has outcomes to tell.
+                let waker = state
+                    .session
+                    .is_closed()
+                    .then(|| state.parked.take())
+                    .flatten();
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                Err(Rejected {
+                    message,
+                    completion,
+                    reason: push_reason(error),
+                })
+            }
+        }
+    }
+
+    fn posted(&self) -> u64 {
+        let state = self.0.state.lock();
+        state.floor + state.slots.len() as u64
+    }
+
+    fn close(&self) {
+        let mut state = self.0.state.lock();
+        state.session.close();
+        if state.driven {
+            let waker = state.parked.take();
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        } else {
+            // Nothing was ever posted: there is nobody to tell and nothing to wait for.
+            state.driven = true;
+            let mut outcomes = Outcomes::default();
+            state.gather(&self.0, &mut outcomes);
+            drop(state);
+            self.0.tell(&mut outcomes);
+        }
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
+    fn start(&self) {
+        let driver = Driver::new(Arc::clone(&self.0));
+        match &self.0.runtime {
+            // The driver ends with the channel; dropped by the runtime before that, it settles what is open.
+            Some(runtime) => drop(runtime.spawn(driver.run())),
+            None => drop(driver),
+        }
+    }
+}
+
+/// Encodes a message; a panic of its serialiser is that message's failure.
+fn encode<M: 'static>(
+    codec: &dyn Codec<M>,
+    message: &M,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.encode(message, out)))
+        .unwrap_or_else(|_| Err(EncodeError::new("its serialiser panicked")))
+}
+
+fn push_reason(error: PushError<EncodeError>) -> Reason {
+    match error {
+        PushError::Full => Reason::Full,
+        PushError::TooLarge { size, max } => Reason::TooLarge {
+            size: saturate(size),
+            max: saturate(max),
+        },
+        PushError::Encode(error) => Reason::Encode(error.text().to_owned()),
+        PushError::Damaged => Reason::Encode("its encoder damaged the outgoing log".to_owned()),
+        _ => Reason::Closed,
+    }
+}
+
+fn saturate(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
+    /// Works with the session under the lock, and gathers the outcomes that came of it.
+    pub(crate) fn with<T>(
+        &self,
+        outcomes: &mut Outcomes<K>,
+        work: impl FnOnce(&mut Session) -> T,
+    ) -> T {
+        let mut state = self.state.lock();
+        let done = work(&mut state.session);
+        state.gather(self, outcomes);
+        done
+    }
+
+    /// Parks the driver, unless there is something to write or to tell.
+    pub(crate) fn park(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        let busy = state.session.has_output() || state.session.is_closed();
+        state.keep(waker, busy)
+    }
+
+    /// Parks the driver, unless messages wait or the session is over.
+    pub(crate) fn park_idle(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        let busy = !state.slots.is_empty() || state.session.is_closed();
+        state.keep(waker, busy)
+    }
+
+    /// Ends the session for a reason of this side.
+    pub(crate) fn give_up(&self, outcomes: &mut Outcomes<K>, reason: Reason) {
+        let mut state = self.state.lock();
+        state.reason = Some(reason);
+        state.session.fail(Cause::Abandoned, clock::now());
+        state.gather(self, outcomes);
+    }
+
+    /// What a silence means from now on: nobody answered the last time it was tried, or nothing in particular.
+    pub(crate) fn note(&self, reason: Option<Reason>) {
+        self.state.lock().reason = reason;
+    }
+
+    /// Why the channel ended.
+    fn closed(&self) -> Option<Reason> {
+        self.state.lock().closed.clone()
+    }
+
+    /// Tells gathered outcomes to their completions, in order and without the lock.
+    pub(crate) fn tell(&self, outcomes: &mut Outcomes<K>) -> usize {
+        // First of all, so that whoever learns of a failure knows that this channel is of no more use.
+        if let Some(reason) = self.closed() {
+            self.common.capacity.set(true);
+            self.common.publish(Status::Closed(reason));
+        }
+        let told = outcomes.finished.len();
+        for Finished {
+            completion,
+            failure,
+        } in outcomes.finished.drain(..)
+        {
+            // A completion that panics is its user's fault and must not keep the others from being called.
+            let called = catch_unwind(AssertUnwindSafe(|| self.call(completion, failure)));
+            if called.is_err() {
+                tracing::error!(addr = %self.common.addr, "a completion panicked");
+            }
+        }
+        if told != 0 {
+            let floor = outcomes.floor;
+            self.common.settled.send_if_modified(|settled| {
+                let forward = floor > *settled;
+                *settled = floor.max(*settled);
+                forward
+            });
+        }
+        told
+    }
+
+    fn call(&self, completion: K, failure: Option<(Failure, Option<Bytes>)>) {
+        match failure {
+            None => completion.delivered(),
+            Some((failure, body)) => match body.and_then(|body| self.codec.decode(body).ok()) {
+                Some(message) => completion.undelivered(message, failure),
+                None => completion.lost(failure),
+            },
+        }
+    }
+}
+
+impl<K> State<K> {
+    fn keep(&mut self, waker: &Waker, busy: bool) -> bool {
+        if busy {
+            self.parked = None;
+            return false;
+        }
+        match &mut self.parked {
+            Some(parked) => parked.clone_from(waker),
+            None => self.parked = Some(waker.clone()),
+        }
+        true
+    }
+
+    fn gather<M>(&mut self, shared: &Shared<M, K>, outcomes: &mut Outcomes<K>) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Resolved { first, count } => {
+                    for seq in first.0..first.0.saturating_add(count) {
+                        if let Some(completion) = self.take(seq) {
+                            outcomes.finished.push(Finished {
+                                completion,
+                                failure: None,
+                            });
+                        }
+                    }
+                }
+                Event::Failed { seq, failure, body } => {
+                    let failure = self.failure(shared, failure);
+                    if let Some(completion) = self.take(seq.0) {
+                        let failure = Some((failure, body));
+                        outcomes.finished.push(Finished {
+                            completion,
+                            failure,
+                        });
+                    }
+                }
+                Event::Capacity => shared.common.capacity.set(true),
+                Event::PeerGoodbye(_) => self.closed = Some(Reason::PeerClosed),
+                Event::Drained => self.closed = Some(Reason::Closed),
+                Event::Closed(cause) => self.closed = Some(self.reason(shared, cause)),
+                _ => {}
+            }
+        }
+        outcomes.floor = self.floor;
+    }
+
+    fn take(&mut self, seq: u64) -> Option<K> {
+        let index = usize::try_from(seq.checked_sub(self.floor)?).ok()?;
+        let taken = self.slots.get_mut(index)?.take();
+        while matches!(self.slots.front(), Some(None)) {
+            self.slots.pop_front();
+            self.floor += 1;
+        }
+        taken
+    }
+
+    fn failure<M>(&self, shared: &Shared<M, K>, failure: CoreFailure) -> Failure {
+        match failure {
+            CoreFailure::NotDelivered(cause) => Failure::NotDelivered(self.reason(shared, cause)),
+            CoreFailure::Unknown(cause) => Failure::Unknown(self.reason(shared, cause)),
+        }
+    }
+
+    fn reason<M>(&self, shared: &Shared<M, K>, cause: Cause) -> Reason {
+        match cause {
+            Cause::Refused(refusal) => codes::refused(refusal),
+            Cause::PeerClosed { .. } => Reason::PeerClosed,
+            Cause::PeerRestarted => Reason::PeerRestarted,
+            Cause::SessionLost => Reason::SessionLost,
+            Cause::TooLarge { size, max } => Reason::TooLarge {
+                size: saturate(size),
+                max: saturate(max),
+            },
+            Cause::HelloRefused(HelloCode::WrongIncarnation) => Reason::PeerRestarted,
+            Cause::HelloRefused(code) => Reason::Refused {
+                addr: shared.common.addr.clone(),
+                code: code.number(),
+                text: code.to_string(),
+            },
+            Cause::Violation(violation) => Reason::Violation(violation.to_string()),
+            Cause::TimedOut => self
+                .reason
+                .clone()
+                .unwrap_or(Reason::Silent(shared.options.delivery_timeout)),
+            Cause::Damaged => Reason::Encode("an encoder damaged the outgoing log".to_owned()),
+            _ => self.reason.clone().unwrap_or(Reason::Dropped),
+        }
+    }
+}

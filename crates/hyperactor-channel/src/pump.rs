@@ -1,0 +1,387 @@
+//! Moves bytes between one connection and one session: reads into the decoder's buffer, takes frames in by the batch,
+//! writes what the session hands out, keeps its deadlines. What a message or an outcome means is the endpoint's matter.
+//!
+//! One task does it all. Reading and writing go on side by side: a socket that takes no bytes does not stop what comes in.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyperactor_protocol::{
+    Accept, ConnectionEpoch, Frame, FrameDecoder, Seq, Session, Time, Timeout, Violation,
+};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Sleep;
+
+use crate::clock;
+use crate::limits::{
+    FAREWELL_DEADLINE, FRAMES_BATCH_MAX, IO_TURNS_MAX, WRITE_BATCH_BYTES, WRITE_PARTS_MAX,
+};
+use crate::transport::ByteStream;
+
+/// What owns a session, as the pump sees it.
+pub(crate) trait Endpoint {
+    /// Works with the session, under its lock if it has one, then gathers the events that came of it.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T;
+
+    /// Brings into the session what was settled and released since the last time.
+    fn sync(&mut self) {}
+
+    /// Takes a message. No lock is held.
+    fn deliver(&mut self, message: Arrived);
+
+    /// Acts on the events gathered by [`with`](Self::with). No lock is held.
+    fn finish(&mut self);
+
+    /// Nothing is to be written. Keeps the waker for whoever makes it otherwise; says `false` when someone has already.
+    fn park(&mut self, waker: &Waker) -> bool;
+}
+
+/// A message that came in.
+pub(crate) struct Arrived {
+    pub(crate) seq: Seq,
+    pub(crate) body: Bytes,
+    pub(crate) size: u32,
+    pub(crate) ack_now: bool,
+}
+
+/// How a connection ended. The session may go on.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The session is over, and everything that it had to say is written.
+    Over,
+    /// The other end closed the stream, or it failed.
+    Lost(Option<io::Error>),
+    /// The session was silent for so long that the connection counts as dead.
+    Dead(Duration),
+}
+
+/// One connection of a session.
+pub(crate) struct Pump {
+    stream: Box<dyn ByteStream>,
+    decoder: FrameDecoder,
+    epoch: ConnectionEpoch,
+    /// Handed out by the session and not yet taken by the stream.
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+    /// Taken by the stream, and not yet told to the session.
+    wrote: usize,
+    alarm: Alarm,
+    frames: Vec<Frame>,
+    arrived: Vec<Arrived>,
+}
+
+impl Pump {
+    /// Pumps over a stream on which both hellos have passed; the decoder may hold what came after them.
+    pub(crate) fn new(
+        stream: Box<dyn ByteStream>,
+        decoder: FrameDecoder,
+        epoch: ConnectionEpoch,
+    ) -> Self {
+        Self {
+            stream,
+            decoder,
+            epoch,
+            out: VecDeque::new(),
+            out_bytes: 0,
+            wrote: 0,
+            alarm: Alarm::new(),
+            frames: Vec::new(),
+            arrived: Vec::new(),
+        }
+    }
+
+    /// Pumps until the connection or the session ends. Dropping the future stops it between two steps; the pump can go on
+    /// with another call.
+    pub(crate) async fn run(&mut self, endpoint: &mut impl Endpoint) -> Ended {
+        std::future::poll_fn(|cx| self.poll(cx, endpoint)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint) -> Poll<Ended> {
+        // What came along with the hello is in the decoder already.
+        let mut held = self.decoder.pending_bytes() != 0;
+        for _ in 0..IO_TURNS_MAX {
+            let now = clock::now();
+            let mut moved = match self.poll_read(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ended::Lost(None)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(Some(error))),
+                Poll::Ready(Ok(_)) => true,
+                Poll::Pending => std::mem::take(&mut held),
+            };
+            if moved {
+                self.take_in(endpoint, now);
+            }
+            match self.poll_give_out(cx, endpoint, now) {
+                Poll::Ready(Ok(wrote)) => moved |= wrote,
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(Some(error))),
+                Poll::Pending => {}
+            }
+            if self.out.is_empty()
+                && endpoint.with(|session| session.is_closed() && !session.has_output())
+            {
+                endpoint.finish();
+                return Poll::Ready(Ended::Over);
+            }
+            if moved {
+                continue;
+            }
+            // Nothing to read, nothing to write, or no room to write it: wait for either, or for the next deadline.
+            let next = endpoint.with(|session| session.next_timeout());
+            if self.alarm.poll(cx, next).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(ended) = self.keep_time(endpoint) {
+                return Poll::Ready(ended);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        pin!(self.stream.read_buf(self.decoder.buffer())).poll(cx)
+    }
+
+    /// Takes in every whole frame that was read.
+    fn take_in(&mut self, endpoint: &mut impl Endpoint, now: Time) {
+        loop {
+            let mut violation = None;
+            while self.frames.len() < FRAMES_BATCH_MAX {
+                match self.decoder.next_frame() {
+                    Ok(Some(frame)) => self.frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => {
+                        violation = Some(error);
+                        break;
+                    }
+                }
+            }
+            let more = self.frames.len() == FRAMES_BATCH_MAX;
+            let Self {
+                epoch,
+                frames,
+                arrived,
+                wrote,
+                ..
+            } = self;
+            endpoint.with(|session| {
+                session.wrote(*epoch, std::mem::take(wrote), now);
+                session.heard(*epoch, now);
+                take_frames(session, *epoch, frames, arrived, now);
+                if let Some(violation) = violation {
+                    session.violated(*epoch, violation, now);
+                }
+            });
+            for message in arrived.drain(..) {
+                endpoint.deliver(message);
+            }
+            endpoint.finish();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Writes until nothing is to be written or the stream takes no more; says whether it took anything.
+    fn poll_give_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &mut impl Endpoint,
+        now: Time,
+    ) -> Poll<io::Result<bool>> {
+        let mut moved = false;
+        // A stream that takes everything at once must not keep this from reading.
+        for _ in 0..IO_TURNS_MAX {
+            if self.out.is_empty() {
+                self.fetch(endpoint, now);
+            }
+            if self.out.is_empty() {
+                if endpoint.park(cx.waker()) {
+                    return Poll::Ready(Ok(moved));
+                }
+                continue;
+            }
+            let written = ready!(self.poll_write(cx))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+            moved = true;
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Asks the session for as much as one write may carry.
+    fn fetch(&mut self, endpoint: &mut impl Endpoint, now: Time) {
+        endpoint.sync();
+        let Self {
+            epoch,
+            out,
+            out_bytes,
+            wrote,
+            ..
+        } = self;
+        endpoint.with(|session| {
+            session.wrote(*epoch, std::mem::take(wrote), now);
+            while *out_bytes < WRITE_BATCH_BYTES && out.len() < WRITE_PARTS_MAX {
+                let Some(part) = session.transmit(*epoch, now, WRITE_BATCH_BYTES - *out_bytes)
+                else {
+                    break;
+                };
+                *out_bytes += part.bytes.len();
+                out.push_back(part.bytes);
+            }
+        });
+        endpoint.finish();
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        if let [only] = self.out.make_contiguous() {
+            return stream.poll_write(cx, only);
+        }
+        let mut slices = [IoSlice::new(&[]); WRITE_PARTS_MAX];
+        for (slice, part) in slices.iter_mut().zip(&self.out) {
+            *slice = IoSlice::new(part);
+        }
+        stream.poll_write_vectored(cx, &slices[..self.out.len().min(WRITE_PARTS_MAX)])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.wrote += written;
+        self.out_bytes = self.out_bytes.saturating_sub(written);
+        while let Some(part) = self.out.front_mut() {
+            if written < part.len() {
+                part.advance(written);
+                return;
+            }
+            written -= part.len();
+            self.out.pop_front();
+        }
+    }
+
+    /// Acts on the deadlines that have passed.
+    fn keep_time(&mut self, endpoint: &mut impl Endpoint) -> Option<Ended> {
+        let now = clock::now();
+        let Self { epoch, wrote, .. } = self;
+        endpoint.sync();
+        let dead = endpoint.with(|session| {
+            session.wrote(*epoch, std::mem::take(wrote), now);
+            let mut dead = None;
+            while let Some(timeout) = session.on_timeout(now) {
+                if let Timeout::Dead { silence } = timeout {
+                    dead = Some(silence);
+                }
+            }
+            dead
+        });
+        endpoint.finish();
+        dead.map(Ended::Dead)
+    }
+
+    /// Ends the stream so that what was written last arrives: closes this direction, and waits a moment for the other
+    /// side to close the other.
+    pub(crate) async fn farewell(mut self) {
+        let farewell = async {
+            self.stream.shutdown().await?;
+            while self.stream.read_buf(self.decoder.buffer()).await? != 0 {
+                self.decoder.buffer().clear();
+            }
+            io::Result::Ok(())
+        };
+        match tokio::time::timeout(FAREWELL_DEADLINE, farewell).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the peer was gone before the goodbye"),
+            Err(_) => tracing::debug!("the peer did not close after the goodbye"),
+        }
+    }
+}
+
+/// Gives frames to the session, up to the first that breaks the protocol.
+fn take_frames(
+    session: &mut Session,
+    epoch: ConnectionEpoch,
+    frames: &mut Vec<Frame>,
+    arrived: &mut Vec<Arrived>,
+    now: Time,
+) {
+    for frame in frames.drain(..) {
+        match session.on_frame(epoch, frame, now) {
+            Ok(Accept::Deliver {
+                seq,
+                body,
+                size,
+                ack_now,
+            }) => {
+                arrived.push(Arrived {
+                    seq,
+                    body,
+                    size,
+                    ack_now,
+                });
+            }
+            Ok(Accept::Duplicate | Accept::Handled | Accept::Fenced) => {}
+            Err(violation) => {
+                report(violation);
+                return;
+            }
+        }
+    }
+}
+
+fn report(violation: Violation) {
+    tracing::warn!(%violation, "the peer broke the protocol; its session ends");
+}
+
+/// Writes a few bytes to a stream that has room for them, or not at all.
+pub(crate) async fn say_at_once(mut stream: Box<dyn ByteStream>, bytes: &[u8]) {
+    let said = std::future::poll_fn(|cx| {
+        Poll::Ready(match Pin::new(&mut stream).poll_write(cx, bytes) {
+            Poll::Ready(written) => written.map(|written| written == bytes.len()),
+            Poll::Pending => Ok(false),
+        })
+    });
+    if !matches!(said.await, Ok(true)) {
+        tracing::debug!("a refusal could not be said");
+    }
+}
+
+/// A timer that is set anew only when its deadline comes nearer: one that is too early costs a look, a reset costs the
+/// runtime's timer lock.
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    at: Time,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self {
+            sleep: None,
+            at: Time::ZERO,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, next: Option<Time>) -> Poll<()> {
+        let Some(next) = next else {
+            return Poll::Pending;
+        };
+        match &mut self.sleep {
+            None => {
+                self.at = next;
+                self.sleep = Some(Box::pin(tokio::time::sleep_until(clock::instant(next))));
+            }
+            Some(sleep) if next < self.at || sleep.is_elapsed() => {
+                self.at = next;
+                sleep.as_mut().reset(clock::instant(next));
+            }
+            Some(_) => {}
+        }
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
