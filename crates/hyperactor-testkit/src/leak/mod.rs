@@ -37,6 +37,7 @@ pub struct LeakGuard {
     before: Snapshot,
     folders: Vec<PathBuf>,
     deadline: Duration,
+    adopts: bool,
     done: bool,
 }
 
@@ -57,6 +58,7 @@ impl LeakGuard {
             before: Snapshot::take(&[]),
             folders: Vec::new(),
             deadline: LEAK_DEADLINE,
+            adopts: false,
             done: false,
         }
     }
@@ -69,6 +71,24 @@ impl LeakGuard {
     pub fn watching(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folders.push(folder.into());
         self.before = Snapshot::take(&self.folders);
+        self
+    }
+
+    /// Makes this process the parent of every descendant whose own parent dies, so that what a killed child
+    /// leaves running is seen: without it, the system's first process would take the orphan over.
+    ///
+    /// Adopted processes that have ended are reaped and not reported; so are the test's own zombies, since
+    /// nobody can tell the two apart. The process stays their adoptive parent until its end: put such a
+    /// test into a process of its own with [`isolated`](crate::isolated).
+    ///
+    /// # Panics
+    ///
+    /// When the system refuses.
+    pub fn adopting_orphans(mut self) -> Self {
+        if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+            panic!("cannot adopt orphans: {error}");
+        }
+        self.adopts = true;
         self
     }
 
@@ -85,7 +105,11 @@ impl LeakGuard {
     /// As [`new`](Self::new).
     #[must_use]
     pub fn leaks(&self) -> Leaks {
-        Snapshot::take(&self.folders).beyond(&self.before)
+        let now = Snapshot::take(&self.folders);
+        if self.adopts && now.reap_zombies_beyond(&self.before) {
+            return Snapshot::take(&self.folders).beyond(&self.before);
+        }
+        now.beyond(&self.before)
     }
 
     /// Waits until nothing is left behind.
@@ -250,13 +274,32 @@ mod tests {
         alone!(children_and_zombies_are_named, || {
             let guard = LeakGuard::new();
             let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-            let text = guard.leaks().to_string();
-            assert!(text.contains("child") && text.contains("sleep"), "{text}");
+            let named = format!("child process {} `sleep`", child.id());
+            crate::eventually_blocking(Duration::from_secs(5), || {
+                guard.leaks().to_string().contains(&named)
+            });
             child.kill().unwrap();
             crate::eventually_blocking(Duration::from_secs(5), || {
                 guard.leaks().to_string().contains("zombie")
             });
             child.wait().unwrap();
+        });
+    }
+
+    #[test]
+    fn an_orphan_is_adopted_and_named() {
+        alone!(an_orphan_is_adopted_and_named, || {
+            let guard = LeakGuard::new().adopting_orphans();
+            let script = "sleep 600 >/dev/null 2>&1 & echo $!";
+            let output = Command::new("sh").args(["-c", script]).output().unwrap();
+            let pid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+            // Between the fork and its exec it still goes by the shell's name.
+            let named = format!("child process {pid} `sleep`");
+            crate::eventually_blocking(Duration::from_secs(5), || {
+                guard.leaks().to_string().contains(&named)
+            });
+            assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+            guard.assert_settled_blocking();
         });
     }
 

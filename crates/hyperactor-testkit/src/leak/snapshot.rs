@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
+
 use super::{Leaks, beyond};
 
 /// What a runtime names the threads of its pool. Whoever takes a snapshot within a runtime does not own
@@ -48,6 +50,20 @@ impl Snapshot {
             paths,
             tasks: runtime.map(|runtime| runtime.metrics().num_alive_tasks()),
         }
+    }
+
+    /// Reaps the dead children that the earlier snapshot did not have. Whether there were any.
+    pub(super) fn reap_zombies_beyond(&self, before: &Self) -> bool {
+        let new = self
+            .zombies
+            .keys()
+            .filter(|pid| !before.zombies.contains_key(pid));
+        let mut reaped = false;
+        for pid in new.filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            // Somebody else may have reaped it since: then it is gone just the same.
+            reaped |= waitpid(Some(pid), WaitOptions::NOHANG).is_ok_and(|found| found.is_some());
+        }
+        reaped
     }
 
     /// What this snapshot has and the earlier one has not.
