@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The request was not delivered, or its actor ended before it came to it.
+    /// The request was not delivered, and never will be.
     #[error("request to `{target}` not delivered: {reason}{}", Route(route))]
     NotDelivered {
         /// Who was asked.
@@ -36,6 +36,14 @@ pub enum AskError {
         reason: Box<Unknown>,
         /// The steps the request had taken, the last one first.
         route: Vec<Hop>,
+    },
+    /// The actor had the request and ended without a reply: it was still in the queue, or its handler failed.
+    ///
+    /// Told at once where the two share a proc; elsewhere such a request times out.
+    #[error("`{target}` has ended without a reply")]
+    TargetEnded {
+        /// Who was asked.
+        target: ActorId,
     },
     /// No reply came in time. The request may have been handled, or may be yet.
     #[error("no reply from `{target}` within {} ms", deadline.as_millis())]
@@ -59,6 +67,7 @@ impl AskError {
         match self {
             Self::NotDelivered { reason, .. } => reason.code(),
             Self::Unknown { reason, .. } => reason.code(),
+            Self::TargetEnded { .. } => "target-ended",
             Self::TimedOut { .. } => "no-reply",
             Self::AskerEnded { .. } => "asker-ended",
         }
@@ -99,6 +108,21 @@ impl std::fmt::Display for Route<'_> {
     }
 }
 
+/// Marks the token of a request: no message has this size.
+const REQUEST: u32 = u32::MAX;
+
+fn request_token(reply_port: u64) -> Token {
+    Token {
+        id: reply_port,
+        size: REQUEST,
+    }
+}
+
+/// The port of the asker that waits for a reply, or 0 for the token of anything but a request.
+pub(crate) fn reply_port(token: Token) -> u64 {
+    if token.size == REQUEST { token.id } else { 0 }
+}
+
 /// Asks. The reply's port is the token of the request, by which an actor that ends with the request in its queue
 /// finds whom to tell.
 pub(crate) async fn ask<R: Message, M: Message>(
@@ -110,10 +134,7 @@ pub(crate) async fn ask<R: Message, M: Message>(
     let target = dest.actor_id().clone();
     let (handle, mut receiver) = cx.mailbox().open_once_port::<R>();
     let reply_to = handle.bind();
-    let token = Token {
-        id: reply_to.port_id().index(),
-        size: 0,
-    };
+    let token = request_token(reply_to.port_id().index());
     let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest, request(reply_to));
     let ttl = envelope.ttl();
     let fate = Arc::new(Fate::default());
@@ -146,14 +167,8 @@ pub(crate) async fn ask<R: Message, M: Message>(
         Ok(Answer::Reply(None)) if cx.mailbox().is_closed() => Err(AskError::AskerEnded {
             asker: cx.actor_id().clone(),
         }),
-        // The port was closed for us: the actor has ended with the request in its queue.
-        Ok(Answer::Reply(None)) => Err(AskError::NotDelivered {
-            reason: Box::new(NotDelivered::ActorStopped {
-                actor_id: target.clone(),
-            }),
-            target,
-            route: Vec::new(),
-        }),
+        // The port was closed for us: the actor has ended with the request.
+        Ok(Answer::Reply(None)) => Err(AskError::TargetEnded { target }),
         Err(_) => Err(AskError::TimedOut { target, deadline }),
     }
 }

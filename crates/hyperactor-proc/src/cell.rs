@@ -11,6 +11,7 @@ use hyperactor_mailbox::{
 };
 use hyperactor_refs::{ActorId, PortId};
 
+use crate::ask;
 use crate::control::Control;
 use crate::job::{Job, Origin};
 use crate::proc::WeakProc;
@@ -110,7 +111,7 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
             reply_port: if is_remote {
                 0
             } else {
-                return_handle.token().id
+                ask::reply_port(return_handle.token())
             },
             is_remote,
         };

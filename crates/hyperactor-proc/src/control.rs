@@ -230,21 +230,15 @@ impl Control {
     // Reports.
 
     fn report(&self, report: Report) {
-        // Nobody will look into the reports of an actor that has ended.
-        let refused = if self.is_ended() {
-            Some(report)
-        } else {
-            self.reports.push(report)
-        };
-        match refused {
+        match self.reports.push(report) {
             None => self.raise(REPORT),
             Some(report) => report.log(&self.id),
         }
     }
 
-    /// Logs what the actor did not come to look at.
-    pub(crate) fn log_reports(&self) {
-        while let Some(report) = self.reports.pop() {
+    /// Logs what the actor did not come to look at, and from now on everything.
+    pub(crate) fn close_reports(&self) {
+        for report in self.reports.close() {
             report.log(&self.id);
         }
     }

@@ -113,11 +113,16 @@ impl<A: Actor> Job<A> {
 pub(crate) struct Batch<A: Actor> {
     /// In reverse, so that the next one is taken from the end.
     jobs: Vec<Job<A>>,
+    /// Who sent the message that is being handled.
+    in_hand: Option<Origin>,
 }
 
 impl<A: Actor> Batch<A> {
     pub(crate) fn new() -> Self {
-        Self { jobs: Vec::new() }
+        Self {
+            jobs: Vec::new(),
+            in_hand: None,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -154,7 +159,14 @@ impl<A: Actor> Batch<A> {
         if !self.jobs.last()?.message.is::<M>() {
             return None;
         }
-        self.jobs.pop()?.into_message()
+        let job = self.jobs.pop()?;
+        self.in_hand = Some(job.origin);
+        job.message.downcast().ok().map(|message| *message)
+    }
+
+    /// Who sent the message that was being handled when its handler failed, panicked or was aborted.
+    pub(crate) fn take_in_hand(&mut self) -> Option<Origin> {
+        self.in_hand.take()
     }
 
     /// What was not handled, in order.
@@ -175,6 +187,7 @@ fn run<'a, A: Handler<M>, M: Send + 'static>(
         let mut next = batch.take::<M>();
         while let Some(message) = next {
             actor.handle(cx, message).await?;
+            batch.in_hand = None;
             // An actor that always has messages must let its neighbours run.
             tokio::task::coop::consume_budget().await;
             next = batch.next::<M>(cx.control());

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::Cell;
 use crate::control::{Control, End};
+use crate::job::Origin;
 use crate::run::{Ending, run};
 use crate::{Actor, ActorHandle, ActorStatus, Client, Message, limits, panics};
 
@@ -344,7 +345,9 @@ impl Proc {
     fn settle(&self, mailbox: &Mailbox, resident: Resident) -> Result<(), SpawnError> {
         let id = mailbox.actor_id();
         let mut residents = self.inner.residents.lock();
-        if residents.is_closed {
+        // Children are still taken: a parent may need one to handle what is in its queue, and ends it.
+        let is_child = matches!(&resident, Resident::Actor(control) if control.has_parent());
+        if residents.is_closed && !is_child {
             return Err(SpawnError::ProcStopping {
                 proc_id: Arc::clone(&self.inner.id),
             });
@@ -413,7 +416,7 @@ impl Proc {
         }
     }
 
-    /// Refuses new actors from here on.
+    /// Refuses new actors from here on, but for the children of those that live.
     pub(crate) fn close(&self) {
         self.inner.residents.lock().is_closed = true;
     }
@@ -436,6 +439,14 @@ impl Proc {
         }
     }
 
+    /// Tells whoever waits for a reply to a message whose handler did not come to its end.
+    pub(crate) fn unanswered(&self, origin: &Origin) {
+        if !origin.is_remote && self.inner.owns(&origin.sender) {
+            self.inner
+                .close_reply_port(&origin.sender, origin.reply_port);
+        }
+    }
+
     /// Counts a message that was queued and not handled, and tells its sender if it lives here.
     pub(crate) fn unhandled(&self, report: Undeliverable, reply_port: u64, is_remote: bool) {
         let inner = &*self.inner;
@@ -449,12 +460,7 @@ impl Proc {
             );
             return;
         }
-        if reply_port != 0
-            && let Some(mailbox) = inner.muxer.get(sender)
-            && let Some(port) = mailbox.unbind_sink(reply_port)
-        {
-            // Somebody waits there for a reply, and learns from the closed port that none will come.
-            port.closed();
+        if inner.close_reply_port(sender, reply_port) {
             return;
         }
         let resident = inner.residents.lock().by_id.get(sender).cloned();
@@ -467,6 +473,20 @@ impl Proc {
 }
 
 impl Inner {
+    /// Whoever waits at the port for a reply learns that none will come.
+    fn close_reply_port(&self, asker: &ActorId, port: u64) -> bool {
+        let closed = (port != 0)
+            .then(|| self.muxer.get(asker)?.unbind_sink(port))
+            .flatten();
+        match closed {
+            Some(sink) => {
+                sink.closed();
+                true
+            }
+            None => false,
+        }
+    }
+
     fn owns(&self, actor: &ActorId) -> bool {
         Arc::ptr_eq(actor.proc(), &self.id) || **actor.proc() == *self.id
     }

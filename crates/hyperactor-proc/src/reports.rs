@@ -36,24 +36,38 @@ pub(crate) fn warn(actor: &ActorId, report: &Undeliverable) {
     );
 }
 
-/// A bounded queue of reports.
+/// A bounded queue of reports, until nobody looks at it any more.
 #[derive(Default)]
 pub(crate) struct Reports {
-    queue: Mutex<VecDeque<Report>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_closed: bool,
+    queue: VecDeque<Report>,
 }
 
 impl Reports {
-    /// Keeps a report, or gives it back when there are [`limits::REPORTS_MAX`] already.
+    /// Keeps a report, or gives it back: because there are [`limits::REPORTS_MAX`] already, or because they are
+    /// closed.
     pub(crate) fn push(&self, report: Report) -> Option<Report> {
-        let mut queue = self.queue.lock();
-        if queue.len() >= limits::REPORTS_MAX {
+        let mut state = self.state.lock();
+        if state.is_closed || state.queue.len() >= limits::REPORTS_MAX {
             return Some(report);
         }
-        queue.push_back(report);
+        state.queue.push_back(report);
         None
     }
 
     pub(crate) fn pop(&self) -> Option<Report> {
-        self.queue.lock().pop_front()
+        self.state.lock().queue.pop_front()
+    }
+
+    /// Takes nothing more, and gives what nobody has looked at.
+    pub(crate) fn close(&self) -> VecDeque<Report> {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        std::mem::take(&mut state.queue)
     }
 }

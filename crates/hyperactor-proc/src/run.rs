@@ -39,6 +39,9 @@ pub(crate) async fn run<A: Actor>(mut ending: Ending<A>, mut actor: A, abort: Ab
 }
 
 /// Everything that can be aborted.
+///
+/// Whoever waits for the reply to a message that ends the actor is told when everything is given back, so the message
+/// stays marked as in hand unless its handler succeeds.
 async fn live<A: Actor>(actor: &mut A, cx: &Context<A>, batch: &mut Batch<A>) -> ActorExit {
     let control = cx.control();
     match caught(actor.init(cx)).await {
@@ -193,6 +196,9 @@ impl<A: Actor> Ending<A> {
         if let Some(proc) = &proc {
             proc.unbind(cell.actor_id());
         }
+        if let (Some(proc), Some(origin)) = (&proc, self.batch.take_in_hand()) {
+            proc.unanswered(&origin);
+        }
         for job in self.batch.drain().chain(queued) {
             // The message's own `Drop` may run here, and it is the user's code.
             if let Err(report) = caught_sync(|| unhandled(cell, job)) {
@@ -209,14 +215,15 @@ impl<A: Actor> Drop for Ending<A> {
         let id = control.actor_id();
         match &self.exit {
             ActorExit::Stopped => tracing::debug!(actor = %id, "actor stopped"),
+            ActorExit::Aborted => tracing::warn!(actor = %id, "actor aborted"),
             exit => tracing::error!(actor = %id, exit = %exit, "actor ended"),
         }
+        control.close_reports();
         control.leave_parent(&self.exit);
         if let Ok(proc) = self.cell.proc.upgrade() {
             proc.forget(id);
         }
         // Last: who sees the end finds the name free and the messages told.
         control.set_status(ActorStatus::Ended(self.exit.clone()));
-        control.log_reports();
     }
 }

@@ -8,7 +8,7 @@ use hyperactor_refs::ActorId;
 use tokio::time::{Instant, timeout_at};
 
 use crate::control::{Control, End, all_ended};
-use crate::{Proc, limits};
+use crate::{ActorExit, Proc, limits};
 
 /// How the end of a proc went.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct StopReport {
     pub stopped: Vec<ActorId>,
     /// Actors that had to be aborted.
     pub aborted: Vec<ActorId>,
+    /// Actors that failed or panicked while they were ending, with how.
+    pub failed: Vec<(ActorId, ActorExit)>,
     /// Actors that block their thread and were left behind.
     pub stuck: Vec<ActorId>,
     /// Messages that were in the queues of actors and were not handled, over the whole life of the proc.
@@ -35,6 +37,7 @@ impl StopReport {
     pub fn is_clean(&self) -> bool {
         self.stopped.is_empty()
             && self.aborted.is_empty()
+            && self.failed.is_empty()
             && self.stuck.is_empty()
             && self.unhandled == 0
             && matches!(self.flushed, Ok(()) | Err(FlushError::Unsupported))
@@ -42,7 +45,7 @@ impl StopReport {
 }
 
 impl Proc {
-    /// Ends all actors of the proc and refuses new ones.
+    /// Ends all actors of the proc and refuses new ones, but for children that living actors still need.
     ///
     /// First they are asked to drain, with the first part of the deadline
     /// ([`limits::DRAIN_SHARE_OF_DEADLINE`]); then those that live are asked to stop, until the deadline; then they
@@ -86,7 +89,9 @@ impl Proc {
                     .to_owned(),
             }),
         };
+        let failed = [drained.failed, stopped.failed, aborted.failed].concat();
         StopReport {
+            failed,
             drained: drained.ended,
             stopped: stopped.ended,
             aborted: aborted.ended,
@@ -101,8 +106,10 @@ impl Proc {
     }
 }
 
+#[derive(Default)]
 struct Phase {
     ended: Vec<ActorId>,
+    failed: Vec<(ActorId, ActorExit)>,
     left: Vec<Arc<Control>>,
 }
 
@@ -116,15 +123,19 @@ async fn ended_by(
     for control in &asked {
         control.end(end);
     }
-    // Whether it came to its end in time is read from each actor below.
-    let in_time = timeout_at(until, all_ended(&watched)).await.is_ok();
-    let (ended, left): (Vec<_>, Vec<_>) = watched
-        .into_iter()
-        .partition(|control| in_time || control.is_ended());
-    Phase {
-        ended: ids(&ended),
-        left,
+    // Elapsed or not, what counts is how each of them is now.
+    timeout_at(until, all_ended(&watched)).await.ok();
+    let mut phase = Phase::default();
+    for control in watched {
+        let exit = control.status().borrow().exit().cloned();
+        let id = control.actor_id().clone();
+        match exit {
+            None => phase.left.push(control),
+            Some(ActorExit::Stopped | ActorExit::Aborted) => phase.ended.push(id),
+            Some(exit) => phase.failed.push((id, exit)),
+        }
     }
+    phase
 }
 
 fn ids(controls: &[Arc<Control>]) -> Vec<ActorId> {

@@ -1,0 +1,11 @@
+//! What procs and actors promise, in a proc and across two, on real runtimes.
+
+// The panic of a test is its report.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod lifecycle;
+mod messages;
+mod remote;
+mod stopping;
+mod two_procs;
