@@ -1,1 +1,20 @@
-//! Envelopes over channels: MailboxClient, MailboxServer, MailboxRouter and DialMailboxRouter.
+#![doc = include_str!("../README.md")]
+
+pub mod limits;
+
+mod client;
+mod codec;
+mod completion;
+mod dial_router;
+mod overflow;
+mod prefix_router;
+mod reasons;
+mod server;
+mod slot;
+
+pub use client::MailboxClient;
+pub use codec::EnvelopeCodec;
+pub use dial_router::{BookFull, DialMailboxRouter};
+pub use hyperactor_channel::{DialOptions, ServeError, ServeOptions, Status};
+pub use prefix_router::MailboxRouter;
+pub use server::{MailboxServer, MailboxServerHandle};

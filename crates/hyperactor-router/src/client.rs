@@ -1,0 +1,232 @@
+//! A sender over one channel: [`MailboxClient`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_channel as channel;
+use hyperactor_channel::{Completion, DialOptions, Reason, Rejected, Status, dial_with};
+use hyperactor_mailbox::{
+    BoxFuture, Capacity, FlushError, Hop, MailboxSender, MessageEnvelope, NotDelivered,
+    ReturnHandle, Room,
+};
+use hyperactor_refs::ChannelAddr;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::codec::EnvelopeCodec;
+use crate::completion::{EnvelopeCompletion, Way};
+use crate::overflow::{EnvelopeOutbound, Overflow};
+
+/// Sends envelopes over a channel to one address. A clone is another handle of the same channel.
+///
+/// An envelope is encoded once, in the posting thread, straight into the channel's log. Its outcome comes from the far
+/// end: delivered means placed in the destination mailbox, however many relays are between. Dropping the last handle
+/// lets what was posted go out and have its outcome.
+///
+/// # Ordering
+/// What one thread posts arrives in the order posted, across any number of reconnects.
+///
+/// # Bounds
+/// Envelopes of this process: the channel's outbox; beyond, they come back with a capacity to wait on. Envelopes that
+/// pass through: the credit that their senders were given.
+#[derive(Clone)]
+pub struct MailboxClient {
+    outbound: EnvelopeOutbound,
+    overflow: Arc<Overflow>,
+    way: Arc<Way>,
+    runtime: Option<Handle>,
+}
+
+/// An envelope that was not taken, because the client's channel has ended for good.
+pub(crate) struct Ended {
+    envelope: MessageEnvelope,
+    completion: EnvelopeCompletion,
+    reason: Reason,
+}
+
+impl Ended {
+    /// Gives the envelope back with the reason for which the channel ended.
+    fn give_back(self) {
+        let failure = channel::Failure::NotDelivered(self.reason);
+        self.completion.undelivered(self.envelope, failure);
+    }
+
+    /// What was to be posted.
+    pub(crate) fn into_post(self) -> (MessageEnvelope, ReturnHandle) {
+        (self.envelope, self.completion.return_handle)
+    }
+}
+
+impl MailboxClient {
+    /// A client for an address. It connects with the first envelope; what goes wrong shows in the outcome of envelopes.
+    ///
+    /// Call it inside a tokio runtime; outside of one, every envelope comes back.
+    #[must_use]
+    pub fn dial(addr: ChannelAddr) -> Self {
+        Self::dial_with(addr, DialOptions::default())
+    }
+
+    /// As [`dial`](Self::dial), with options.
+    #[must_use]
+    pub fn dial_with(addr: ChannelAddr, options: DialOptions) -> Self {
+        let capacity = u64::from(options.outbox_messages);
+        Self {
+            way: Arc::new(Way {
+                addr: addr.clone(),
+                hop: None,
+                capacity,
+            }),
+            outbound: dial_with(addr, options, EnvelopeCodec),
+            overflow: Overflow::new(),
+            runtime: Handle::try_current().ok(),
+        }
+    }
+
+    /// The same channel; what comes back through this handle and its clones has `hop` added to its route.
+    #[must_use]
+    pub fn with_hop(self, hop: Hop) -> Self {
+        let way = Way {
+            hop: Some(hop),
+            addr: self.way.addr.clone(),
+            capacity: self.way.capacity,
+        };
+        Self {
+            way: Arc::new(way),
+            ..self
+        }
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn addr(&self) -> &ChannelAddr {
+        &self.way.addr
+    }
+
+    /// Follows the state of the channel.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.outbound.status()
+    }
+
+    /// Whether the channel has ended for good: every later post comes back. Dial anew then.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(*self.outbound.status().borrow(), Status::Closed(_))
+    }
+
+    /// Takes nothing more. What was posted still goes out and has its outcome.
+    pub fn close(&self) {
+        self.outbound.close();
+    }
+
+    /// Waits until the channel has ended for good, and says why.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: dropping it loses nothing.
+    pub async fn closed(&self) -> Reason {
+        self.outbound.closed().await
+    }
+
+    /// Posts, unless the channel has ended for good.
+    // The error is the envelope that was passed in; boxing it would cost an allocation to save a copy.
+    #[allow(clippy::result_large_err)]
+    pub(crate) fn try_post(
+        &self,
+        envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+    ) -> Result<(), Ended> {
+        let is_leased = return_handle.is_leased();
+        let completion = EnvelopeCompletion {
+            return_handle,
+            way: Arc::clone(&self.way),
+        };
+        if is_leased && self.overflow.is_active() {
+            // Behind those that wait, so as not to overtake its own sender's earlier ones.
+            self.overflow
+                .push(&self.outbound, self.runtime.as_ref(), envelope, completion);
+            return Ok(());
+        }
+        let Err(Rejected {
+            message: envelope,
+            completion,
+            reason,
+        }) = self.outbound.offer(envelope, completion)
+        else {
+            return Ok(());
+        };
+        match reason {
+            Reason::Full if is_leased => {
+                self.overflow
+                    .push(&self.outbound, self.runtime.as_ref(), envelope, completion);
+            }
+            Reason::Full => self.give_back_full(envelope, completion),
+            Reason::TooLarge { .. } | Reason::Encode(_) => {
+                completion.undelivered(envelope, channel::Failure::NotDelivered(reason));
+            }
+            reason => {
+                return Err(Ended {
+                    envelope,
+                    completion,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back_full(&self, envelope: MessageEnvelope, completion: EnvelopeCompletion) {
+        let mut report = completion.report(envelope, channel::Failure::NotDelivered(Reason::Full));
+        report.failure = NotDelivered::QueueFull {
+            port_id: report.envelope.dest().clone(),
+            capacity: self.way.capacity,
+        }
+        .into();
+        report.capacity = Some(Capacity::new(Arc::new(ChannelRoom(
+            self.outbound.capacity(),
+        ))));
+        completion.return_handle.report(report);
+    }
+}
+
+/// A channel's room, as something a mailbox's sender can wait for.
+struct ChannelRoom(channel::Capacity);
+
+impl Room for ChannelRoom {
+    fn has_room(&self) -> bool {
+        self.0.has_room()
+    }
+
+    fn available(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.available())
+    }
+}
+
+impl MailboxSender for MailboxClient {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        if let Err(ended) = self.try_post(envelope, return_handle) {
+            ended.give_back();
+        }
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        Box::pin(async {
+            self.overflow.flush().await;
+            self.outbound
+                .flush()
+                .await
+                .map_err(|error| FlushError::Closed {
+                    to: self.way.addr.to_string(),
+                    error: error.to_string(),
+                })
+        })
+    }
+}
+
+impl fmt::Debug for MailboxClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailboxClient")
+            .field("addr", &format_args!("{}", self.way.addr))
+            .field("status", &*self.outbound.status().borrow())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! One address of a dialling router, with the client that leads there. A client that has ended is never kept.
+
+use std::sync::Arc;
+
+use hyperactor_mailbox::{Hop, MailboxSender, MessageEnvelope, ReturnHandle, RouteKind};
+use hyperactor_refs::{ChannelAddr, ChannelTransport};
+use parking_lot::RwLock;
+
+use crate::client::MailboxClient;
+use hyperactor_channel::{DialOptions, Status};
+
+/// An address and the present client for it.
+pub(crate) struct Slot {
+    addr: ChannelAddr,
+    options: Arc<DialOptions>,
+    present: RwLock<Present>,
+}
+
+#[derive(Default)]
+struct Present {
+    client: Option<MailboxClient>,
+    /// Counts the clients, so that one that ended is taken out once, and its successor is not.
+    generation: u64,
+}
+
+impl Slot {
+    pub(crate) fn new(addr: ChannelAddr, options: Arc<DialOptions>) -> Arc<Self> {
+        Arc::new(Self {
+            addr,
+            options,
+            present: RwLock::default(),
+        })
+    }
+
+    /// Posts through the present client, or, where that has ended, through a new one.
+    pub(crate) fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let (client, generation) = self.client();
+        if let Err(ended) = client.try_post(envelope, return_handle) {
+            self.evict(generation);
+            let (envelope, return_handle) = ended.into_post();
+            // Tried once: a client that is new and has ended already will tell why.
+            self.client().0.post_unchecked(envelope, return_handle);
+        }
+    }
+
+    /// The client that is there now.
+    pub(crate) fn present(&self) -> Option<MailboxClient> {
+        self.present.read().client.clone()
+    }
+
+    /// Whether nothing is connected, or about to be.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.present().is_none_or(|client| {
+            matches!(*client.status().borrow(), Status::Idle | Status::Closed(_))
+        })
+    }
+
+    pub(crate) fn addr(&self) -> &ChannelAddr {
+        &self.addr
+    }
+
+    fn client(&self) -> (MailboxClient, u64) {
+        let generation = {
+            let present = self.present.read();
+            if let Some(client) = &present.client {
+                return (client.clone(), present.generation);
+            }
+            present.generation
+        };
+        // Outside the lock. Dialling is lazy: should another thread be first, this one never connects.
+        let dialled = MailboxClient::dial_with(self.addr.clone(), (*self.options).clone())
+            .with_hop(Hop {
+                at: self.addr.to_string(),
+                route: route_to(&self.addr),
+            });
+        let mut present = self.present.write();
+        if let Some(client) = &present.client {
+            let first = (client.clone(), present.generation);
+            drop(present);
+            return first;
+        }
+        present.client = Some(dialled.clone());
+        present.generation = generation.max(present.generation) + 1;
+        (dialled, present.generation)
+    }
+
+    fn evict(&self, generation: u64) {
+        let evicted = {
+            let mut present = self.present.write();
+            if present.generation == generation {
+                present.client.take()
+            } else {
+                None
+            }
+        };
+        // Its end may run others' code, so not under the lock.
+        drop(evicted);
+    }
+}
+
+/// How an address of this kind is reached.
+fn route_to(addr: &ChannelAddr) -> RouteKind {
+    match addr.transport() {
+        ChannelTransport::Local | ChannelTransport::Unix => RouteKind::Direct,
+        _ => RouteKind::Remote,
+    }
+}
