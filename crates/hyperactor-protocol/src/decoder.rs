@@ -1,7 +1,7 @@
 //! Frames out of a byte stream that arrives in pieces. Bodies are slices of the read buffer; nothing is copied, and
 //! memory follows what has arrived, never what a peer claims.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{check_head, decode_control, kind};
 use crate::hello::{Hello, MAGIC};
@@ -76,7 +76,10 @@ impl FrameDecoder {
             own.extend_from_slice(&self.buffer);
             self.buffer = own;
         } else {
-            self.buffer.reserve(more);
+            // Exactly: what follows the frame is read into a buffer that the frame's body does not keep alive.
+            let mut bytes = Vec::from(std::mem::take(&mut self.buffer));
+            bytes.reserve_exact(more);
+            self.buffer = BytesMut::from(Bytes::from(bytes));
         }
     }
 

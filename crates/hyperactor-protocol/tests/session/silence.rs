@@ -1,0 +1,220 @@
+//! Deadlines: they measure silence.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyperactor_protocol::{
+    Cause, Config, Event, Failure, Frame, Life, Seq, Session, Timeout, Verdict,
+};
+
+use crate::common::{DIALER, ID, Pair, at, events, push, written};
+
+#[test]
+fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
+    let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
+    assert_eq!(dialer.next_timeout(), None, "nothing waits");
+    push(&mut dialer, b"a");
+    let due = dialer.next_timeout().expect("a message waits");
+    assert_eq!(due, at(30_000));
+    assert_eq!(dialer.on_timeout(at(10)), None, "the call brings the time");
+    assert_eq!(dialer.next_timeout(), Some(at(30_010)));
+    assert_eq!(dialer.on_timeout(at(30_010)), Some(Timeout::Expired));
+    assert_eq!(dialer.on_timeout(at(30_010)), None);
+    let body = Some(Bytes::from_static(b"a"));
+    let failure = Failure::NotDelivered(Cause::TimedOut);
+    assert_eq!(
+        events(&mut dialer),
+        [
+            Event::Failed {
+                seq: Seq(0),
+                failure,
+                body
+            },
+            Event::Closed(Cause::TimedOut),
+        ]
+    );
+}
+
+#[test]
+fn messages_sent_into_silence_end_as_unknown() {
+    let config = Config {
+        silence_timeout: Duration::from_secs(1000),
+        ..Config::default()
+    };
+    let mut pair = Pair::connected(&config);
+    push(&mut pair.dialer, b"a");
+    written(&mut pair.dialer, pair.now);
+    let since = pair.now;
+    let mut last = None;
+    for second in 0..60 {
+        let now = since + Duration::from_secs(second);
+        while let Some(timeout) = pair.dialer.on_timeout(now) {
+            last = Some((second, timeout));
+        }
+        // Pings are written all the time; the buffer of a dead connection takes them.
+        written(&mut pair.dialer, now);
+    }
+    assert_eq!(last, Some((30, Timeout::Expired)));
+    let told = events(&mut pair.dialer);
+    let failure = Failure::Unknown(Cause::TimedOut);
+    let body = Some(Bytes::from_static(b"a"));
+    assert_eq!(
+        told[0],
+        Event::Failed {
+            seq: Seq(0),
+            failure,
+            body
+        }
+    );
+}
+
+#[test]
+fn a_large_message_that_moves_does_not_time_out() {
+    let mut pair = Pair::connected(&Config::default());
+    push(&mut pair.dialer, &vec![0; 1 << 20]);
+    let epoch = pair.epoch();
+    let part = pair
+        .dialer
+        .transmit(epoch, pair.now, usize::MAX)
+        .expect("the message");
+    // Five minutes for a megabyte, and not a byte comes back.
+    for _ in 0..300 {
+        pair.now = pair.now + Duration::from_secs(1);
+        pair.dialer.wrote(epoch, part.bytes.len() / 300, pair.now);
+        while let Some(timeout) = pair.dialer.on_timeout(pair.now) {
+            assert_eq!(timeout, Timeout::Ping);
+        }
+    }
+    assert_eq!(pair.dialer.life(), Life::Connected);
+}
+
+#[test]
+fn a_large_message_that_arrives_slowly_keeps_the_connection_alive() {
+    let mut pair = Pair::connected(&Config::default());
+    let epoch = pair.epoch();
+    for _ in 0..100 {
+        pair.now = pair.now + Duration::from_secs(3);
+        pair.acceptor.heard(epoch, pair.now);
+        assert_eq!(pair.acceptor.on_timeout(pair.now), None);
+    }
+}
+
+#[test]
+fn pings_into_a_dead_connection_do_not_keep_it_alive() {
+    let mut pair = Pair::connected(&Config::default());
+    push(&mut pair.dialer, b"a");
+    written(&mut pair.dialer, pair.now);
+    let start = pair.now;
+    let mut told = Vec::new();
+    while pair.dialer.life() == Life::Connected {
+        pair.now = pair
+            .dialer
+            .next_timeout()
+            .expect("a deadline")
+            .max(pair.now);
+        while let Some(timeout) = pair.dialer.on_timeout(pair.now) {
+            told.push(timeout);
+        }
+        written(&mut pair.dialer, pair.now);
+        assert!(told.len() < 10, "{told:?}");
+    }
+    let silence = pair.now.since(start);
+    assert!(
+        silence >= Duration::from_secs(10) && silence < Duration::from_secs(11),
+        "{silence:?}"
+    );
+    assert_eq!(
+        told.iter()
+            .filter(|timeout| **timeout == Timeout::Ping)
+            .count(),
+        3
+    );
+    assert!(matches!(told.last(), Some(Timeout::Dead { .. })));
+    assert_eq!(
+        pair.dialer.life(),
+        Life::Detached,
+        "the session waits for another connection"
+    );
+    assert_eq!(events(&mut pair.dialer), []);
+}
+
+#[test]
+fn a_ping_is_answered_and_the_answer_is_life() {
+    let mut pair = Pair::connected(&Config::default());
+    let quiet = pair.now + Duration::from_secs(4);
+    assert_eq!(pair.dialer.on_timeout(quiet), Some(Timeout::Ping));
+    let ping = written(&mut pair.dialer, quiet);
+    pair.now = quiet;
+    for frame in ping {
+        assert!(pair.hand_acceptor(frame).is_ok());
+    }
+    let pong = written(&mut pair.acceptor, quiet);
+    assert!(
+        pong.iter().any(|frame| matches!(frame, Frame::Pong { .. })),
+        "{pong:?}"
+    );
+    for frame in pong {
+        assert!(pair.hand_dialer(frame).is_ok());
+    }
+    assert_eq!(
+        pair.dialer.next_timeout(),
+        Some(quiet + pair.dialer.config().keepalive_idle)
+    );
+}
+
+#[test]
+fn two_idle_ends_wake_up_for_keepalive_only() {
+    let mut pair = Pair::connected(&Config::default());
+    let mut wakes = 0;
+    let end = pair.now + Duration::from_secs(60);
+    while pair.now < end {
+        let next = [pair.dialer.next_timeout(), pair.acceptor.next_timeout()];
+        pair.now = next.into_iter().flatten().min().expect("keepalive");
+        wakes += 1;
+        while pair.dialer.on_timeout(pair.now).is_some() {}
+        while pair.acceptor.on_timeout(pair.now).is_some() {}
+        pair.forward();
+        pair.backward();
+        pair.forward();
+    }
+    assert!(wakes <= 40, "{wakes} wake-ups in a minute");
+    assert_eq!(pair.dialer.life(), Life::Connected);
+}
+
+#[test]
+fn a_handshake_that_hangs_ends() {
+    let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
+    dialer.hello(at(100));
+    assert_eq!(dialer.next_timeout(), Some(at(5_100)));
+    let silence = Duration::from_secs(5);
+    assert_eq!(
+        dialer.on_timeout(at(5_100)),
+        Some(Timeout::Dead { silence })
+    );
+    assert_eq!(dialer.life(), Life::Detached);
+}
+
+#[test]
+fn a_session_that_nobody_resumes_expires() {
+    let mut pair = Pair::connected(&Config::default());
+    let epoch = pair.epoch();
+    push(&mut pair.dialer, b"a");
+    let placed = pair.forward();
+    pair.acceptor.disconnected(epoch, pair.now);
+    let due = pair.now + Duration::from_secs(60);
+    assert_eq!(pair.acceptor.next_timeout(), Some(due));
+    assert_eq!(pair.acceptor.on_timeout(due), Some(Timeout::Expired));
+    assert_eq!(events(&mut pair.acceptor), [Event::Closed(Cause::TimedOut)]);
+    let _ = pair.acceptor.settle(placed[0].0, Verdict::Delivered);
+    let hello = pair.dialer.hello(due);
+    let error = pair.acceptor.on_hello(&hello, due).expect_err("over");
+    assert_eq!(error, hyperactor_protocol::HelloError::Ended);
+}
+
+#[test]
+fn a_dialer_with_nothing_to_say_needs_no_connection_for_ever() {
+    let mut pair = Pair::connected(&Config::default());
+    let epoch = pair.epoch();
+    pair.dialer.disconnected(epoch, pair.now);
+    assert_eq!(pair.dialer.next_timeout(), None);
+}
