@@ -15,6 +15,11 @@ use serde::de::DeserializeOwned;
 ///
 /// The name stands for the type on the wire: two programs that exchange a message must give it the same name and
 /// the same fields. A received payload with another hash than the port expects is refused.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "put `#[derive(Message, serde::Serialize, serde::Deserialize)]` on `{Self}`"
+)]
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {
     /// The hash of the type's name: [`type_hash`] of it, for a generic type [`combine`]d with its parameters' hashes.
     const TYPE_HASH: u64;
