@@ -176,7 +176,7 @@ pub fn fuzz_parts(data: &[u8]) -> crate::fuzzing::Seen {
             Seen(1 << 32 | u64::from(kind))
         }
         Err(error) => {
-            assert!(error.to_string().len() < 1024, "{error}");
+            assert!(error.to_string().len() < 2048, "{error}");
             Seen(2 << 32 | u64::from(kind) << 8 | error.code().len() as u64)
         }
     }

@@ -81,7 +81,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 #[cfg(any(feature = "fuzzing", test))]
 pub fn fuzz_names(data: &[u8]) -> crate::fuzzing::Seen {
     use crate::addr::ChannelAddr;
-    use crate::fuzzing::{Parts, Seen, check_value};
+    use crate::fuzzing::{Parts, Seen, check_value, shape};
     use crate::id::{ActorId, PortId, ProcId, Reference};
 
     let mut parts = Parts(data);
@@ -111,5 +111,5 @@ pub fn fuzz_names(data: &[u8]) -> crate::fuzzing::Seen {
     );
     assert!(proc.is_prefix_of(&actor) && proc.is_prefix_of(&port) && actor.is_prefix_of(&port));
     assert!(!port.is_prefix_of(&actor) && !actor.is_prefix_of(&proc) && !port.is_prefix_of(&proc));
-    Seen(1 << 32 | u64::from(checked.is_ok()))
+    Seen(1 << 32 | u64::from(checked.is_ok()) << 31 | shape(port.to_string().as_bytes()))
 }

@@ -6,6 +6,7 @@ use proptest::sample::{Index, select};
 
 use super::{any_channel_addr, any_reference};
 use crate::addr::{ChannelAddr, Host};
+use crate::text::pieces::PIECES;
 
 /// A name as people give them: a letter, then letters, digits and `_`. It prints as it is. Simplest: `a`.
 pub fn ordinary_name() -> BoxedStrategy<String> {
@@ -73,60 +74,6 @@ const NAMES: &[&str] = &[
     "-",
     "\"",
     "\\",
-];
-
-/// What has a meaning somewhere in the grammar, or nearly.
-const PIECES: &[&str] = &[
-    "a",
-    "0",
-    ",",
-    "[",
-    "]",
-    "[0]",
-    "%",
-    "%-",
-    "%2",
-    "%2C",
-    "%FF",
-    "@",
-    ":",
-    "/",
-    "//",
-    ".",
-    "..",
-    "-",
-    "local:",
-    "tcp:",
-    "tpc:",
-    "tls:",
-    "unix:",
-    "inproc:",
-    "unix:@",
-    "127.0.0.1",
-    "127.1",
-    "0x7f.1",
-    "010.0.0.1",
-    "0.0.0.0",
-    "::1",
-    "[::1]",
-    "[::]",
-    "::ffff:127.0.0.1",
-    "fe80::1%eth0",
-    "%25",
-    "localhost",
-    "*",
-    "65535",
-    "65536",
-    "18446744073709551616",
-    " ",
-    "\t",
-    "\n",
-    "\0",
-    "ü",
-    "名",
-    "\u{feff}",
-    "!",
-    "\"",
 ];
 
 /// A text that is an address but for up to three slips: a character lost, doubled, swapped or put in between, or the end

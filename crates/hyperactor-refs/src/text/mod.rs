@@ -4,3 +4,5 @@
 pub(crate) mod error;
 pub(crate) mod escape;
 pub(crate) mod piece;
+#[cfg(any(feature = "fuzzing", feature = "proptest", test))]
+pub(crate) mod pieces;

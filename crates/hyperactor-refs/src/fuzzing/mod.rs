@@ -1,12 +1,17 @@
 //! What fuzz targets call, and what they hold to be true of every parser. The body of each target stands beside its
 //! parser; here is what the bodies have in common.
 //!
-//! Each body takes bytes, panics where something is wrong with this crate, and says what it saw, so that a runner without
+//! `engine` feeds them with what `mutate` makes of a corpus, on any toolchain. Each body takes bytes, panics where something is wrong with this crate, and says what it saw, so that a runner without
 //! coverage can tell inputs apart.
+
+mod engine;
+mod mutate;
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::str::FromStr;
+
+pub use engine::{Finding, Stream};
 
 pub use crate::addr::{
     fuzz_bind_spec, fuzz_channel_addr, fuzz_host, fuzz_locality, fuzz_parts, fuzz_transport,
@@ -133,7 +138,7 @@ fn check_error<T: Text>(text: &str, error: &ParseError) -> Seen {
 }
 
 /// Which characters with a meaning are in an input, and about how long it is.
-fn shape(data: &[u8]) -> u64 {
+pub(crate) fn shape(data: &[u8]) -> u64 {
     let mut seen = u64::from(64 - (data.len() as u64).leading_zeros());
     for byte in data {
         seen |= match byte {
