@@ -13,9 +13,6 @@ pub const REFUSAL_RESERVED_FROM: u16 = 0xFE00;
 const REFUSAL_DECODE: u16 = 0xFE01;
 /// Nobody receives any more on the other side.
 const REFUSAL_CLOSED: u16 = 0xFE02;
-/// The message was received, and its receiver ended without saying what became of it.
-const REFUSAL_DROPPED: u16 = 0xFE03;
-
 /// The verdict on a message that does not decode.
 pub(crate) fn undecodable(text: &str) -> Verdict {
     Verdict::NotDelivered(Refusal::new(REFUSAL_DECODE).with_detail(clip(text).as_bytes().to_vec()))
@@ -24,11 +21,6 @@ pub(crate) fn undecodable(text: &str) -> Verdict {
 /// The verdict on a message that nobody receives.
 pub(crate) fn nobody_receives() -> Verdict {
     Verdict::NotDelivered(Refusal::new(REFUSAL_CLOSED))
-}
-
-/// The verdict on a message that was handed over, and whose receiver ended without a verdict.
-pub(crate) fn dropped() -> Verdict {
-    Verdict::Unknown(Refusal::new(REFUSAL_DROPPED))
 }
 
 /// The first part of a text, cut at a character border.
@@ -54,7 +46,6 @@ pub(crate) fn refused(refusal: Refusal) -> Reason {
     match refusal.code {
         REFUSAL_DECODE => Reason::Decode(String::from_utf8_lossy(&refusal.detail).into_owned()),
         REFUSAL_CLOSED | Refusal::CLOSING => Reason::PeerClosed,
-        REFUSAL_DROPPED => Reason::Dropped,
         _ => Reason::Remote(refusal),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, HelloCode, Session, Time};
+use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, HelloCode, Seq, Session, Time};
 use hyperactor_refs::ChannelAddr;
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,6 +28,8 @@ pub(crate) struct Driver<M: Send + 'static, K: Completion<M>> {
     was_established: bool,
     /// Since when the address has refused without a break.
     refused_since: Option<Instant>,
+    /// How far the peer had received when the last connection began.
+    received: Seq,
 }
 
 /// The session as the pump sees it.
@@ -84,6 +86,7 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
             backoff: Backoff::new(),
             was_established: false,
             refused_since: None,
+            received: Seq(0),
         }
     }
 
@@ -283,6 +286,11 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
     ) {
         self.was_established = true;
         self.ends.shared.note(None);
+        // Where the peer resumes says what the last connection was good for, also when it was cut before it could say so.
+        let received = self.ends.with(|session| session.dump().position);
+        if received > std::mem::replace(&mut self.received, received) {
+            self.backoff.reset();
+        }
         self.ends.finish();
         self.ends.useful = false;
         self.publish(Status::Connected);
@@ -292,7 +300,7 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
             pump.farewell().await;
             return;
         }
-        tracing::debug!(addr = %self.addr(), ?ended, "a connection was lost");
+        tracing::debug!(addr = %self.addr(), %ended, "a connection was lost");
         drop(pump);
         self.ends
             .with(|session| session.disconnected(epoch, clock::now()));

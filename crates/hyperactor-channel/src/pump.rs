@@ -4,6 +4,7 @@
 //! One task does it all. Reading and writing go on side by side: a socket that takes no bytes does not stop what comes in.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -57,6 +58,17 @@ pub(crate) enum Ended {
     Lost(Option<io::Error>),
     /// The session was silent for so long that the connection counts as dead.
     Dead(Duration),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Over => f.write_str("the session is over"),
+            Self::Lost(None) => f.write_str("the peer closed the connection"),
+            Self::Lost(Some(error)) => error.fmt(f),
+            Self::Dead(silence) => write!(f, "nothing came for {silence:?}"),
+        }
+    }
 }
 
 /// One connection of a session.

@@ -185,7 +185,7 @@ pub(crate) async fn run<M, C, A>(
                 }
             }
             Next::Lost(ended) => {
-                tracing::debug!(session = %ends.session.id(), ?ended, "a connection was lost");
+                tracing::debug!(session = %ends.session.id(), %ended, "a connection was lost");
                 let epoch = ends.session.epoch();
                 connection = None;
                 ends.session.disconnected(epoch, clock::now());

@@ -1,0 +1,309 @@
+//! Peers that mean no good, or speak something else: garbage, slow hellos, versions, foreign sessions, liars. Only their own
+//! connection suffers.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use hyperactor_channel::limits::{HANDSHAKE_DEADLINE, UNAUTHENTICATED_MAX};
+use hyperactor_channel::{
+    ChannelRx, ChannelTx, DialOptions, Outcome, Reason, Status, dial, dial_tx, serve,
+};
+use hyperactor_protocol::{
+    ConnectionEpoch, DataFlags, Frame, FrameDecoder, Hello, HelloCode, HelloKind, Seq, Session,
+    SessionId, Time,
+};
+use hyperactor_refs::{ChannelAddr, ChannelTransport, Incarnation};
+use support::proxy::Seeded;
+use support::{Message, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+async fn server() -> (ChannelAddr, ChannelRx<Message>) {
+    serve(ChannelTransport::Tcp).await.unwrap()
+}
+
+async fn raw(addr: &ChannelAddr) -> TcpStream {
+    TcpStream::connect(addr.host_port().unwrap().socket_addr().unwrap())
+        .await
+        .unwrap()
+}
+
+fn hello(session: u128) -> Hello {
+    let id = SessionId(session);
+    let config = hyperactor_protocol::Config::default();
+    Session::dialer(config, id, Incarnation::new(5), Time::ZERO).hello(Time::ZERO)
+}
+
+async fn read_hello(stream: &mut TcpStream) -> Hello {
+    let mut decoder = FrameDecoder::new(1 << 20);
+    loop {
+        if let Some(hello) = decoder.next_hello().unwrap() {
+            return hello;
+        }
+        assert_ne!(
+            stream.read_buf(decoder.buffer()).await.unwrap(),
+            0,
+            "closed without an answer"
+        );
+    }
+}
+
+/// Reads until the peer closes.
+async fn is_closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let closed = soon("the end of the connection", stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok() || closed.is_err_and(|error| error.raw_os_error().is_some()));
+}
+
+async fn still_serves(addr: &ChannelAddr, rx: &mut ChannelRx<Message>) {
+    let tx: ChannelTx<Message> = dial(addr.clone());
+    assert_eq!(
+        soon("the outcome", tx.send(Message::new(7))).await,
+        Outcome::Delivered
+    );
+    assert_eq!(rx.recv().await.unwrap().id, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_closes_its_own_connection_only() {
+    let (addr, mut rx) = server().await;
+    let mut random = Seeded(11);
+    for round in 0..300 {
+        let mut stream = raw(&addr).await;
+        let mut bytes = Vec::new();
+        if round % 2 == 0 {
+            // A valid hello, then garbage.
+            bytes.extend_from_slice(&hello(round).to_bytes());
+        }
+        for _ in 0..random.below(2_000) {
+            bytes.push(random.next() as u8);
+        }
+        // The server may close while this is still writing.
+        let _refused_in_between = stream.write_all(&bytes).await;
+        let _refused_in_between = stream.shutdown().await;
+        is_closed(&mut stream).await;
+    }
+    still_serves(&addr, &mut rx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_claims_too_much_ends_its_session() {
+    let (addr, mut rx) = server().await;
+    for claimed in [u32::MAX, (64 << 20) + 1, 1 << 31] {
+        let mut stream = raw(&addr).await;
+        stream
+            .write_all(&hello(u128::from(claimed)).to_bytes())
+            .await
+            .unwrap();
+        assert_eq!(read_hello(&mut stream).await.kind, HelloKind::AcceptedFresh);
+        let mut frame = claimed.to_le_bytes().to_vec();
+        frame.extend_from_slice(&[1, 0, 0, 0]);
+        stream.write_all(&frame).await.unwrap();
+        is_closed(&mut stream).await;
+    }
+    still_serves(&addr, &mut rx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_liar_loses_its_session_and_no_other() {
+    let (addr, mut rx) = server().await;
+    let honest: ChannelTx<Message> = dial(addr.clone());
+    assert!(honest.send(Message::new(1)).await.is_delivered());
+    let lies = [
+        // A message before the one that precedes it.
+        Frame::Data {
+            seq: Seq(3),
+            flags: DataFlags::NONE,
+            body: vec![1].into(),
+        },
+        // An outcome of what was never sent.
+        Frame::Ack {
+            received: Seq(9),
+            settled: Seq(9),
+        },
+        // Outcomes known of what was never settled.
+        Frame::Resolved { below: Seq(5) },
+        Frame::Settle {
+            first: Seq(2),
+            count: 3,
+            verdict: hyperactor_protocol::Verdict::Delivered,
+        },
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let mut stream = raw(&addr).await;
+        stream
+            .write_all(&hello(number as u128).to_bytes())
+            .await
+            .unwrap();
+        assert_eq!(read_hello(&mut stream).await.kind, HelloKind::AcceptedFresh);
+        let mut bytes = BytesMut::new();
+        lie.encode(&mut bytes);
+        stream.write_all(&bytes).await.unwrap();
+        is_closed(&mut stream).await;
+    }
+    assert!(honest.send(Message::new(2)).await.is_delivered());
+    assert_eq!(
+        (rx.recv().await.unwrap().id, rx.recv().await.unwrap().id),
+        (1, 2)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_version_is_refused_with_the_range_spoken_here() {
+    let (addr, mut rx) = server().await;
+    let mut stream = raw(&addr).await;
+    let foreign = Hello {
+        version_min: 200,
+        version_max: 300,
+        ..hello(1)
+    };
+    stream.write_all(&foreign.to_bytes()).await.unwrap();
+    let answer = read_hello(&mut stream).await;
+    assert_eq!(answer.kind, HelloKind::Refused(HelloCode::Version));
+    assert_eq!(answer.version_max, hyperactor_protocol::VERSION_MAX);
+    is_closed(&mut stream).await;
+    still_serves(&addr, &mut rx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_not_resumed_with_an_old_number_or_by_another_life() {
+    let (addr, mut rx) = server().await;
+    let mut first = raw(&addr).await;
+    let fifth = Hello {
+        epoch: ConnectionEpoch(5),
+        ..hello(1)
+    };
+    first.write_all(&fifth.to_bytes()).await.unwrap();
+    assert_eq!(read_hello(&mut first).await.kind, HelloKind::AcceptedFresh);
+    let tries = [
+        (
+            Hello {
+                epoch: ConnectionEpoch(5),
+                ..hello(1)
+            },
+            HelloCode::StaleEpoch,
+        ),
+        (
+            Hello {
+                epoch: ConnectionEpoch(4),
+                ..hello(1)
+            },
+            HelloCode::StaleEpoch,
+        ),
+        (
+            Hello {
+                epoch: ConnectionEpoch(6),
+                incarnation: Incarnation::new(6),
+                ..hello(1)
+            },
+            HelloCode::WrongIncarnation,
+        ),
+    ];
+    for (hello, code) in tries {
+        let mut stream = raw(&addr).await;
+        stream.write_all(&hello.to_bytes()).await.unwrap();
+        assert_eq!(read_hello(&mut stream).await.kind, HelloKind::Refused(code));
+        is_closed(&mut stream).await;
+    }
+    // The first connection has not suffered; a higher number replaces it.
+    let mut ping = BytesMut::new();
+    Frame::Ping { nonce: 1 }.encode(&mut ping);
+    first.write_all(&ping).await.unwrap();
+    let mut second = raw(&addr).await;
+    let sixth = Hello {
+        epoch: ConnectionEpoch(6),
+        ..hello(1)
+    };
+    second.write_all(&sixth.to_bytes()).await.unwrap();
+    assert_eq!(
+        read_hello(&mut second).await.kind,
+        HelloKind::AcceptedResumed
+    );
+    is_closed(&mut first).await;
+    still_serves(&addr, &mut rx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_hellos_do_not_lock_good_peers_out() {
+    let (addr, mut rx) = server().await;
+    let began = tokio::time::Instant::now();
+    let mut slow = JoinSet::new();
+    for _ in 0..UNAUTHENTICATED_MAX + 50 {
+        let mut stream = raw(&addr).await;
+        slow.spawn(async move {
+            // A byte at a time, and never a whole hello.
+            for byte in hyperactor_protocol::MAGIC {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            is_closed(&mut stream).await;
+        });
+    }
+    still_serves(&addr, &mut rx).await;
+    assert!(
+        began.elapsed() < HANDSHAKE_DEADLINE,
+        "good peers had to wait"
+    );
+    while slow.join_next().await.is_some() {}
+    let longest = HANDSHAKE_DEADLINE + Duration::from_secs(2);
+    assert!(
+        began.elapsed() < longest,
+        "slow peers were kept for {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_speaks_something_else_ends_the_channel_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = ChannelAddr::tcp(listener.local_addr().unwrap()).unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        is_closed(&mut stream).await;
+    });
+    let tx: ChannelTx<Message> = dial(addr.clone());
+    let outcome = soon("the outcome", tx.send(Message::new(1))).await;
+    assert!(
+        matches!(outcome, Outcome::NotDelivered(Reason::Refused { .. })),
+        "{outcome:?}"
+    );
+    assert!(matches!(
+        &*tx.status().borrow(),
+        Status::Closed(Reason::Refused { .. })
+    ));
+    server.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_accepts_and_closes_is_not_flooded_with_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = ChannelAddr::tcp(listener.local_addr().unwrap()).unwrap();
+    let server = tokio::spawn(async move {
+        let mut accepted = 0;
+        loop {
+            match tokio::time::timeout(Duration::from_secs(3), listener.accept()).await {
+                Ok(connection) => drop(connection.unwrap()),
+                Err(_) => return accepted,
+            }
+            accepted += 1;
+        }
+    });
+    let options = DialOptions {
+        delivery_timeout: Duration::from_secs(2),
+        ..Default::default()
+    };
+    let tx: ChannelTx<Message> = dial_tx(addr, options, hyperactor_channel::Postcard);
+    let outcome = soon("the outcome", tx.send(Message::new(1))).await;
+    assert!(matches!(outcome, Outcome::NotDelivered(_)), "{outcome:?}");
+    let accepted = server.await.unwrap();
+    assert!(accepted < 60, "{accepted} connections in two seconds");
+}
