@@ -72,7 +72,7 @@ pub(crate) async fn run<M, C, A>(
                 // Tasks and listener end with this one.
                 Ending::AtOnce => return,
             },
-            Some(ended) = server.sessions.join_next_with_id() => server.forget(ended),
+            Some(ended) = server.sessions.join_next_with_id() => server.forget(&ended),
             Some(hello) = server.strangers.join_next() => {
                 if let Ok(Some(greeted)) = hello {
                     server.introduce::<M>(greeted).await;
@@ -107,7 +107,7 @@ pub(crate) async fn run<M, C, A>(
         _ = async { while phase.changed().await.is_ok() {} } => None,
         ended = server.sessions.join_next_with_id() => ended,
     } {
-        server.forget(ended);
+        server.forget(&ended);
     }
 }
 
@@ -188,8 +188,8 @@ impl<C, A> Server<C, A> {
         self.by_task.insert(task, id);
     }
 
-    fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
-        let task = match &ended {
+    fn forget(&mut self, ended: &Result<(task::Id, ()), JoinError>) {
+        let task = match ended {
             Ok((task, ())) => *task,
             Err(error) => {
                 if error.is_panic() {

@@ -68,3 +68,9 @@ pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// How many messages one in-process delivery turn hands over before it yields to the runtime.
 pub const LOCAL_TURN_MESSAGES: usize = 256;
+
+/// How often a server that binds a path tries to be the only one in its directory that does, before it goes on regardless.
+pub const TURN_TRIES: u32 = 10;
+
+/// The pause between two such tries; nobody holds the turn for longer than a few system calls.
+pub const TURN_PAUSE: Duration = Duration::from_millis(1);

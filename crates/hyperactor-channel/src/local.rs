@@ -358,13 +358,14 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
             link: Arc::clone(self),
             generation,
         });
+        let served: Arc<dyn local_table::Served> = session.clone();
         let Opened { deliver, window } = local_table::open::<M>(
             &self.common.addr,
             self.number,
             self.options.incarnation,
             self.options.expect,
-            Inbound::new(session.clone()),
-            session,
+            Inbound::new(session),
+            &served,
         )?;
         let mut state = self.state.lock();
         // The server may have ended between the two locks: then `ended` has moved the generation on.

@@ -72,7 +72,7 @@ pub(crate) fn open<M: Send + 'static>(
     incarnation: Incarnation,
     expect: Option<Incarnation>,
     inbound: Inbound,
-    session: Arc<dyn Served>,
+    session: &Arc<dyn Served>,
 ) -> Result<Opened<M>, Reason> {
     let found = TABLE
         .lock()
@@ -99,7 +99,7 @@ pub(crate) fn open<M: Send + 'static>(
         if state.sessions.len() == state.sessions.capacity() {
             state.sessions.retain(|session| session.strong_count() > 0);
         }
-        state.sessions.push(Arc::downgrade(&session));
+        state.sessions.push(Arc::downgrade(session));
     }
     let peer = Peer {
         addr: None,

@@ -151,7 +151,7 @@ pub(crate) async fn run<M, C, A>(
         let next = match &mut connection {
             Some(pump) => tokio::select! {
                 biased;
-                next = greeted.recv() => Next::Greeted(next),
+                next = greeted.recv() => Next::Greeted(next.map(Box::new)),
                 ending = ending(&mut phase) => Next::Stop(ending),
                 ended = pump.run(&mut ends) => Next::Lost(ended),
             },
@@ -160,7 +160,7 @@ pub(crate) async fn run<M, C, A>(
                 let deadline = ends.session.next_timeout();
                 tokio::select! {
                     biased;
-                    next = greeted.recv() => Next::Greeted(next),
+                    next = greeted.recv() => Next::Greeted(next.map(Box::new)),
                     ending = ending(&mut phase) => Next::Stop(ending),
                     () = until(deadline) => Next::Deadline,
                 }
@@ -169,8 +169,8 @@ pub(crate) async fn run<M, C, A>(
         match next {
             Next::Greeted(Some(next)) => match ends.session.on_hello(&next.hello, clock::now()) {
                 // The newer connection fences the older, which is dropped with its pump.
-                Ok(established) => connection = answer(&mut ends, next, established.epoch).await,
-                Err(error) => refuse(next, options, &error).await,
+                Ok(established) => connection = answer(&mut ends, *next, established.epoch).await,
+                Err(error) => refuse(*next, options, &error).await,
             },
             // The server is gone, or wants an end without ceremony.
             Next::Greeted(None) | Next::Stop(Ending::AtOnce) => break,
@@ -201,7 +201,7 @@ pub(crate) async fn run<M, C, A>(
 }
 
 enum Next {
-    Greeted(Option<Greeted>),
+    Greeted(Option<Box<Greeted>>),
     Stop(Ending),
     Lost(Ended),
     Deadline,

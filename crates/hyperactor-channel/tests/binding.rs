@@ -1,6 +1,11 @@
 //! What binding an address gives: addresses that can be dialled, typed refusals that name the path and the limit, and
 //! nothing left behind.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: its panic is its report"
+)]
+
 mod support;
 
 use std::fs;

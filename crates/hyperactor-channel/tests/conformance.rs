@@ -1,6 +1,11 @@
 //! One suite for every transport: the same tests over in-process channels, Unix sockets by path and by abstract name, and
 //! TCP. What only byte streams can do (being cut, carrying garbage) is in the other suites.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: its panic is its report"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,11 @@
 //! What befalls byte streams: connections cut at any byte, peers that restart, runtimes that shut down, code of users that
 //! panics. Nothing may be lost, doubled, reordered, or left without its outcome.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: its panic is its report"
+)]
+
 mod support;
 
 use std::sync::Arc;

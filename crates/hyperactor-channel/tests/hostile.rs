@@ -1,6 +1,11 @@
 //! Peers that mean no good, or speak something else: garbage, slow hellos, versions, foreign sessions, liars. Only their own
 //! connection suffers.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: its panic is its report"
+)]
+
 mod support;
 
 use std::time::Duration;

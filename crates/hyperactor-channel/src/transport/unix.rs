@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Connected, Dial, Identity, Listen, bind_error, wrong_transport};
 use crate::ServeError;
-use crate::limits::{LISTEN_BACKLOG, UNIX_PATH_BYTES_MAX};
+use crate::limits::{LISTEN_BACKLOG, TURN_PAUSE, TURN_TRIES, UNIX_PATH_BYTES_MAX};
 use crate::options::random_u64;
 use crate::tx::BoxFuture;
 
@@ -121,6 +121,8 @@ impl UnixListening {
             }
             None => None,
         };
+        // Held until the socket listens: between bind and listen it looks as stale as a dead one.
+        let _turn = file.and_then(|path| Turn::take(directory(path)));
         let socket = socket().map_err(|error| bind_error(bind, error))?;
         let place = sock_addr(unix).map_err(|error| bind_error(bind, error))?;
         match (socket.bind(&place), file) {
@@ -176,13 +178,35 @@ fn check_length(path: &Path) -> Result<(), ServeError> {
     Ok(())
 }
 
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// The turn of one process to look at the sockets of a directory and to replace a stale one; it leaves nothing behind.
+struct Turn(#[expect(dead_code, reason = "the lock goes with the file")] fs::File);
+
+impl Turn {
+    /// Waits a moment for the turn. None where the directory cannot be opened, or someone keeps it locked: then two who
+    /// replace the same stale socket at the same moment can get into each other's way.
+    fn take(dir: &Path) -> Option<Self> {
+        let file = fs::File::open(dir).ok()?;
+        for _ in 0..TURN_TRIES {
+            if file.try_lock().is_ok() {
+                return Some(Self(file));
+            }
+            std::thread::sleep(TURN_PAUSE);
+        }
+        None
+    }
+}
+
 /// The directory must be ours, or root's, or one where nobody can replace the files of others (sticky).
 fn check_directory(path: &Path, bind: &BindSpec) -> Result<(), ServeError> {
     const STICKY: u32 = 0o1000;
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = directory(path);
     let meta = match fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => meta,
         Ok(_) => {
