@@ -1,1 +1,21 @@
-//! Hosts: frontend and backend, the service proc, and the border to whatever makes procs real.
+#![doc = include_str!("../README.md")]
+
+mod entrance;
+mod error;
+mod forwarding;
+mod host;
+mod hosted;
+pub mod limits;
+mod local;
+mod manager;
+mod spec;
+
+pub use error::HostError;
+pub use forwarding::{BackendForwarding, Forwarding};
+pub use host::{Host, HostBuilder, HostReport, SERVICE_PROC};
+pub use hosted::HostedProc;
+pub use local::LocalProcManager;
+pub use manager::{ProcHandle, ProcManager, ProcSpawnError};
+pub use spec::{
+    End, EndedBy, ProcConfig, ProcExit, ProcInfo, ProcSpec, RoutePolicy, UnknownRoutePolicy,
+};

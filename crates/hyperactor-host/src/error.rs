@@ -1,0 +1,91 @@
+//! What can go wrong between a caller and a host.
+
+use hyperactor_channel::ServeError;
+use hyperactor_refs::NameError;
+use hyperactor_router::BookFull;
+
+use crate::limits;
+use crate::manager::ProcSpawnError;
+
+/// Why a host did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The address at which the world would reach the host cannot be served.
+    #[error("the host's frontend: {0}")]
+    Frontend(#[source] ServeError),
+    /// The address at which the host's own procs would reach it cannot be served.
+    #[error("the host's backend: {0}")]
+    Backend(#[source] ServeError),
+    /// The name cannot be that of a proc.
+    #[error("no proc can have this name: {0}")]
+    Name(#[from] NameError),
+    /// The name is that of the host's own proc.
+    #[error("`{name}` is the name of the host's own proc: choose another")]
+    Reserved {
+        /// The name.
+        name: String,
+    },
+    /// A proc of this name runs, or is being started.
+    #[error("a proc called `{name}` is running on this host: end it first, or choose another name")]
+    NameInUse {
+        /// The name.
+        name: String,
+    },
+    /// The host has as many procs as it may have.
+    #[error("the host has {max} procs, which is its limit: end some first")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// The host was told to stop.
+    #[error("the host is stopping and starts no more procs")]
+    Stopping,
+    /// The manager could not make the proc.
+    #[error(transparent)]
+    Spawn(#[from] ProcSpawnError),
+    /// The router has no place for another address.
+    #[error(transparent)]
+    Router(#[from] BookFull),
+    /// The system's source of randomness failed.
+    #[error("cannot draw a random number for a proc's incarnation: {reason}")]
+    Random {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+impl HostError {
+    /// A short name for programs to compare, stable between versions.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Frontend(_) => "frontend",
+            Self::Backend(_) => "backend",
+            Self::Name(_) => "name",
+            Self::Reserved { .. } => "reserved",
+            Self::NameInUse { .. } => "name-in-use",
+            Self::TooMany { .. } => "too-many",
+            Self::Stopping => "stopping",
+            Self::Spawn(error) => error.code(),
+            Self::Router(_) => "router-full",
+            Self::Random { .. } => "random",
+        }
+    }
+
+    /// Whether the same call may succeed a little later without anybody mending something.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NameInUse { .. } | Self::TooMany { .. } | Self::Router(_) => true,
+            Self::Spawn(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn too_many() -> Self {
+        Self::TooMany {
+            max: limits::PROCS_MAX,
+        }
+    }
+}

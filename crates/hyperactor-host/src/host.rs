@@ -1,0 +1,459 @@
+//! [`Host`]: two addresses, one router, its own proc, and the procs that a manager makes for it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hyperactor_channel::ServeOptions;
+use hyperactor_mailbox::MailboxSender;
+use hyperactor_proc::{Proc, StopReport};
+use hyperactor_refs::{BindSpec, ChannelAddr, Incarnation, ProcId, Reference};
+use hyperactor_router::{DialMailboxRouter, MailboxServer, MailboxServerHandle};
+use parking_lot::Mutex;
+
+use crate::entrance::{Entrance, OwnProc};
+use crate::error::HostError;
+use crate::hosted::{Hosted, HostedProc};
+use crate::limits;
+use crate::manager::ProcManager;
+use crate::spec::{End, EndedBy, ProcConfig, ProcExit, ProcSpec};
+
+/// The name of a host's own proc.
+pub const SERVICE_PROC: &str = "service";
+
+/// Many procs under one address.
+///
+/// The *frontend* is where the world reaches all procs of the host, and part of their names; the *backend* is where the
+/// host's own procs reach it. Both lead into one router, which knows where each proc is. A message to a name that is not
+/// there comes back at once, with the names that are. A clone is another handle of the same host.
+///
+/// Dropping the last handle without [`stop`](Self::stop) ends all procs by force.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    frontend: ChannelAddr,
+    backend: ChannelAddr,
+    router: DialMailboxRouter,
+    service: Proc,
+    default_config: ProcConfig,
+    procs: Mutex<Procs>,
+    /// Taken out when the host stops.
+    servers: Mutex<Vec<MailboxServerHandle>>,
+    /// Declared last: dropping it ends the procs that are still there.
+    manager: Arc<dyn ProcManager>,
+}
+
+#[derive(Default)]
+struct Procs {
+    stopping: bool,
+    by_name: BTreeMap<String, Place>,
+}
+
+enum Place {
+    /// Somebody is starting a proc of this name.
+    Taken,
+    Running(HostedProc),
+}
+
+/// How the end of a host went.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct HostReport {
+    /// The procs that were running, by name, with how they ended.
+    pub procs: Vec<(String, ProcExit)>,
+    /// How the host's own proc ended.
+    pub service: StopReport,
+    /// What could not be removed, in words. Empty after a clean end.
+    pub left_behind: Vec<String>,
+}
+
+impl HostReport {
+    /// Whether every proc ended in order and nothing is left.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.left_behind.is_empty() && self.procs.iter().all(|(_, exit)| exit.is_orderly())
+    }
+}
+
+/// Choices about a host that has defaults for all of them.
+#[derive(Debug, Default)]
+pub struct HostBuilder {
+    serve: ServeOptions,
+    backend: Option<BindSpec>,
+    config: ProcConfig,
+}
+
+impl HostBuilder {
+    /// Chooses how the frontend is served: limits, and whether plain TCP beyond loopback is allowed.
+    #[must_use]
+    pub fn serve_options(mut self, options: ServeOptions) -> Self {
+        self.serve = options;
+        self
+    }
+
+    /// Chooses where procs reach the host, instead of leaving it to their manager.
+    #[must_use]
+    pub fn backend(mut self, bind: impl Into<BindSpec>) -> Self {
+        self.backend = Some(bind.into());
+        self
+    }
+
+    /// Chooses what [`Host::spawn_default`] takes.
+    #[must_use]
+    pub fn default_config(mut self, config: ProcConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Starts the host.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub async fn start(
+        self,
+        manager: impl ProcManager,
+        frontend: impl Into<BindSpec>,
+    ) -> Result<Host, HostError> {
+        Host::start(self, Arc::new(manager), frontend.into()).await
+    }
+}
+
+impl Host {
+    /// Starts a host: serves both addresses and makes its own proc. It has no other procs yet.
+    ///
+    /// # Errors
+    /// [`HostError::Frontend`] and [`HostError::Backend`] name the address that cannot be served, and why.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn new(
+        manager: impl ProcManager,
+        frontend: impl Into<BindSpec>,
+    ) -> Result<Self, HostError> {
+        Self::builder().start(manager, frontend).await
+    }
+
+    /// Returns a builder, for what [`new`](Self::new) leaves at its defaults.
+    #[must_use]
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    async fn start(
+        builder: HostBuilder,
+        manager: Arc<dyn ProcManager>,
+        frontend: BindSpec,
+    ) -> Result<Self, HostError> {
+        let HostBuilder {
+            serve,
+            backend,
+            config,
+        } = builder;
+        let router = DialMailboxRouter::new();
+        let incarnation = random_incarnation()?;
+        let serve = ServeOptions {
+            incarnation,
+            ..serve
+        };
+
+        let entrance = Entrance::new(router.clone());
+        let front = MailboxServer::serve(frontend, entrance.clone(), serve.clone())
+            .await
+            .map_err(HostError::Frontend)?;
+        let frontend = front.addr().clone();
+        router.own(frontend.clone());
+        entrance.open(frontend.clone());
+
+        let backend = backend.unwrap_or_else(|| manager.backend());
+        let back = MailboxServer::serve(backend, router.clone(), serve)
+            .await
+            .map_err(HostError::Backend)?;
+        let backend = back.addr().clone();
+        router.own(backend.clone());
+
+        let service_proc_id = ProcId::Direct(frontend.clone(), SERVICE_PROC.to_string());
+        let service = Proc::with_incarnation(service_proc_id.clone(), incarnation, router.boxed());
+        router.bind_sender(
+            service_reference(&service_proc_id),
+            OwnProc(service.clone()),
+        );
+
+        let inner = Inner {
+            frontend,
+            backend,
+            router,
+            service,
+            default_config: config,
+            procs: Mutex::default(),
+            servers: Mutex::new(vec![front, back]),
+            manager,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Where the world reaches the procs of this host; part of their ids.
+    #[must_use]
+    pub fn addr(&self) -> &ChannelAddr {
+        &self.inner.frontend
+    }
+
+    /// Where the procs of this host reach it.
+    #[must_use]
+    pub fn backend_addr(&self) -> &ChannelAddr {
+        &self.inner.backend
+    }
+
+    /// The host's own proc, in this process.
+    #[must_use]
+    pub fn service_proc(&self) -> &Proc {
+        &self.inner.service
+    }
+
+    /// What moves the messages of this host.
+    #[must_use]
+    pub fn router(&self) -> &DialMailboxRouter {
+        &self.inner.router
+    }
+
+    /// The id that the proc `name` has, or would have, on this host.
+    ///
+    /// # Errors
+    /// [`HostError::Name`] when no proc can have the name.
+    pub fn proc_id(&self, name: &str) -> Result<ProcId, HostError> {
+        Ok(ProcId::direct(self.inner.frontend.clone(), name)?)
+    }
+
+    /// Makes a proc called `name` and returns when it can be reached. Calls may overlap; a slow start delays nobody
+    /// else.
+    ///
+    /// # Errors
+    /// [`HostError`]: the name is taken or impossible, the host is full or stopping, or the manager failed. Nothing of the
+    /// proc is left then, and its name is free.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the proc that was being made.
+    ///
+    /// # Bounds
+    /// As long as the manager waits for a proc. At most [`limits::PROCS_MAX`] procs.
+    pub async fn spawn(&self, name: &str, config: ProcConfig) -> Result<HostedProc, HostError> {
+        let inner = &self.inner;
+        let proc_id = Arc::new(self.proc_id(name)?);
+        if name == SERVICE_PROC {
+            return Err(HostError::Reserved {
+                name: name.to_owned(),
+            });
+        }
+        let place = inner.take_place(name)?;
+        let spec = ProcSpec {
+            proc_id: Arc::clone(&proc_id),
+            incarnation: random_incarnation()?,
+            frontend: inner.frontend.clone(),
+            backend: inner.backend.clone(),
+            config,
+        };
+        let handle = inner.manager.spawn(spec).await?;
+        inner
+            .router
+            .bind(Arc::clone(&proc_id), handle.info().addr.clone())?;
+        let hosted = HostedProc {
+            inner: Arc::new(Hosted::new(handle)),
+        };
+        place.fill(hosted.clone())?;
+        let watch = watch_exit(Arc::downgrade(inner), inner.router.clone(), hosted.clone());
+        tokio::spawn(watch);
+        tracing::info!(target: "hyperactor::host", event = "proc.ready", proc = %proc_id, pid = hosted.info().pid, "a proc is ready");
+        Ok(hosted)
+    }
+
+    /// As [`spawn`](Self::spawn), with the host's default configuration.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub async fn spawn_default(&self, name: &str) -> Result<HostedProc, HostError> {
+        self.spawn(name, self.inner.default_config.clone()).await
+    }
+
+    /// The proc called `name`, if it is running.
+    #[must_use]
+    pub fn proc(&self, name: &str) -> Option<HostedProc> {
+        match self.inner.procs.lock().by_name.get(name) {
+            Some(Place::Running(hosted)) => Some(hosted.clone()),
+            _ => None,
+        }
+    }
+
+    /// All running procs, in the order of their names; the host's own is not among them.
+    #[must_use]
+    pub fn procs(&self) -> Vec<HostedProc> {
+        self.inner.running()
+    }
+
+    /// Ends the host: all procs at the same time, then its own proc, then its addresses.
+    ///
+    /// Procs empty their mailboxes for at most `deadline`, and are ended by force when that does not help. A second call
+    /// finds nothing left to do.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the host stopping: procs that were asked to end do so, no new ones are made.
+    ///
+    /// # Bounds
+    /// The deadline twice (procs, then the host's own proc), and the margins of the manager and of
+    /// [`limits::SERVER_STOP_TIMEOUT`].
+    pub async fn stop(&self, deadline: Duration) -> HostReport {
+        let inner = &self.inner;
+        let running = {
+            inner.procs.lock().stopping = true;
+            inner.running()
+        };
+        let ends = running.into_iter().map(|hosted| async move {
+            let exit = hosted
+                .inner
+                .end(End::Drain { deadline }, EndedBy::Host)
+                .await;
+            (hosted.name().to_owned(), exit)
+        });
+        let procs = join_all(ends).await;
+        let service = inner.service.stop(deadline).await;
+        let servers = std::mem::take(&mut *inner.servers.lock());
+        let goodbyes = join_all(servers.into_iter().map(MailboxServerHandle::stop));
+        if tokio::time::timeout(limits::SERVER_STOP_TIMEOUT, goodbyes)
+            .await
+            .is_err()
+        {
+            tracing::debug!(target: "hyperactor::host", "the servers did not say goodbye in time and were closed");
+        }
+        let left_behind = inner.manager.shutdown().await;
+        tracing::info!(target: "hyperactor::host", event = "host.stopped", addr = %inner.frontend, procs = procs.len(), left_behind = left_behind.len(), "the host has stopped");
+        HostReport {
+            procs,
+            service,
+            left_behind,
+        }
+    }
+}
+
+fn service_reference(proc_id: &ProcId) -> Reference {
+    Reference::from(Arc::new(proc_id.clone()))
+}
+
+/// Tidies up when a proc has ended, then says so.
+async fn watch_exit(host: Weak<Inner>, router: DialMailboxRouter, hosted: HostedProc) {
+    let mut exited = hosted.inner.handle.exited();
+    let exit = match exited.wait_for(Option::is_some).await {
+        Ok(exit) => exit.unwrap_or(ProcExit::Lost),
+        Err(_) => ProcExit::Lost,
+    };
+    drop(exited);
+    router.unbind(&Reference::from(Arc::clone(&hosted.info().proc_id)));
+    if let Some(inner) = host.upgrade() {
+        inner.procs.lock().by_name.remove(hosted.name());
+    }
+    let by = hosted.ended_by();
+    if by == EndedBy::Itself {
+        tracing::warn!(target: "hyperactor::host", event = "proc.lost", proc = %hosted.proc_id(), %exit, "a proc ended that nobody had asked to");
+    } else {
+        tracing::info!(target: "hyperactor::host", event = "proc.ended", proc = %hosted.proc_id(), %exit, ?by, "a proc has ended");
+    }
+    hosted.inner.exited.send_replace(Some(exit));
+}
+
+fn random_incarnation() -> Result<Incarnation, HostError> {
+    let number = getrandom::u64().map_err(|error| HostError::Random {
+        reason: error.to_string(),
+    })?;
+    // Zero means "any" where lives are compared.
+    Ok(Incarnation::new(number.max(1)))
+}
+
+impl Inner {
+    fn running(&self) -> Vec<HostedProc> {
+        let procs = self.procs.lock();
+        let running = procs.by_name.values().filter_map(|place| match place {
+            Place::Running(hosted) => Some(hosted.clone()),
+            Place::Taken => None,
+        });
+        running.collect()
+    }
+
+    /// Takes a name. It is free again when the returned value is dropped unfilled.
+    fn take_place<'a>(&'a self, name: &'a str) -> Result<Reservation<'a>, HostError> {
+        let mut procs = self.procs.lock();
+        if procs.stopping {
+            return Err(HostError::Stopping);
+        }
+        if procs.by_name.contains_key(name) {
+            return Err(HostError::NameInUse {
+                name: name.to_owned(),
+            });
+        }
+        if procs.by_name.len() >= limits::PROCS_MAX {
+            return Err(HostError::too_many());
+        }
+        procs.by_name.insert(name.to_owned(), Place::Taken);
+        Ok(Reservation {
+            host: self,
+            name,
+            filled: false,
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The router holds the proc and the proc the router: this lets go of both.
+        self.router
+            .unbind(&service_reference(self.service.proc_id()));
+    }
+}
+
+/// A name that is taken for a proc that is being started.
+struct Reservation<'a> {
+    host: &'a Inner,
+    name: &'a str,
+    filled: bool,
+}
+
+impl Reservation<'_> {
+    /// Puts the proc in its place, unless the host was told to stop meanwhile: then the proc goes with its handle.
+    fn fill(mut self, hosted: HostedProc) -> Result<(), HostError> {
+        let mut procs = self.host.procs.lock();
+        if procs.stopping {
+            return Err(HostError::Stopping);
+        }
+        procs
+            .by_name
+            .insert(self.name.to_owned(), Place::Running(hosted));
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if self.filled {
+            return;
+        }
+        self.host.procs.lock().by_name.remove(self.name);
+        if let Ok(proc_id) = ProcId::direct(self.host.frontend.clone(), self.name) {
+            // Bound only if the last step failed.
+            self.host.router.unbind(&Reference::from(Arc::new(proc_id)));
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("addr", &format_args!("{}", self.addr()))
+            .field("backend", &format_args!("{}", self.backend_addr()))
+            .field("procs", &self.inner.procs.lock().by_name.len())
+            .finish_non_exhaustive()
+    }
+}

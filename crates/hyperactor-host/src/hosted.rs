@@ -1,0 +1,132 @@
+//! One proc of a host, as its callers hold it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyperactor_proc::{ActorRef, Outbox, RemoteSpawn, RemoteSpawnError, spawn_remote};
+use hyperactor_refs::ProcId;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::manager::ProcHandle;
+use crate::spec::{End, EndedBy, ProcExit, ProcInfo};
+
+/// A proc that a host made. A clone is another handle of the same proc; dropping them all leaves the proc running: it
+/// is the host's.
+#[derive(Clone)]
+pub struct HostedProc {
+    pub(crate) inner: Arc<Hosted>,
+}
+
+pub(crate) struct Hosted {
+    pub(crate) handle: Box<dyn ProcHandle>,
+    /// Published when the proc has ended, its name is free and no message is routed to it any more.
+    pub(crate) exited: watch::Sender<Option<ProcExit>>,
+    pub(crate) ended_by: Mutex<EndedBy>,
+}
+
+impl Hosted {
+    pub(crate) fn new(handle: Box<dyn ProcHandle>) -> Self {
+        let exited = watch::Sender::new(None);
+        Self {
+            handle,
+            exited,
+            ended_by: Mutex::new(EndedBy::Itself),
+        }
+    }
+
+    pub(crate) async fn end(&self, how: End, by: EndedBy) -> ProcExit {
+        {
+            let mut ended_by = self.ended_by.lock();
+            if *ended_by == EndedBy::Itself && self.exited.borrow().is_none() {
+                *ended_by = by;
+            }
+        }
+        let ended = self.handle.end(how).await;
+        let mut exited = self.exited.subscribe();
+        // The host's own watcher publishes it, after it has tidied up. It lives as long as its runtime.
+        let published = exited.wait_for(Option::is_some).await;
+        published.ok().and_then(|exit| *exit).unwrap_or(ended)
+    }
+}
+
+impl HostedProc {
+    /// Who the proc is.
+    #[must_use]
+    pub fn proc_id(&self) -> &ProcId {
+        &self.info().proc_id
+    }
+
+    /// The proc's name on its host.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.proc_id().name()
+    }
+
+    /// What is known about it: address, incarnation, process.
+    #[must_use]
+    pub fn info(&self) -> &ProcInfo {
+        self.inner.handle.info()
+    }
+
+    /// Spawns an actor in the proc, by its type's name, with parameters that travel there.
+    ///
+    /// # Errors
+    /// [`RemoteSpawnError`]: the proc does not answer, does not know the type, or refuses the name or the parameters.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves open whether the actor is spawned.
+    pub async fn spawn<A: RemoteSpawn>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        name: impl Into<String>,
+        params: A::Params,
+    ) -> Result<ActorRef<A>, RemoteSpawnError> {
+        spawn_remote::<A>(cx, self.proc_id(), name, params).await
+    }
+
+    /// Ends the proc. Returns when it has ended and its name is free.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes nothing back: the proc ends all the same.
+    ///
+    /// # Bounds
+    /// A drain ends within its deadline and a margin of the manager's own.
+    pub async fn end(&self, how: End) -> ProcExit {
+        self.inner.end(how, EndedBy::Caller).await
+    }
+
+    /// Tells when the proc has ended, and how. The value is `None` until then; when it is there, the proc's name is free
+    /// and messages to it come back at once.
+    #[must_use]
+    pub fn exited(&self) -> watch::Receiver<Option<ProcExit>> {
+        self.inner.exited.subscribe()
+    }
+
+    /// Waits until the proc has ended, and says how.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn join(&self) -> ProcExit {
+        let mut exited = self.exited();
+        // The sender lives in this handle: the wait ends with the condition.
+        let exit = exited.wait_for(Option::is_some).await;
+        exit.ok().and_then(|exit| *exit).unwrap_or(ProcExit::Lost)
+    }
+
+    /// Who wanted the proc to end, as far as it was anybody; [`EndedBy::Itself`] while it runs.
+    #[must_use]
+    pub fn ended_by(&self) -> EndedBy {
+        *self.inner.ended_by.lock()
+    }
+}
+
+impl fmt::Debug for HostedProc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostedProc")
+            .field("proc_id", &format_args!("{}", self.proc_id()))
+            .field("pid", &self.info().pid)
+            .field("exited", &*self.inner.exited.borrow())
+            .finish_non_exhaustive()
+    }
+}
