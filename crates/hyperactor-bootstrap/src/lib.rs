@@ -1,1 +1,17 @@
-//! Procs as operating-system processes: the socket directory, LocalProcDialer, starting, watching and ending children.
+#![doc = include_str!("../README.md")]
+
+mod child;
+mod control;
+mod error;
+mod instructions;
+pub mod limits;
+pub mod mailbox;
+mod manager;
+mod socket_dir;
+mod startup;
+
+pub use child::{Bootstrap, boot, route_counts};
+pub use error::{BootError, ManagerError};
+pub use mailbox::RouteCount;
+pub use manager::ProcessManager;
+pub use socket_dir::{SOCKET_NAME_BYTES, SocketDir, SocketDirError, socket_name};

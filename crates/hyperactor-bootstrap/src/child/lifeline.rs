@@ -1,0 +1,107 @@
+//! A thread of its own that reads what the host says, and notices when the host is gone: the control stream ends then,
+//! however the host died. It does not depend on the runtime, which user code may keep busy.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::control::{Frames, ToChild};
+use crate::limits;
+use crate::mailbox::LocalProcDialer;
+use crate::socket_dir::SocketDir;
+
+/// The exit status of a child that did not end in order within its grace after its host had died.
+const EXIT_ORPHANED: i32 = 1;
+
+/// What the child is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Nothing but live.
+    Live,
+    /// End, letting the actors empty their mailboxes for this long.
+    Drain(Duration),
+    /// End now, in order.
+    Stop,
+    /// End: somebody sent SIGTERM.
+    Terminate,
+    /// End: the host is gone.
+    Orphaned,
+}
+
+/// What the thread works with.
+pub(super) struct Lifeline {
+    pub(super) control: UnixStream,
+    pub(super) dialer: LocalProcDialer,
+    pub(super) orders: watch::Sender<Order>,
+    pub(super) dir: Arc<SocketDir>,
+    pub(super) name: String,
+}
+
+impl Lifeline {
+    /// Starts the thread. It ends with the process.
+    pub(super) fn start(self) -> std::io::Result<()> {
+        // Detached on purpose: it is the one that ends the process when nobody else does.
+        std::thread::Builder::new()
+            .name("hyperactor-life".to_owned())
+            .spawn(move || self.run())
+            .map(drop)
+    }
+
+    fn run(mut self) {
+        self.obey_until_the_end();
+        tracing::warn!(target: "hyperactor::bootstrap", event = "host.gone", proc = self.name, "the host is gone: this proc ends");
+        self.orders.send_replace(Order::Orphaned);
+        std::thread::sleep(limits::ORPHAN_GRACE);
+        // Still here: something holds the orderly end up. What others would stumble over goes all the same.
+        if let Err(error) = self.dir.leave(&self.name) {
+            tracing::warn!(target: "hyperactor::bootstrap", proc = self.name, %error, "a socket stays behind");
+        }
+        std::process::exit(EXIT_ORPHANED);
+    }
+
+    /// Returns when the stream has ended, or holds what no host says.
+    fn obey_until_the_end(&mut self) {
+        let mut frames = Frames::default();
+        let mut bytes = [0u8; 4096];
+        loop {
+            match self.control.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(count) => frames.push(&bytes[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            }
+            loop {
+                match frames.next() {
+                    Ok(Some(frame)) => self.obey(frame),
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!(target: "hyperactor::bootstrap", %error, "the host's control stream is broken");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&self, frame: ToChild) {
+        match frame {
+            ToChild::Up(siblings) => {
+                for sibling in siblings {
+                    self.dialer.announce(&sibling.name, sibling.incarnation);
+                }
+            }
+            ToChild::Gone(sibling) => self
+                .dialer
+                .announce_gone(&sibling.name, sibling.incarnation),
+            ToChild::Drain { deadline } => {
+                self.orders.send_replace(Order::Drain(deadline));
+            }
+            ToChild::Stop => {
+                self.orders.send_replace(Order::Stop);
+            }
+        }
+    }
+}

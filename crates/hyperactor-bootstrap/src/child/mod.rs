@@ -1,0 +1,338 @@
+//! The life of a child process, from the bootstrap call to its exit: serve the socket, run the agent, report ready, obey,
+//! end in order. What is done while the process has one thread is in `startup`.
+
+mod lifeline;
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyperactor_channel::ServeOptions;
+use hyperactor_mailbox::MailboxSender;
+use hyperactor_proc::{Proc, ProcAgent, Registry};
+use hyperactor_refs::{BindSpec, ChannelAddr};
+use hyperactor_router::{MailboxClient, MailboxServer, MailboxServerHandle};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::control::{self, FromChild};
+use crate::error::BootError;
+use crate::instructions::Instructions;
+use crate::limits;
+use crate::mailbox::{LocalProcDialer, RouteCount};
+use crate::socket_dir::SocketDir;
+use crate::startup::{self, ChildStart, Refusal};
+use lifeline::{Lifeline, Order};
+
+/// The exit status of a child that could not start: EX_SOFTWARE of BSD's sysexits.
+const EXIT_REFUSED: i32 = 70;
+/// The exit status of a child that ended because of SIGTERM, as shells have it: 128 and the signal's number.
+const EXIT_TERMINATED: i32 = 128 + 15;
+/// The exit status of a child that ended in order because its host was gone.
+const EXIT_HOST_GONE: i32 = 0;
+
+/// The forwarder of the proc that this process is, if it is one.
+static FORWARDER: OnceLock<LocalProcDialer> = OnceLock::new();
+
+/// What a program does at the top of its `main`, with choices. [`boot`] is the short form.
+///
+/// ```no_run
+/// use hyperactor_bootstrap::Bootstrap;
+/// use hyperactor_proc::Registry;
+///
+/// fn main() {
+///     Bootstrap::new()
+///         .registry(Registry::new())
+///         .on_child_start(|| eprintln!("a child starts"))
+///         .run_if_child();
+///     // Only the program that a person started comes here.
+/// }
+/// ```
+#[derive(Default)]
+#[must_use = "nothing happens until `run_if_child` is called"]
+pub struct Bootstrap {
+    registry: Registry,
+    on_child_start: Option<Box<dyn FnOnce()>>,
+}
+
+impl Bootstrap {
+    /// A bootstrap whose procs can spawn no actors yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the actors that others may spawn in the children.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Runs something in each child before its proc starts, such as setting up its log. It must not start the proc's
+    /// work: nothing can be sent or received yet.
+    pub fn on_child_start(mut self, start: impl FnOnce() + 'static) -> Self {
+        self.on_child_start = Some(Box::new(start));
+        self
+    }
+
+    /// Returns at once in a process that a person started. In a process that a host started as a child, runs the proc
+    /// until it ends, and the process with it.
+    ///
+    /// Must be called before the process has a second thread, so before a runtime is made: it takes instructions out of the
+    /// environment. Called too late in a child, it ends the child with a message that says so.
+    pub fn run_if_child(self) {
+        match startup::begin() {
+            Ok(None) => {}
+            Ok(Some(start)) => std::process::exit(run(start, self)),
+            Err(refusal) => std::process::exit(refuse(refusal)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Bootstrap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bootstrap")
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one call at the top of `main`: returns at once in the program that a person started, never in a child.
+///
+/// See [`Bootstrap::run_if_child`].
+pub fn boot(registry: Registry) {
+    Bootstrap::new().registry(registry).run_if_child();
+}
+
+/// How many messages this process's proc sent to each other proc of its host, by route. Empty in a process that is no
+/// child.
+#[must_use]
+pub fn route_counts() -> Vec<RouteCount> {
+    FORWARDER
+        .get()
+        .map(LocalProcDialer::counts)
+        .unwrap_or_default()
+}
+
+/// Tells the host why this child cannot start, or whoever reads its standard error where there is no host.
+fn refuse(Refusal { error, control }: Refusal) -> i32 {
+    let told = control.is_some_and(|control| report_failure(&HostLink::new(control), &error));
+    if !told {
+        eprintln!("hyperactor: this child process cannot start: {error}");
+    }
+    EXIT_REFUSED
+}
+
+fn report_failure(host: &HostLink, error: &BootError) -> bool {
+    let frame = FromChild::Failed {
+        code: error.code().to_owned(),
+        reason: error.to_string(),
+    };
+    host.tell(&frame)
+}
+
+fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
+    let ChildStart {
+        instructions,
+        control,
+    } = start;
+    let host = HostLink::new(control);
+    if let Some(on_child_start) = bootstrap.on_child_start {
+        on_child_start();
+    }
+    match live(&instructions, &host, bootstrap.registry) {
+        Ok(status) => status,
+        Err(error) => {
+            if !report_failure(&host, &error) {
+                eprintln!(
+                    "hyperactor: proc `{}` cannot start: {error}",
+                    instructions.spec.proc_id.name()
+                );
+            }
+            EXIT_REFUSED
+        }
+    }
+}
+
+fn live(
+    instructions: &Instructions,
+    host: &HostLink,
+    registry: Registry,
+) -> Result<i32, BootError> {
+    let spec = &instructions.spec;
+    let name = spec.proc_id.name().to_owned();
+    let dir = Arc::new(SocketDir::open(&instructions.socket_dir)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("hyperactor")
+        .build()
+        .map_err(|source| BootError::Io {
+            what: "start the runtime",
+            source,
+        })?;
+    let inside = runtime.enter();
+    let backend = MailboxClient::dial(spec.backend.clone());
+    let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend)
+        .with_policy(spec.config.route);
+    let dialer = FORWARDER.get_or_init(|| dialer).clone();
+    drop(inside);
+
+    let (orders, order) = watch::channel(Order::Live);
+    let lifeline = Lifeline {
+        control: host.reader()?,
+        dialer: dialer.clone(),
+        orders,
+        dir: Arc::clone(&dir),
+        name: name.clone(),
+    };
+    lifeline.start().map_err(|source| BootError::Io {
+        what: "start the lifeline thread",
+        source,
+    })?;
+
+    let proc = Proc::with_incarnation((*spec.proc_id).clone(), spec.incarnation, dialer.boxed());
+    let end = runtime.block_on(async {
+        let server = serve(&proc, instructions, &dir).await?;
+        ProcAgent::spawn_in(&proc, registry)
+            .map_err(|error| BootError::Proc { reason: error.to_string() })?;
+        let mut orders = Orders::new(order)?;
+        if !host.tell(&FromChild::Ready { addr: server.addr().clone() }) {
+            tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc was ready");
+        }
+        Ok::<_, BootError>(obey(&proc, server, &mut orders, host).await)
+    })?;
+    leave(runtime, &dir, &name, end);
+    Ok(match end {
+        Order::Terminate => EXIT_TERMINATED,
+        Order::Orphaned => EXIT_HOST_GONE,
+        Order::Live | Order::Drain(_) | Order::Stop => 0,
+    })
+}
+
+/// Serves the proc's socket. Done before its agent runs, so that whoever hears from the agent can answer it.
+async fn serve(
+    proc: &Proc,
+    instructions: &Instructions,
+    dir: &SocketDir,
+) -> Result<MailboxServerHandle, BootError> {
+    let spec = &instructions.spec;
+    let failed = |reason: String| BootError::Serve { reason };
+    let path = dir.socket_path(spec.proc_id.name());
+    let addr = ChannelAddr::unix_path(&path).map_err(|error| failed(error.to_string()))?;
+    let options = ServeOptions {
+        incarnation: spec.incarnation,
+        ..ServeOptions::default()
+    };
+    MailboxServer::serve(BindSpec::from(addr), proc.clone(), options)
+        .await
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// Lives until it is told to end, and ends in order. A later order can only hasten the end. Returns the order that began
+/// it.
+async fn obey(
+    proc: &Proc,
+    server: MailboxServerHandle,
+    orders: &mut Orders,
+    host: &HostLink,
+) -> Order {
+    let first = orders.next().await;
+    let mut order = first;
+    let report = loop {
+        let deadline = match order {
+            Order::Drain(deadline) => deadline,
+            Order::Terminate => limits::SIGTERM_DRAIN,
+            // Half of the time is left for the rest of the end.
+            Order::Stop | Order::Orphaned | Order::Live => limits::ORPHAN_GRACE / 2,
+        };
+        tokio::select! {
+            report = proc.stop(deadline) => break report,
+            next = orders.next() => order = next,
+        }
+    };
+    tracing::debug!(target: "hyperactor::bootstrap", event = "proc.stopped", proc = %proc.proc_id(), ?report, "the proc of this process has stopped");
+    let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, server.stop()).await;
+    let flushed = report.flushed.is_ok() && goodbye.is_ok();
+    if !host.tell(&FromChild::Ending { flushed }) && first != Order::Orphaned {
+        tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc");
+    }
+    // The most urgent order says how the process ended.
+    if order == Order::Orphaned {
+        order
+    } else {
+        first
+    }
+}
+
+/// Removes what this process leaves in the file system.
+fn leave(runtime: Runtime, dir: &SocketDir, name: &str, end: Order) {
+    // An actor that blocks its thread must not hold up the end of the process.
+    runtime.shutdown_background();
+    let left = if end == Order::Orphaned {
+        dir.leave(name)
+    } else {
+        dir.remove_socket(name).map(drop)
+    };
+    if let Err(error) = left {
+        tracing::warn!(target: "hyperactor::bootstrap", proc = name, %error, "a socket stays behind");
+    }
+}
+
+/// What the host and the operating system tell the child to do.
+struct Orders {
+    host: watch::Receiver<Order>,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Orders {
+    fn new(host: watch::Receiver<Order>) -> Result<Self, BootError> {
+        let terminate = signal(SignalKind::terminate()).map_err(|source| BootError::Io {
+            what: "catch SIGTERM",
+            source,
+        })?;
+        Ok(Self { host, terminate })
+    }
+
+    /// The next order. Cancel safe.
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            changed = self.host.changed() => match changed {
+                Ok(()) => *self.host.borrow_and_update(),
+                // The lifeline thread is gone, which it never is while the host lives.
+                Err(_) => Order::Orphaned,
+            },
+            _ = self.terminate.recv() => Order::Terminate,
+        }
+    }
+}
+
+/// The child's end of the control stream, for writing.
+struct HostLink {
+    stream: UnixStream,
+}
+
+impl HostLink {
+    fn new(stream: UnixStream) -> Self {
+        Self { stream }
+    }
+
+    /// The same stream, for the thread that reads it.
+    fn reader(&self) -> Result<UnixStream, BootError> {
+        self.stream.try_clone().map_err(|source| BootError::Io {
+            what: "duplicate the control stream",
+            source,
+        })
+    }
+
+    /// Says something to the host. Frames are small and few, so this does not wait unless the host does not read; then it
+    /// gives up. Returns whether the frame was written.
+    fn tell(&self, frame: &FromChild) -> bool {
+        let timeout: Duration = limits::CONTROL_WRITE_TIMEOUT;
+        let Ok(bytes) = control::encode(frame) else {
+            return false;
+        };
+        self.stream.set_write_timeout(Some(timeout)).is_ok()
+            && (&self.stream).write_all(&bytes).is_ok()
+    }
+}

@@ -1,0 +1,66 @@
+//! Every limit of this crate: how many, how large, how long. Each is a default that is used as it stands; none
+//! is read from the environment.
+
+use std::time::Duration;
+
+/// Longest path that the kernel takes for a Unix socket: `sun_path` holds 108 bytes, one of them the final NUL.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// How many abandoned socket directories one [`SocketDir::create`](crate::SocketDir::create) removes at most, so
+/// that a start never takes long; the rest waits for the next start.
+pub const SWEEP_DIRS_MAX: usize = 256;
+
+/// How many entries of an abandoned directory are looked at before it is left for the next sweep.
+pub const SWEEP_ENTRIES_MAX: usize = 65_536;
+
+/// How often creating the directory is tried again when a name is taken or a sweeper was faster.
+pub const CREATE_ATTEMPTS_MAX: usize = 16;
+
+/// Size of the instructions in the environment, in bytes: the kernel's own limit for one string is 128 KiB.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
+
+/// Size of one frame on the control stream between a host and its child, in bytes.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// How many siblings one control frame announces at most.
+pub const ANNOUNCE_BATCH_MAX: usize = 64;
+
+/// How many control frames may wait for one child that does not read; a child further behind is ended.
+pub const CONTROL_QUEUE_MAX: usize = 16 * 1024;
+
+/// How long a write of one control frame by the child may take before the child gives up on it.
+pub const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a child may take from its start until it reports ready.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a child may take to end in order once its host is gone.
+pub const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a child that was asked to stop (its drain deadline having passed) may take before SIGTERM.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a child may take after SIGTERM before SIGKILL.
+pub const TERMINATE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a child drains when it gets SIGTERM from somewhere else than its host's ladder.
+pub const SIGTERM_DRAIN: Duration = Duration::from_millis(500);
+
+/// How long the outcomes of a child's last messages are waited for when it ends in order.
+pub const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many siblings a `LocalProcDialer` keeps a route for; messages to further ones go by the host.
+pub const SIBLINGS_MAX: usize = 4_096;
+
+/// How many messages to one sibling wait behind a fence, at most; a post beyond gets `QueueFull` and a
+/// capacity to wait on.
+pub const HELD_MESSAGES_MAX: usize = 8_192;
+
+/// First pause before a direct connection to a sibling is tried again.
+pub const PROBE_BACKOFF_MIN: Duration = Duration::from_millis(10);
+
+/// Longest pause before a direct connection to a sibling is tried again.
+pub const PROBE_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// How long one attempt to reach a sibling's socket may take.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,307 @@
+//! [`LocalProcDialer`]: the forwarder of a proc that shares its host with others. It decides who is a sibling; how a
+//! sibling is reached, and how the route to it changes, is in `sibling` and `route`.
+
+mod connect;
+mod pending;
+mod route;
+mod sibling;
+mod slots;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyperactor_host::{RoutePolicy, SERVICE_PROC};
+use hyperactor_mailbox::{
+    BoxFuture, BoxedMailboxSender, FlushError, MailboxSender, MessageEnvelope, NotDelivered,
+    ReturnHandle,
+};
+use hyperactor_refs::{ChannelAddr, Incarnation, ProcId};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::limits;
+use crate::socket_dir::socket_name;
+use connect::SocketConnect;
+use route::Life;
+use sibling::Sibling;
+
+/// Sends messages for procs of the same host straight to their processes, and everything else to the host's backend.
+///
+/// A destination is a sibling when its address is the host's frontend address, in any spelling of it, and it is not the
+/// host's own service proc. Siblings are known because the host announces them ([`announce`](Self::announce)); where
+/// nobody announces, the first message goes by the backend and the sibling's socket is looked for in the background.
+///
+/// # Routes
+///
+/// A message goes straight when the sibling's socket answers, and by the backend when it does not: absent, refusing,
+/// stale or lost, it is tried again later (after 10 ms to 2 s), and no error is remembered for longer than that.
+/// What never left on a connection that failed goes by the backend; what may have arrived comes back as
+/// unknown. [`RoutePolicy`] forces one route.
+///
+/// # Ordering
+///
+/// Messages from one thread to one sibling arrive in the order posted, also across a change of route: the new
+/// route carries nothing until everything on the old one has its outcome. Until then messages are held, at most
+/// [`limits::HELD_MESSAGES_MAX`]; beyond that a post comes back as `QueueFull` with a capacity to wait on.
+///
+/// # Cost
+///
+/// A post takes one look-up by name, one short lock of that sibling, no system call but the channel's own and no
+/// allocation but the channel's own. Nothing is dialled or posted under a lock.
+///
+/// ```no_run
+/// use hyperactor_bootstrap::mailbox::LocalProcDialer;
+/// use hyperactor_mailbox::MailboxSender;
+/// use hyperactor_proc::Proc;
+/// use hyperactor_refs::{ChannelAddr, ProcId};
+/// use hyperactor_router::MailboxClient;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let host_frontend_addr: ChannelAddr = "unix:@abc123".parse()?;
+/// let backend_addr: ChannelAddr = "unix:/run/user/1000/hyperactor-demo/backend.sock".parse()?;
+/// let proc_id = ProcId::Direct(host_frontend_addr.clone(), "worker".to_string());
+///
+/// let backend_sender = MailboxClient::dial(backend_addr);
+/// let proc_forwarder =
+///     LocalProcDialer::new(host_frontend_addr, "/run/user/1000/hyperactor-demo", backend_sender);
+/// let proc = Proc::new(proc_id, proc_forwarder.boxed());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LocalProcDialer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    frontend: ChannelAddr,
+    socket_dir: PathBuf,
+    backend: BoxedMailboxSender,
+    policy: RoutePolicy,
+    own: Option<(Arc<ProcId>, BoxedMailboxSender)>,
+    runtime: Option<Handle>,
+    siblings: RwLock<HashMap<Box<str>, Arc<Sibling>>>,
+    /// Messages to the service proc.
+    service: AtomicU64,
+    /// Messages to other hosts.
+    remote: AtomicU64,
+}
+
+/// How many messages a proc sent to another, by route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteCount {
+    /// The proc that was addressed.
+    pub proc_id: Arc<ProcId>,
+    /// Messages that went straight to its process.
+    pub direct: u64,
+    /// Messages that went through the host.
+    pub relay: u64,
+}
+
+impl LocalProcDialer {
+    /// Makes the forwarder of one proc.
+    ///
+    /// `host_frontend_addr` is the address in the ids of this host's procs, `socket_dir` the directory in which they put
+    /// their sockets, `backend_sender` takes everything that is not for a sibling. Needs no runtime; without one
+    /// (neither here nor where it posts) everything goes by the backend.
+    pub fn new(
+        host_frontend_addr: ChannelAddr,
+        socket_dir: impl Into<PathBuf>,
+        backend_sender: impl MailboxSender,
+    ) -> Self {
+        let shared = Shared::new(
+            host_frontend_addr,
+            socket_dir.into(),
+            backend_sender.into_boxed(),
+        );
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Forces a route. To be called before the first message; it starts afresh, forgetting what was announced.
+    #[must_use]
+    pub fn with_policy(self, policy: RoutePolicy) -> Self {
+        self.rebuilt(|shared| shared.policy = policy)
+    }
+
+    /// Names the proc that this is the forwarder of, and where its own messages go. A proc keeps those to itself, so this
+    /// matters only where the dialer is used without one. To be called before the first message.
+    #[must_use]
+    pub fn with_local(self, proc_id: impl Into<Arc<ProcId>>, sender: impl MailboxSender) -> Self {
+        let own = (proc_id.into(), sender.into_boxed());
+        self.rebuilt(|shared| shared.own = Some(own))
+    }
+
+    fn rebuilt(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let old = &self.shared;
+        let mut shared = Shared::new(
+            old.frontend.clone(),
+            old.socket_dir.clone(),
+            old.backend.clone(),
+        );
+        shared.policy = old.policy;
+        shared.own = old.own.clone();
+        change(&mut shared);
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Notes that a sibling is up in this life: the next message to it goes straight, without a look for its socket.
+    pub fn announce(&self, name: &str, incarnation: Incarnation) {
+        if let Some(sibling) = self.shared.sibling_named(name) {
+            sibling.announce(Life::Up(incarnation));
+        }
+    }
+
+    /// Notes that this life of a sibling is over: nothing is dialled until it is announced again. Messages to it go to the
+    /// host, which knows best, and what the host does not know either comes back as `ProcGone`.
+    pub fn announce_gone(&self, name: &str, incarnation: Incarnation) {
+        if let Some(sibling) = self.shared.sibling_named(name) {
+            sibling.announce(Life::Gone(incarnation));
+        }
+    }
+
+    /// Returns how many messages went to each proc of this host, and by which route, in the order of the names. Messages to
+    /// the service proc are counted under its name; those under way are included.
+    #[must_use]
+    pub fn counts(&self) -> Vec<RouteCount> {
+        let mut counts: Vec<RouteCount> = self
+            .shared
+            .siblings
+            .read()
+            .values()
+            .map(|sibling| {
+                let (direct, relay) = sibling.counts();
+                RouteCount {
+                    proc_id: Arc::clone(sibling.proc_id()),
+                    direct,
+                    relay,
+                }
+            })
+            .filter(|count| count.direct + count.relay > 0)
+            .collect();
+        let service = self.shared.service.load(Ordering::Relaxed);
+        if service > 0 {
+            let proc_id = Arc::new(self.shared.proc_id(SERVICE_PROC));
+            counts.push(RouteCount {
+                proc_id,
+                direct: 0,
+                relay: service,
+            });
+        }
+        counts.sort_by(|a, b| a.proc_id.cmp(&b.proc_id));
+        counts
+    }
+
+    /// Returns how many messages went to other hosts.
+    #[must_use]
+    pub fn remote_count(&self) -> u64 {
+        self.shared.remote.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn new(frontend: ChannelAddr, socket_dir: PathBuf, backend: BoxedMailboxSender) -> Self {
+        Self {
+            frontend,
+            socket_dir,
+            backend,
+            policy: RoutePolicy::Auto,
+            own: None,
+            runtime: Handle::try_current().ok(),
+            siblings: RwLock::default(),
+            service: AtomicU64::new(0),
+            remote: AtomicU64::new(0),
+        }
+    }
+
+    fn proc_id(&self, name: &str) -> ProcId {
+        ProcId::Direct(self.frontend.clone(), name.to_owned())
+    }
+
+    /// The sibling of a name, known or new; `None` when no more can be kept.
+    fn sibling_named(&self, name: &str) -> Option<Arc<Sibling>> {
+        if let Some(sibling) = self.siblings.read().get(name) {
+            return Some(Arc::clone(sibling));
+        }
+        let path = self.socket_dir.join(socket_name(name));
+        let connect = Arc::new(SocketConnect::new(path, self.runtime.clone()));
+        let proc_id = Arc::new(self.proc_id(name));
+        let new = Sibling::new(proc_id, self.policy, self.backend.clone(), connect);
+        let mut siblings = self.siblings.write();
+        if siblings.len() >= limits::SIBLINGS_MAX {
+            // Dropped after the lock: an idle entry holds no message, yet owns what it was given.
+            siblings.retain(|_, sibling| Arc::strong_count(sibling) > 1 || !sibling.is_idle());
+            if siblings.len() >= limits::SIBLINGS_MAX {
+                return None;
+            }
+        }
+        Some(Arc::clone(
+            siblings.entry(name.into()).or_insert_with(|| Arc::new(new)),
+        ))
+    }
+}
+
+impl MailboxSender for LocalProcDialer {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let shared = &*self.shared;
+        let proc_id = envelope.dest().proc_id();
+        if let Some((_, sender)) = shared.own.as_ref().filter(|(own, _)| **own == *proc_id) {
+            return sender.post_unchecked(envelope, return_handle);
+        }
+        if !proc_id.addr().is_local_to(&shared.frontend) {
+            shared.remote.fetch_add(1, Ordering::Relaxed);
+            return shared.backend.post_unchecked(envelope, return_handle);
+        }
+        if proc_id.name() == SERVICE_PROC {
+            shared.service.fetch_add(1, Ordering::Relaxed);
+            return shared.backend.post_unchecked(envelope, return_handle);
+        }
+        match shared.sibling_named(proc_id.name()) {
+            Some(sibling) => sibling.post(envelope, return_handle),
+            None => {
+                let port_id = envelope.dest().clone();
+                let detail = format!(
+                    "messages to {} other procs of this host are under way",
+                    limits::SIBLINGS_MAX
+                );
+                return_handle.undeliverable(envelope, NotDelivered::NoRoute { port_id, detail });
+            }
+        }
+    }
+
+    /// Resolves when everything posted before has an outcome, whichever way it went.
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        let siblings: Vec<_> = self
+            .shared
+            .siblings
+            .read()
+            .values()
+            .map(Arc::clone)
+            .collect();
+        let waits: Vec<_> = siblings.iter().map(|sibling| sibling.flush()).collect();
+        let backend = self.shared.backend.flush();
+        Box::pin(async move {
+            for wait in waits {
+                wait.await;
+            }
+            backend.await
+        })
+    }
+}
+
+impl std::fmt::Debug for LocalProcDialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalProcDialer")
+            .field("frontend", &self.shared.frontend)
+            .field("socket_dir", &self.shared.socket_dir)
+            .field("policy", &self.shared.policy)
+            .field("siblings", &self.shared.siblings.read().len())
+            .finish_non_exhaustive()
+    }
+}

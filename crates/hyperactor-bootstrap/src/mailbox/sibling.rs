@@ -1,0 +1,544 @@
+//! One sibling: carries out what its `Routes` decide. Messages are posted, links dialled and senders told outside the
+//! lock; under it only the state machine moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyperactor_host::RoutePolicy;
+use hyperactor_mailbox::{
+    BoxFuture, BoxedMailboxSender, Capacity, Failure, Hop, Lease, MailboxSender, MessageEnvelope,
+    NotDelivered, ReturnHandle, ReturnSink, Room, RouteKind, Token, Undeliverable,
+};
+use hyperactor_refs::ProcId;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::connect::{Connect, Link};
+use super::route::{Admit, Back, Life, Open, Returned, Routes, Settled, Via, Wants};
+use crate::limits;
+
+/// The routes to one sibling, and the counts of what they carried.
+pub(super) struct Sibling {
+    core: Arc<Core>,
+    /// The sinks of messages under way, made once: for senders that wait for the outcome, and for the others.
+    urgent: Arc<Sink>,
+    plain: Arc<Sink>,
+}
+
+/// What the messages to one sibling share.
+struct Core {
+    proc_id: Arc<ProcId>,
+    relay: BoxedMailboxSender,
+    connect: Arc<dyn Connect>,
+    routes: Mutex<Routes<Arc<dyn Link>>>,
+    /// Rings when held messages have gone out.
+    room: Notify,
+    /// All groups below this number are settled; for those who flush.
+    settled: watch::Sender<u64>,
+    direct: AtomicU64,
+    relayed: AtomicU64,
+}
+
+impl Sibling {
+    pub(super) fn new(
+        proc_id: Arc<ProcId>,
+        policy: RoutePolicy,
+        relay: BoxedMailboxSender,
+        connect: Arc<dyn Connect>,
+    ) -> Self {
+        let core = Arc::new(Core {
+            proc_id,
+            relay,
+            connect,
+            routes: Mutex::new(Routes::new(policy)),
+            room: Notify::new(),
+            settled: watch::Sender::new(0),
+            direct: AtomicU64::new(0),
+            relayed: AtomicU64::new(0),
+        });
+        let sink = |urgent| {
+            Arc::new(Sink {
+                core: Arc::clone(&core),
+                urgent,
+            })
+        };
+        Self {
+            urgent: sink(true),
+            plain: sink(false),
+            core,
+        }
+    }
+
+    pub(super) fn proc_id(&self) -> &Arc<ProcId> {
+        &self.core.proc_id
+    }
+
+    /// How many messages went straight, and how many through the host.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let Core {
+            direct, relayed, ..
+        } = &*self.core;
+        (
+            direct.load(Ordering::Relaxed),
+            relayed.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Posts a message by the route of the moment. Never blocks.
+    pub(super) fn post(&self, envelope: MessageEnvelope, handle: ReturnHandle) {
+        let wants = Wants {
+            outcome: handle.wants_outcome(),
+            release: handle.is_leased(),
+        };
+        let admitted = {
+            let mut routes = self.core.routes.lock();
+            match routes.should_open(Instant::now) {
+                Open::Nothing => routes.admit(envelope, handle, wants),
+                open => {
+                    drop(routes);
+                    // Neither of them waits. A link made here takes this message already.
+                    self.core.open(open);
+                    self.core.routes.lock().admit(envelope, handle, wants)
+                }
+            }
+        };
+        match admitted {
+            Admit::Post {
+                via,
+                id,
+                wants,
+                envelope,
+            } => {
+                let sink: Arc<dyn ReturnSink> = match wants {
+                    Wants { release: true, .. } => self.core.sink(wants),
+                    Wants { outcome: true, .. } => self.urgent.clone(),
+                    Wants { outcome: false, .. } => self.plain.clone(),
+                };
+                self.core.send(via, id, envelope, sink);
+            }
+            // The fence may have fallen since.
+            Admit::Held => self.core.drain(),
+            Admit::Full { envelope, handle } => self.core.refuse(envelope, handle),
+        }
+    }
+
+    /// The host says that the sibling is up, or gone.
+    pub(super) fn announce(&self, life: Life) {
+        let useless = self.core.routes.lock().announce(life, Instant::now());
+        tracing::debug!(
+            target: "hyperactor::route", event = "route.announced", proc = %self.core.proc_id, ?life,
+            "the host announced a sibling"
+        );
+        self.core.discard(useless);
+        self.core.drain();
+    }
+
+    /// Whether the entry can be forgotten without anybody noticing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.core.routes.lock().is_idle()
+    }
+
+    /// Resolves when every message posted before the call has an outcome. Which ones are meant is decided when this is
+    /// called, not when the future is first polled.
+    pub(super) fn flush(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mark = self.core.routes.lock().mark();
+        let core = Arc::clone(&self.core);
+        async move {
+            let Some(mark) = mark else { return };
+            let mut settled = core.settled.subscribe();
+            // The sender lives in `core`: the wait ends with the condition.
+            drop(settled.wait_for(|settled| *settled >= mark).await);
+        }
+    }
+}
+
+impl Core {
+    fn sink(self: &Arc<Self>, wants: Wants) -> Arc<dyn ReturnSink> {
+        let sink = Sink {
+            core: Arc::clone(self),
+            urgent: wants.outcome,
+        };
+        if wants.release {
+            Arc::new(Leased {
+                sink,
+                lease: Mutex::new(None),
+            })
+        } else {
+            Arc::new(sink)
+        }
+    }
+
+    /// Opens the straight way, as it was decided: dials a sibling that is known to be up, looks in the background for
+    /// one that is not.
+    fn open(self: &Arc<Self>, how: Open) {
+        match how {
+            Open::Nothing => {}
+            Open::Dial => self.dial(),
+            Open::Probe => self.probe(),
+        }
+    }
+
+    fn probe(self: &Arc<Self>) {
+        let Some(runtime) = self.connect.runtime() else {
+            self.routes.lock().not_opened(Instant::now());
+            return;
+        };
+        let probe = self.connect.probe();
+        let core = Arc::downgrade(self);
+        runtime.spawn(async move {
+            let answer = tokio::time::timeout(limits::PROBE_TIMEOUT, probe).await;
+            let Some(core) = core.upgrade() else { return };
+            match answer {
+                Ok(Ok(())) => core.dial(),
+                failed => {
+                    tracing::trace!(
+                        target: "hyperactor::route", event = "route.no_answer", proc = %core.proc_id, ?failed,
+                        "a sibling's socket does not answer"
+                    );
+                    core.routes.lock().not_opened(Instant::now());
+                }
+            }
+        });
+    }
+
+    /// Makes a link. It connects with the first message; nothing is waited for here.
+    fn dial(self: &Arc<Self>) {
+        let life = self.routes.lock().life();
+        let expect = if let Life::Up(incarnation) = life {
+            Some(incarnation)
+        } else {
+            None
+        };
+        let Some(link) = self.connect.connect(expect) else {
+            self.routes.lock().not_opened(Instant::now());
+            return;
+        };
+        let opened = self.routes.lock().opened(link);
+        match opened {
+            Ok(()) => {
+                tracing::debug!(
+                    target: "hyperactor::route", event = "route.direct", proc = %self.proc_id,
+                    "messages to a sibling go straight"
+                );
+                self.drain();
+            }
+            Err(useless) => self.discard(Some(useless)),
+        }
+    }
+
+    fn discard(&self, useless: Option<Arc<dyn Link>>) {
+        if let Some(link) = useless {
+            link.close();
+            tracing::debug!(
+                target: "hyperactor::route", event = "route.closed", proc = %self.proc_id,
+                "messages to a sibling no longer go by this link"
+            );
+        }
+    }
+
+    /// Puts one message on its way. Not under the lock.
+    fn send(
+        &self,
+        via: Via<Arc<dyn Link>>,
+        id: u64,
+        envelope: MessageEnvelope,
+        sink: Arc<dyn ReturnSink>,
+    ) {
+        let handle = ReturnHandle::new(sink, Token { id, size: 0 });
+        match via {
+            Via::Relay => {
+                self.relayed.fetch_add(1, Ordering::Relaxed);
+                self.relay.post_unchecked(envelope, handle);
+            }
+            Via::Direct(link) => {
+                self.direct.fetch_add(1, Ordering::Relaxed);
+                link.post_unchecked(envelope, handle);
+            }
+        }
+    }
+
+    /// Posts what was held, if nothing stands in its way. One thread does so at a time, and new messages queue up behind:
+    /// that keeps the order.
+    fn drain(self: &Arc<Self>) {
+        let open = {
+            let mut routes = self.routes.lock();
+            if routes.waits_for_link() {
+                routes.should_open(Instant::now)
+            } else {
+                Open::Nothing
+            }
+        };
+        self.open(open);
+        let mine = self.routes.lock().start_draining();
+        if mine {
+            self.go_on_draining();
+        }
+    }
+
+    fn go_on_draining(self: &Arc<Self>) {
+        loop {
+            let next = self.routes.lock().next();
+            match next {
+                Some(Admit::Post {
+                    via,
+                    id,
+                    wants,
+                    envelope,
+                }) => {
+                    self.send(via, id, envelope, self.sink(wants));
+                    let blocked = self.routes.lock().take_blocked();
+                    if let Some(capacity) = blocked {
+                        self.drain_when(capacity);
+                        return;
+                    }
+                }
+                Some(Admit::Full { envelope, handle }) => self.refuse(envelope, handle),
+                Some(Admit::Held) => {}
+                None => break,
+            }
+        }
+        self.room.notify_waiters();
+    }
+
+    /// A queue on the route is full: goes on when it has room.
+    fn drain_when(self: &Arc<Self>, capacity: Capacity) {
+        match self.connect.runtime() {
+            Some(runtime) => {
+                let core = Arc::clone(self);
+                runtime.spawn(async move {
+                    capacity.available().await;
+                    core.go_on_draining();
+                });
+            }
+            // Nothing can wait without a runtime: the senders are told.
+            None => {
+                let held = self.routes.lock().take_held();
+                for (envelope, handle) in held {
+                    self.refuse(envelope, handle);
+                }
+            }
+        }
+    }
+
+    /// Gives a message back because too many are held. Its sender can wait for room.
+    fn refuse(self: &Arc<Self>, envelope: MessageEnvelope, handle: ReturnHandle) {
+        let port_id = envelope.dest().clone();
+        let capacity = limits::HELD_MESSAGES_MAX as u64;
+        let mut report =
+            Undeliverable::new(envelope, NotDelivered::QueueFull { port_id, capacity });
+        report.capacity = Some(Capacity::new(Arc::new(HeldRoom(Arc::clone(self)))));
+        handle.report(report);
+    }
+
+    fn after(self: &Arc<Self>, settled: &Settled) {
+        if let Some(below) = settled.below {
+            self.settled.send_if_modified(|present| {
+                let risen = *present < below;
+                *present = below.max(*present);
+                risen
+            });
+        }
+        if settled.drain {
+            self.drain();
+        }
+    }
+
+    fn placed(self: &Arc<Self>, token: Token) -> Lease {
+        let kept = self.routes.lock().delivered(token.id);
+        let Some((handle, settled)) = kept else {
+            return Lease::none();
+        };
+        let lease = handle.delivered();
+        self.after(&settled);
+        lease
+    }
+
+    fn came_back(self: &Arc<Self>, token: Token, report: Undeliverable) {
+        let Undeliverable {
+            envelope,
+            failure,
+            route,
+            capacity,
+        } = report;
+        let fault = self.connect.fault(&failure);
+        let now = Instant::now();
+        let returned =
+            self.routes
+                .lock()
+                .returned(token.id, envelope, capacity.as_ref(), fault, now);
+        let Returned {
+            back,
+            was_direct,
+            useless,
+            settled,
+        } = returned;
+        if useless.is_some() {
+            tracing::info!(
+                target: "hyperactor::route", event = "route.lost", proc = %self.proc_id, code = failure.code(),
+                "the direct route to a sibling failed: {failure}"
+            );
+        }
+        self.discard(useless);
+        match back {
+            Back::Again => {
+                let counter = if was_direct {
+                    &self.direct
+                } else {
+                    &self.relayed
+                };
+                counter.fetch_sub(1, Ordering::Relaxed);
+            }
+            Back::Report {
+                envelope,
+                handle: Some(handle),
+            } => {
+                let report = Undeliverable {
+                    envelope,
+                    failure,
+                    route,
+                    capacity,
+                };
+                self.give_back(handle, report, was_direct);
+            }
+            // Not reached: the number of a message under way is given out once and comes back once.
+            Back::Report { handle: None, .. } => {}
+        }
+        self.after(&settled);
+    }
+
+    /// Tells a sender, with the step that its message had taken.
+    fn give_back(&self, handle: ReturnHandle, mut report: Undeliverable, was_direct: bool) {
+        let route = if was_direct {
+            RouteKind::Direct
+        } else {
+            RouteKind::Relay
+        };
+        report.push_hop(Hop {
+            at: self.proc_id.to_string(),
+            route,
+        });
+        let unreachable = matches!(
+            report.failure,
+            Failure::NotDelivered(NotDelivered::UnknownProc { .. } | NotDelivered::Connect { .. })
+        );
+        if unreachable && matches!(self.routes.lock().life(), Life::Gone(_)) {
+            // It is not there because it has ended: that says more than that nobody knows it.
+            report.failure = NotDelivered::ProcGone {
+                proc_id: Arc::clone(&self.proc_id),
+            }
+            .into();
+        }
+        handle.report(report);
+    }
+
+    fn disappeared(self: &Arc<Self>, token: Token, failure: Option<Failure>) {
+        let kept = self.routes.lock().lost(token.id);
+        let Some((handle, settled)) = kept else {
+            return;
+        };
+        match failure {
+            Some(failure) => handle.lost(failure),
+            // Dropped unsettled, it tells its sender the same.
+            None => drop(handle),
+        }
+        self.after(&settled);
+    }
+}
+
+/// Where the outcomes of messages under way come back to. A token's number says which message.
+struct Sink {
+    core: Arc<Core>,
+    urgent: bool,
+}
+
+impl ReturnSink for Sink {
+    fn delivered(&self, token: Token) {
+        // Nobody asked to be told when the message leaves its queue.
+        drop(self.core.placed(token));
+    }
+
+    fn undelivered(&self, token: Token, report: Undeliverable) {
+        self.core.came_back(token, report);
+    }
+
+    fn abandoned(&self, token: Token) {
+        self.core.disappeared(token, None);
+    }
+
+    fn lost(&self, token: Token, failure: Failure) {
+        self.core.disappeared(token, Some(failure));
+    }
+
+    fn wants_outcome(&self) -> bool {
+        self.urgent
+    }
+}
+
+/// The sink of one message that came from another process: it holds credit of its session until it is taken out of
+/// its queue.
+struct Leased {
+    sink: Sink,
+    lease: Mutex<Option<Lease>>,
+}
+
+impl ReturnSink for Leased {
+    fn delivered(&self, token: Token) {
+        let lease = self.sink.core.placed(token);
+        *self.lease.lock() = Some(lease);
+    }
+
+    fn undelivered(&self, token: Token, report: Undeliverable) {
+        self.sink.undelivered(token, report);
+    }
+
+    fn abandoned(&self, token: Token) {
+        self.sink.abandoned(token);
+    }
+
+    fn lost(&self, token: Token, failure: Failure) {
+        self.sink.lost(token, failure);
+    }
+
+    fn released(&self, _: Token) {
+        let lease = self.lease.lock().take();
+        // Outside the lock: giving credit back calls into the session it came from.
+        drop(lease);
+    }
+
+    fn wants_release(&self) -> bool {
+        true
+    }
+
+    fn wants_outcome(&self) -> bool {
+        self.sink.urgent
+    }
+}
+
+/// The room behind a fence, for senders whose message was given back because there was none.
+struct HeldRoom(Arc<Core>);
+
+impl Room for HeldRoom {
+    fn has_room(&self) -> bool {
+        self.0.routes.lock().has_room()
+    }
+
+    fn available(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                let notified = self.0.room.notified();
+                let mut notified = std::pin::pin!(notified);
+                // Registered before the look, so that room made between the look and the wait is not missed.
+                notified.as_mut().enable();
+                if self.has_room() {
+                    return;
+                }
+                notified.await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "sibling_tests.rs"]
+mod tests;
