@@ -169,6 +169,13 @@ pub(crate) const LAYERS: &[Layer] = &[
         because: "benchmarks look at every layer, and only as benchmarks",
     },
     Layer {
+        name: "property-test-a-router",
+        uses: &["hyperactor-refs"],
+        tests_use: &[],
+        role: Role::Program,
+        because: "an example of refs on its own, as a user has it",
+    },
+    Layer {
         name: "xtask",
         uses: &[],
         tests_use: &[],
