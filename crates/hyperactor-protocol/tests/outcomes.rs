@@ -4,14 +4,16 @@ mod common;
 
 use common::sim::{Seen, Sim};
 
-/// Replays one seed: `SESSION_SEED=17 cargo test -p hyperactor-protocol --test outcomes`.
+/// Replays one seed with `SESSION_SEED=17`, runs more of them with `SESSION_SEEDS=10000`.
 fn seeds() -> Vec<u64> {
-    match std::env::var("SESSION_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-    {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    match number("SESSION_SEED") {
         Some(seed) => vec![seed],
-        None => (0..400).collect(),
+        None => (0..number("SESSION_SEEDS").unwrap_or(200).max(200)).collect(),
     }
 }
 

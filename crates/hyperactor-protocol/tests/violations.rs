@@ -141,6 +141,30 @@ fn settlement_that_goes_back_is_a_violation() {
 }
 
 #[test]
+fn what_is_settled_was_received_and_stays_so() {
+    let settled = Frame::Settle {
+        first: Seq(1),
+        count: 1,
+        verdict: Verdict::Delivered,
+    };
+    let mut pair = with_sent(3);
+    assert!(pair.hand_dialer(settled).is_ok());
+    events(&mut pair.dialer);
+    let lie = Frame::Ack {
+        received: Seq(1),
+        settled: Seq(0),
+    };
+    check(
+        pair,
+        lie,
+        Violation::AckWentBack {
+            from: Seq(2),
+            to: Seq(1),
+        },
+    );
+}
+
+#[test]
 fn more_settled_than_received_is_a_violation() {
     let lie = Frame::Ack {
         received: Seq(1),

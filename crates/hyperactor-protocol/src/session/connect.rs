@@ -281,7 +281,8 @@ impl Session {
         // S-12: what the last connection may have lost is said again, settlements before the acknowledgement.
         self.inbox.repeat();
         self.ack_due = true;
-        self.resolved_unsaid |= self.outbox.resolved() != 0;
+        // The hello has said what is resolved.
+        self.resolved_unsaid = false;
         self.counters.connections += 1;
         let resend = self.outbox.sent() - self.outbox.position();
         self.counters.resent += resend;

@@ -102,6 +102,22 @@ fn one_stuck_message_does_not_hold_the_outcomes_of_others() {
 }
 
 #[test]
+fn a_range_that_the_acknowledgement_covers_needs_no_frame() {
+    let mut pair = Pair::connected(&Config {
+        ack_every: 3,
+        ..Config::default()
+    });
+    for at in 0..3 {
+        push(&mut pair.dialer, &[at]);
+    }
+    pair.forward();
+    for seq in [1, 2, 0] {
+        let _ = pair.acceptor.settle(Seq(seq), Verdict::Delivered);
+    }
+    assert_eq!(written(&mut pair.acceptor, pair.now), [ack(3, 3)]);
+}
+
+#[test]
 fn a_refusal_is_written_before_the_acknowledgement_that_covers_it() {
     let mut pair = Pair::connected(&Config {
         ack_every: 3,

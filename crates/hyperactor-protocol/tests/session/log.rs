@@ -4,10 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Cause, Config, DataFlags, Event, Failure, PushError, Refusal, Seq, Session, Verdict,
+    Accept, Cause, Config, DataFlags, Event, Failure, Frame, PushError, Refusal, Seq, Session,
+    Verdict,
 };
 
-use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, push};
+use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, push, written};
 
 fn try_push(session: &mut Session, body: &[u8]) -> Result<Seq, PushError<()>> {
     session.push_with(DataFlags::NONE, |out| {
@@ -121,7 +122,17 @@ fn a_message_too_large_for_a_peer_found_later_fails_alone() {
         acceptor,
         now: at(0),
     };
+    // The connection breaks in the middle: both sides count the same bytes there, and it is resumed.
     let mut bodies = Vec::new();
+    let frames = written(&mut pair.dialer, pair.now);
+    let data = frames.into_iter().filter(|frame| frame.name() == "data");
+    for frame in data.take(4) {
+        if let Accept::Deliver { seq, body, .. } = pair.hand_acceptor(frame).expect("lawful") {
+            bodies.push(body);
+            let _ = pair.acceptor.settle(seq, Verdict::Delivered);
+        }
+    }
+    pair.reconnect();
     let told = pair.exchange(|_, body| {
         bodies.push(body.clone());
         Verdict::Delivered
@@ -255,6 +266,42 @@ fn a_large_body_is_written_from_where_it_lies() {
     let mut wire = BytesMut::from(&head[..]);
     wire.extend_from_slice(&rest);
     assert_eq!(crate::common::frames(&wire).len(), 1);
+}
+
+#[test]
+fn a_settlement_in_the_middle_of_a_message_does_not_tear_it() {
+    let mut pair = Pair::connected(&Config::default());
+    push(&mut pair.dialer, b"a");
+    let epoch = pair.epoch();
+    assert!(pair.dialer.transmit(epoch, pair.now, 1).is_some());
+    let body = Bytes::from(vec![3; 1 << 16]);
+    let pushed = pair
+        .dialer
+        .push_parts(DataFlags::NONE, 0, body.clone(), |_| Ok::<(), ()>(()));
+    assert_eq!(pushed, Ok(Seq(1)));
+    assert_eq!(
+        pair.dialer
+            .transmit(epoch, pair.now, 1)
+            .expect("head")
+            .bytes
+            .len(),
+        16
+    );
+    // A peer can lie about a message whose head alone it has seen.
+    let early = Frame::Settle {
+        first: Seq(1),
+        count: 1,
+        verdict: Verdict::Delivered,
+    };
+    assert!(pair.hand_dialer(early).is_ok());
+    pair.dialer.check();
+    assert_eq!(
+        pair.dialer
+            .transmit(epoch, pair.now, 1)
+            .expect("rest")
+            .bytes,
+        body
+    );
 }
 
 #[test]

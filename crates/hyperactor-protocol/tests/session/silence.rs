@@ -36,6 +36,20 @@ fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
 }
 
 #[test]
+fn a_first_message_after_a_long_rest_has_its_full_time() {
+    let mut pair = Pair::connected(&Config::default());
+    let epoch = pair.epoch();
+    pair.dialer.disconnected(epoch, pair.now);
+    pair.now = pair.now + Duration::from_secs(3600);
+    push(&mut pair.dialer, b"a");
+    assert_eq!(pair.dialer.on_timeout(pair.now), None);
+    assert_eq!(
+        pair.dialer.next_timeout(),
+        Some(pair.now + Duration::from_secs(30))
+    );
+}
+
+#[test]
 fn messages_sent_into_silence_end_as_unknown() {
     let config = Config {
         silence_timeout: Duration::from_secs(1000),
