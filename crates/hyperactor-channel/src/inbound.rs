@@ -53,6 +53,12 @@ pub trait Deliver<M>: Send + 'static {
     /// once the message has left the receiver's queue. Both may happen before this returns.
     fn deliver(&mut self, message: M, ticket: Ticket);
 
+    /// As [`deliver`](Self::deliver), for a message whose sender waits for its outcome. Who passes the message on over
+    /// another channel passes this on as well, or each channel on the way adds the delay of its acknowledgements.
+    fn deliver_awaited(&mut self, message: M, ticket: Ticket) {
+        self.deliver(message, ticket);
+    }
+
     /// The session ended for good; nothing follows.
     fn closed(&mut self) {}
 }

@@ -79,10 +79,14 @@ impl<M: Send + 'static, C: Codec<M>, A: Accept<M>> Endpoint for Ends<M, C, A> {
             self.inbound.expect_urgent(seq.0 + 1);
         }
         match self.service.codec.decode(body) {
-            Ok(message) => self
-                .receiver
-                .0
-                .deliver(message, Ticket { seq: seq.0, size }),
+            Ok(message) => {
+                let ticket = Ticket { seq: seq.0, size };
+                if ack_now {
+                    self.receiver.0.deliver_awaited(message, ticket);
+                } else {
+                    self.receiver.0.deliver(message, ticket);
+                }
+            }
             Err(error) => {
                 tracing::debug!(%seq, size, %error, "a message does not decode; it is refused alone");
                 let _written_with_the_next_output = self
@@ -172,8 +176,13 @@ pub(crate) async fn run<M, C, A>(
                 Ok(established) => connection = answer(&mut ends, *next, established.epoch).await,
                 Err(error) => refuse(*next, options, &error).await,
             },
-            // The server is gone, or wants an end without ceremony.
-            Next::Greeted(None) | Next::Stop(Ending::AtOnce) => break,
+            // The owner of the server is gone: no ceremony, but what was placed until now shall count as delivered.
+            Next::Greeted(None) | Next::Stop(Ending::AtOnce) => {
+                if let Some(pump) = &mut connection {
+                    pump.acknowledge_at_once(&mut ends).await;
+                }
+                break;
+            }
             Next::Stop(Ending::Orderly) => {
                 stop(&mut ends, connection.take()).await;
                 break;

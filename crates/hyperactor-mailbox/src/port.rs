@@ -382,7 +382,12 @@ impl<M: Send + 'static> PortReceiver<M> {
 
     /// The next message, if there is one now.
     pub fn try_recv(&mut self) -> Option<M> {
-        self.batch.pop().or_else(|| self.queue.try_recv())
+        if self.batch.is_empty() {
+            self.queue
+                .try_recv_many(&mut self.batch, limits::RECV_BATCH);
+            self.batch.reverse();
+        }
+        self.batch.pop()
     }
 
     /// How many messages wait.

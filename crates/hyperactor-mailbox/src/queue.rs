@@ -197,6 +197,10 @@ impl<T: Send + 'static> Queue<T> {
         out: &mut Vec<T>,
         max: usize,
     ) -> Poll<usize> {
+        self.take_many(out, max, Some(cx))
+    }
+
+    fn take_many(&self, out: &mut Vec<T>, max: usize, cx: Option<&Context<'_>>) -> Poll<usize> {
         if max == 0 {
             return Poll::Ready(0);
         }
@@ -205,7 +209,7 @@ impl<T: Send + 'static> Queue<T> {
         let (count, wanted) = {
             let mut state = self.0.state.lock();
             if state.items.is_empty() {
-                return state.sleep(cx).map(|()| 0);
+                return cx.map_or(Poll::Pending, |cx| state.sleep(cx).map(|()| 0));
             }
             let count = state.items.len().min(max);
             let mut local = 0;
@@ -224,6 +228,14 @@ impl<T: Send + 'static> Queue<T> {
             self.0.room.notify_waiters();
         }
         Poll::Ready(count)
+    }
+
+    /// Moves up to `max` items that are there now to the end of `out`, and tells how many.
+    pub fn try_recv_many(&self, out: &mut Vec<T>, max: usize) -> usize {
+        match self.take_many(out, max, None) {
+            Poll::Ready(count) => count,
+            Poll::Pending => 0,
+        }
     }
 
     /// Refuses everything from now on; what is inside can still be received.

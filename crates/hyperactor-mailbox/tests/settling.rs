@@ -6,7 +6,7 @@ mod common;
 use common::{Event, Recorder, actor, dropped};
 use hyperactor_mailbox::{
     Lease, Mailbox, MailboxSender, MessageEnvelope, NotDelivered, OutcomeReceiver, Queue,
-    ReturnHandle, SendFailure,
+    ReturnHandle, SendFailure, limits,
 };
 use hyperactor_refs::PortId;
 
@@ -58,13 +58,11 @@ fn a_handle_settles_exactly_once() {
 
 #[test]
 fn a_leased_message_gives_its_credit_back_when_it_leaves_the_queue() {
-    let mailbox = Mailbox::with_capacity(actor("a"), 1);
-    let (port, mut receiver) = mailbox.open_port::<u64>();
-    let dest = port.bind().into_port_id();
+    let queue = Queue::new(1);
     let (sink, events) = Recorder::leased();
     // Beyond the capacity: credit bounds these.
     for id in 0..3 {
-        mailbox.post(envelope(&dest), sink.handle(id));
+        queue.place(id, sink.handle(id)).unwrap();
     }
     let seen: Vec<_> = events.try_iter().collect();
     assert!(
@@ -78,16 +76,34 @@ fn a_leased_message_gives_its_credit_back_when_it_leaves_the_queue() {
         ),
         "{seen:?}"
     );
-    assert_eq!(receiver.try_recv(), Some(5));
+    assert_eq!(queue.try_recv(), Some(0));
     assert!(matches!(events.try_recv(), Ok(Event::Released(0))));
     assert!(events.try_recv().is_err());
     // What is never received gives its credit back as well.
-    drop(receiver);
+    assert_eq!(queue.close(), [1, 2]);
     let seen: Vec<_> = events.try_iter().collect();
     assert!(
         matches!(&seen[..], [Event::Released(1), Event::Released(2)]),
         "{seen:?}"
     );
+}
+
+#[test]
+fn a_port_takes_leased_messages_beyond_its_capacity_and_gives_their_credit_back() {
+    let mailbox = Mailbox::with_capacity(actor("a"), 1);
+    let (port, mut receiver) = mailbox.open_port::<u64>();
+    let dest = port.bind().into_port_id();
+    let (sink, events) = Recorder::leased();
+    let count = limits::RECV_BATCH as u64 + 5;
+    for id in 0..count {
+        mailbox.post(envelope(&dest), sink.handle(id));
+    }
+    assert_eq!(events.try_iter().count() as u64, count);
+    // A receiver takes a batch at a time out of its queue.
+    assert_eq!(receiver.try_recv(), Some(5));
+    assert_eq!(events.try_iter().count(), limits::RECV_BATCH);
+    drop(receiver);
+    assert_eq!(events.try_iter().count(), 5);
 }
 
 #[test]

@@ -80,9 +80,17 @@ impl<S: MailboxSender + Clone> Accept<MessageEnvelope> for Sessions<S> {
 
     fn open(&self, _peer: Peer, inbound: Inbound) -> Session<S> {
         // Made once for the session: a return handle costs one reference count of it.
+        let sink = |inbound, is_awaited| {
+            Arc::new(SessionSink {
+                inbound,
+                is_awaited,
+            })
+        };
+        let awaited = sink(inbound.clone(), true);
         Session {
             sender: self.sender.clone(),
-            sink: Arc::new(SessionSink { inbound }),
+            sink: sink(inbound, false),
+            awaited,
         }
     }
 }
@@ -90,22 +98,35 @@ impl<S: MailboxSender + Clone> Accept<MessageEnvelope> for Sessions<S> {
 struct Session<S> {
     sender: S,
     sink: Arc<SessionSink>,
+    /// For messages whose sender waits for the outcome: a relay asks its next hop for an answer at once, too.
+    awaited: Arc<SessionSink>,
 }
 
-impl<S: MailboxSender> Deliver<MessageEnvelope> for Session<S> {
-    fn deliver(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
+impl<S: MailboxSender> Session<S> {
+    fn post(&self, sink: &Arc<SessionSink>, envelope: MessageEnvelope, ticket: Ticket) {
         let token = Token {
             id: ticket.seq,
             size: ticket.size,
         };
         self.sender
-            .post(envelope, ReturnHandle::new(self.sink.clone(), token));
+            .post(envelope, ReturnHandle::new(sink.clone(), token));
+    }
+}
+
+impl<S: MailboxSender> Deliver<MessageEnvelope> for Session<S> {
+    fn deliver(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
+        self.post(&self.sink, envelope, ticket);
+    }
+
+    fn deliver_awaited(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
+        self.post(&self.awaited, envelope, ticket);
     }
 }
 
 /// Settles the messages of one session.
 struct SessionSink {
     inbound: Inbound,
+    is_awaited: bool,
 }
 
 fn ticket(token: Token) -> Ticket {
@@ -140,5 +161,9 @@ impl ReturnSink for SessionSink {
 
     fn wants_release(&self) -> bool {
         true
+    }
+
+    fn wants_outcome(&self) -> bool {
+        self.is_awaited
     }
 }
