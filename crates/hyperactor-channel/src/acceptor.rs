@@ -67,11 +67,7 @@ pub(crate) async fn run<M, C, A>(
     loop {
         tokio::select! {
             biased;
-            how = ending(&mut phase) => match how {
-                Ending::Orderly => break,
-                // Tasks and listener end with this one.
-                Ending::AtOnce => return,
-            },
+            Ending::Orderly | Ending::AtOnce = ending(&mut phase) => break,
             Some(ended) = server.sessions.join_next_with_id() => server.forget(&ended),
             Some(hello) = server.strangers.join_next() => {
                 if let Ok(Some(greeted)) = hello {
@@ -101,12 +97,8 @@ pub(crate) async fn run<M, C, A>(
     // Freed first, so that a successor can bind while the sessions end.
     drop(listener);
     server.strangers.shutdown().await;
-    // Each session sees the phase itself. The owner may lose its patience meanwhile.
-    while let Some(ended) = tokio::select! {
-        biased;
-        _ = async { while phase.changed().await.is_ok() {} } => None,
-        ended = server.sessions.join_next_with_id() => ended,
-    } {
+    // Each session sees by itself how it is to end, and does not take long.
+    while let Some(ended) = server.sessions.join_next_with_id().await {
         server.forget(&ended);
     }
 }

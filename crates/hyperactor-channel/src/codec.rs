@@ -85,6 +85,25 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     }
 }
 
+/// The codec of messages that are bytes already: they travel as they are. Large ones are neither copied into the outgoing
+/// log nor out of the buffer they arrive in, so one that is kept keeps its part of that buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Raw;
+
+impl Codec<Bytes> for Raw {
+    fn encode(&self, _message: &Bytes, _out: &mut BytesMut) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    fn shared_tail(&self, message: &Bytes) -> Bytes {
+        message.clone()
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<Bytes, DecodeError> {
+        Ok(bytes)
+    }
+}
+
 /// Lets postcard append to a buffer that already holds something.
 struct Appender<'a>(&'a mut BytesMut);
 

@@ -33,7 +33,7 @@ mod serve_error;
 mod session_task;
 mod tx;
 
-pub use codec::{Codec, DecodeError, EncodeError, Postcard};
+pub use codec::{Codec, DecodeError, EncodeError, Postcard, Raw};
 pub use codes::REFUSAL_RESERVED_FROM;
 pub use completion::{Completion, Ignore};
 pub use dial::{dial, dial_tx, dial_with};

@@ -270,7 +270,7 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
             }
             state.floor
         };
-        self.common.settled.send_replace(floor);
+        self.common.settled.advance(floor);
         count
     }
 

@@ -296,12 +296,7 @@ impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
             }
         }
         if told != 0 {
-            let floor = outcomes.floor;
-            self.common.settled.send_if_modified(|settled| {
-                let forward = floor > *settled;
-                *settled = floor.max(*settled);
-                forward
-            });
+            self.common.settled.advance(outcomes.floor);
         }
         told
     }

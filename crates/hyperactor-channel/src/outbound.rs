@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperactor_refs::ChannelAddr;
 use parking_lot::Mutex;
@@ -94,13 +95,43 @@ impl<M, K> fmt::Debug for Rejected<M, K> {
     }
 }
 
+/// How far all messages have an outcome and their completions have returned. Telling costs next to nothing while nobody
+/// waits.
+#[derive(Default)]
+pub(crate) struct Settled {
+    below: AtomicU64,
+    moved: Notify,
+}
+
+impl Settled {
+    pub(crate) fn advance(&self, below: u64) {
+        self.below.fetch_max(below, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until all messages below `target` are settled; says whether it had to.
+    async fn reaches(&self, target: u64) -> bool {
+        let mut waited = false;
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.below.load(Ordering::Acquire) >= target {
+                return waited;
+            }
+            waited = true;
+            moved.await;
+        }
+    }
+}
+
 /// What the handles of every kind of channel share.
 pub(crate) struct Common {
     pub(crate) addr: ChannelAddr,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) capacity: Capacity,
     /// All messages below this sequence number have an outcome, and their completions returned.
-    pub(crate) settled: watch::Sender<u64>,
+    pub(crate) settled: Settled,
 }
 
 impl Common {
@@ -109,7 +140,7 @@ impl Common {
             addr,
             status: watch::Sender::new(Status::Idle),
             capacity: Capacity::new(),
-            settled: watch::Sender::new(0),
+            settled: Settled::default(),
         }
     }
 
@@ -235,17 +266,8 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
     /// Dropping it loses nothing.
     pub async fn flush(&self) -> Result<(), FlushError> {
         let target = self.link.posted();
-        let mut settled = self.link.common().settled.subscribe();
-        if *settled.borrow_and_update() >= target {
+        if !self.link.common().settled.reaches(target).await {
             return Ok(());
-        }
-        // The sender lives in the link, which this handle keeps: the wait can only end with the condition.
-        if settled
-            .wait_for(|settled| *settled >= target)
-            .await
-            .is_err()
-        {
-            return Err(FlushError::Closed(Reason::Dropped));
         }
         match &*self.link.common().status.borrow() {
             // A close that was asked for lets everything before it have its ordinary outcome.

@@ -200,7 +200,7 @@ impl<M: Send + 'static> ChannelRx<M> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, the server still ends, without the orderly goodbye to those not yet told.
+    /// Dropped half-way, the server goes on ending in order by itself.
     pub async fn close(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop().await;

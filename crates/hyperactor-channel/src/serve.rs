@@ -38,7 +38,8 @@ pub(crate) async fn ending(phase: &mut watch::Receiver<Phase>) -> Ending {
     }
 }
 
-/// Owns a server. Dropping it ends the server at once: it stops accepting, closes its connections, and frees its address.
+/// Owns a server. Dropping it ends the server at once: it stops accepting, frees its address, acknowledges what was placed
+/// as far as that needs no waiting, and closes its connections without a goodbye. Dialers take it for a server that died.
 pub struct ServerHandle {
     addr: ChannelAddr,
     control: watch::Sender<Phase>,
@@ -68,7 +69,7 @@ impl ServerHandle {
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, the server ends at once, as if its handle had been dropped.
+    /// Dropped half-way, the server goes on ending in order by itself.
     pub async fn stop(self) {
         let Self { control, task, .. } = self;
         control.send_replace(Phase::Stopping);

@@ -527,6 +527,22 @@ async fn an_orderly_stop_settles_what_was_placed_and_returns_the_rest(kind: Kind
     assert_eq!(keeper.with(|kept| kept.closed), 1);
 }
 
+async fn what_a_receiver_took_before_it_was_dropped_counts_as_delivered(kind: Kind) {
+    let place = kind.place();
+    let (addr, mut rx) = serve::<Message>(place.bind.clone()).await.unwrap();
+    let ledger = Ledger::default();
+    let tx = dial_with(addr, DialOptions::default(), Postcard);
+    for id in 0..100 {
+        tx.try_post(Message::new(id), ledger.line(id));
+    }
+    for id in 0..100 {
+        assert_eq!(soon("the next message", rx.recv()).await.unwrap().id, id);
+    }
+    drop(rx);
+    ledger.all_settled().await;
+    assert_eq!(ledger.count(|entry| *entry == Entry::Delivered), 100);
+}
+
 async fn a_closed_receiver_can_still_take_what_is_in_its_queue(kind: Kind) {
     let (tx, mut rx, _place) = pair(kind).await;
     for id in 0..10 {
@@ -684,6 +700,7 @@ suites!([
     messages_for_one_life_do_not_reach_another,
     nobody_there_is_told_within_the_time_chosen,
     an_orderly_stop_settles_what_was_placed_and_returns_the_rest,
+    what_a_receiver_took_before_it_was_dropped_counts_as_delivered,
     a_closed_receiver_can_still_take_what_is_in_its_queue,
     a_slow_receiver_holds_no_more_than_its_window,
     acknowledgements_flow_while_the_receiver_takes_nothing,
