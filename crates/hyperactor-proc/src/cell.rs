@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    Lease, Mailbox, Message, MessageEnvelope, NotDelivered, Payload, PayloadError, PortSink,
-    PushError, Queue, ReturnHandle, Undeliverable,
+    EnvelopeHead, Lease, Mailbox, Message, MessageEnvelope, NotDelivered, Payload, PayloadError,
+    PortSink, PushError, Queue, ReturnHandle, Token, Undeliverable,
 };
 use hyperactor_refs::{ActorId, PortId};
 
@@ -105,62 +105,76 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
                 return return_handle.undeliverable(head.with_payload(payload), reason);
             }
         };
-        let is_remote = return_handle.is_leased();
-        let origin = Origin {
-            sender: head.sender().clone(),
-            reply_port: if is_remote {
-                0
-            } else {
-                ask::reply_port(return_handle.token())
-            },
-            is_remote,
-        };
-        let job = Job::exported(message, origin);
-        if is_remote {
-            if cell.queue.is_closed() {
-                let envelope = job.into_envelope(cell.actor_id());
-                return return_handle.undeliverable(envelope, cell.stopped());
-            }
-            // What has a lease always fits, so it is told first and its lease goes into the queue with it. An
-            // actor that ends between the two ends with the message in its queue, which is told in the same way.
-            if let Err(error) = cell.queue.try_push(job, return_handle.delivered()) {
-                unhandled(cell, error.into_inner());
-            }
+        let sender = head.sender().clone();
+        if return_handle.is_leased() {
+            self.deliver_leased(message, sender, head, return_handle);
             return;
         }
+        let reply_port = ask::reply_port(return_handle.token());
+        let job = Job::exported(message, Origin::Envelope { sender, reply_port });
         match cell.queue.try_push(job, Lease::none()) {
             Ok(()) => drop(return_handle.delivered()),
             Err(PushError::Full(job)) => {
-                let envelope = job.into_envelope(cell.actor_id());
-                let mut report = Undeliverable::new(envelope, cell.full(head.dest().clone()));
+                let reason = cell.full(head.dest().clone());
+                let mut report = Undeliverable::new(give_back(job, head), reason);
                 report.capacity = Some(cell.queue.capacity());
                 return_handle.report(report);
             }
             Err(PushError::Closed(job)) => {
-                let envelope = job.into_envelope(cell.actor_id());
-                return_handle.undeliverable(envelope, cell.stopped());
+                return_handle.undeliverable(give_back(job, head), cell.stopped());
             }
         }
     }
+}
+
+impl<A: Receives<M>, M: Message> ExportedPort<A, M> {
+    /// What has a lease always fits, so it is told first and its lease goes into the queue with it. An actor that ends
+    /// between the two ends with the message in its queue, which is told in the same way.
+    fn deliver_leased(
+        &self,
+        message: Box<M>,
+        sender: ActorId,
+        head: EnvelopeHead,
+        return_handle: ReturnHandle,
+    ) {
+        let cell = &*self.cell;
+        let job = Job::exported(message, Origin::Remote { sender });
+        if cell.queue.is_closed() {
+            return_handle.undeliverable(give_back(job, head), cell.stopped());
+        } else if let Err(error) = cell.queue.try_push(job, return_handle.delivered()) {
+            unhandled(cell, error.into_inner());
+        }
+    }
+}
+
+/// The envelope that a job was made of, again.
+fn give_back<A: Actor>(job: Job<A>, head: EnvelopeHead) -> MessageEnvelope {
+    let actor = head.dest().actor_id().clone();
+    let (_, payload) = job
+        .into_envelope(head.sender().clone(), &actor)
+        .into_parts();
+    head.with_payload(payload)
 }
 
 /// Tells the sender of a message that was in the queue when the actor ended, where the sender can be told.
 ///
 /// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome.
 pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, job: Job<A>) {
-    let Ok(proc) = cell.proc.upgrade() else {
-        tracing::warn!(
+    let teller = match cell.proc.upgrade() {
+        Ok(proc) => proc.sender_of_unhandled(&job.origin),
+        Err(_) => None,
+    };
+    let Some((sender, sink)) = teller else {
+        tracing::debug!(
             actor = %cell.actor_id(),
-            sender = %job.origin.sender,
-            "a queued message was not handled; its proc has gone, so its sender is not told"
+            "a queued message {} was not handled, and there is no sender of this proc to tell",
+            job.origin
         );
         return;
     };
-    let reply_port = job.origin.reply_port;
-    let is_remote = job.origin.is_remote;
-    let envelope = job.into_envelope(cell.actor_id());
+    let envelope = job.into_envelope(sender, cell.actor_id());
     let report = Undeliverable::new(envelope, cell.stopped());
-    proc.unhandled(report, reply_port, is_remote);
+    sink.undelivered(Token::default(), report);
 }
 
 /// The message of a payload. A typed one stays in the box it came in.

@@ -53,7 +53,7 @@ impl<A: Actor> ActorHandle<A> {
     where
         A: Handler<M>,
     {
-        let job = Job::local(message, cx.actor_id().clone());
+        let job = Job::local(message, cx.actor_id());
         self.push(job)
             .map_err(|(job, kind)| match job.into_message() {
                 Some(message) => self.error(message, kind),

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::BytesMut;
@@ -22,12 +23,25 @@ pub(crate) struct Job<A: Actor> {
 }
 
 /// Who sent a message, so that they can be told if it is never handled.
-pub(crate) struct Origin {
-    pub(crate) sender: ActorId,
-    /// The port of the sender that waits for a reply, or 0.
-    pub(crate) reply_port: u64,
-    /// Whether it came by a session from another process.
-    pub(crate) is_remote: bool,
+///
+/// A post through a handle leaves only the hash of its sender's id: the id itself would cost a reference count that
+/// the sending and the receiving thread then pass back and forth.
+pub(crate) enum Origin {
+    /// By a handle, from whoever has an id of this hash.
+    Handle { sender_hash: u64 },
+    /// By an envelope of this process; the port of the sender that waits for a reply, or 0.
+    Envelope { sender: ActorId, reply_port: u64 },
+    /// By a session from another process.
+    Remote { sender: ActorId },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handle { .. } => f.write_str("through a handle"),
+            Self::Envelope { sender, .. } | Self::Remote { sender } => write!(f, "from `{sender}`"),
+        }
+    }
 }
 
 /// What is known of a kind of message at compile time.
@@ -71,19 +85,16 @@ impl<A: Receives<M>, M: Message> Exported<A, M> {
 }
 
 impl<A: Actor> Job<A> {
-    pub(crate) fn local<M: Send + 'static>(message: M, sender: ActorId) -> Self
+    pub(crate) fn local<M: Send + 'static>(message: M, sender: &ActorId) -> Self
     where
         A: Handler<M>,
     {
-        let origin = Origin {
-            sender,
-            reply_port: 0,
-            is_remote: false,
-        };
         Self {
             message: Box::new(message),
             kind: Local::<A, M>::KIND,
-            origin,
+            origin: Origin::Handle {
+                sender_hash: sender.precomputed_hash(),
+            },
         }
     }
 
@@ -104,8 +115,8 @@ impl<A: Actor> Job<A> {
     }
 
     /// The message in an envelope, for a report to its sender.
-    pub(crate) fn into_envelope(self, actor: &ActorId) -> MessageEnvelope {
-        (self.kind.give_back)(self.message, self.origin.sender, actor)
+    pub(crate) fn into_envelope(self, sender: ActorId, actor: &ActorId) -> MessageEnvelope {
+        (self.kind.give_back)(self.message, sender, actor)
     }
 }
 
@@ -113,8 +124,10 @@ impl<A: Actor> Job<A> {
 pub(crate) struct Batch<A: Actor> {
     /// In reverse, so that the next one is taken from the end.
     jobs: Vec<Job<A>>,
-    /// Who sent the message that is being handled.
+    /// Who waits for a reply to the message that is being handled.
     in_hand: Option<Origin>,
+    /// Messages handled since the task last let others run.
+    since_yield: u32,
 }
 
 impl<A: Actor> Batch<A> {
@@ -122,6 +135,7 @@ impl<A: Actor> Batch<A> {
         Self {
             jobs: Vec::new(),
             in_hand: None,
+            since_yield: 0,
         }
     }
 
@@ -156,15 +170,49 @@ impl<A: Actor> Batch<A> {
     }
 
     fn take<M: 'static>(&mut self) -> Option<M> {
-        if !self.jobs.last()?.message.is::<M>() {
-            return None;
+        let Job {
+            message,
+            kind,
+            origin,
+        } = self.jobs.pop()?;
+        match message.downcast::<M>() {
+            Ok(message) => {
+                if let Origin::Envelope {
+                    reply_port: 1.., ..
+                } = origin
+                {
+                    self.in_hand = Some(origin);
+                }
+                Some(*message)
+            }
+            Err(message) => {
+                self.jobs.push(Job {
+                    message,
+                    kind,
+                    origin,
+                });
+                None
+            }
         }
-        let job = self.jobs.pop()?;
-        self.in_hand = Some(job.origin);
-        job.message.downcast().ok().map(|message| *message)
     }
 
-    /// Who sent the message that was being handled when its handler failed, panicked or was aborted.
+    /// The handler of the message in hand came to its end.
+    fn handled(&mut self) {
+        if self.in_hand.is_some() {
+            self.in_hand = None;
+        }
+        self.since_yield += 1;
+    }
+
+    /// Lets the neighbours of an actor run that always has messages.
+    async fn breathe(&mut self) {
+        if self.since_yield >= limits::MESSAGES_PER_TURN {
+            self.since_yield = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Who waits for a reply to the message that was being handled when its handler failed, panicked or was aborted.
     pub(crate) fn take_in_hand(&mut self) -> Option<Origin> {
         self.in_hand.take()
     }
@@ -187,9 +235,8 @@ fn run<'a, A: Handler<M>, M: Send + 'static>(
         let mut next = batch.take::<M>();
         while let Some(message) = next {
             actor.handle(cx, message).await?;
-            batch.in_hand = None;
-            // An actor that always has messages must let its neighbours run.
-            tokio::task::coop::consume_budget().await;
+            batch.handled();
+            batch.breathe().await;
             next = batch.next::<M>(cx.control());
         }
         Ok(())

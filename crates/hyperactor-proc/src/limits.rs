@@ -14,6 +14,11 @@ pub const QUEUE_MESSAGES_MAX: usize = 4096;
 /// close to its bound: up to this many messages are in the actor's hands beside those in the queue.
 pub const BATCH_MESSAGES_MAX: usize = 64;
 
+/// Messages that an actor handles before it lets other tasks of its thread run.
+///
+/// The same number as tokio's own budget of a task, which a handler that awaits tokio's types spends besides.
+pub const MESSAGES_PER_TURN: u32 = 128;
+
 /// Reports of undeliverable messages that wait for one actor or client.
 ///
 /// A report beyond this number is logged and counted instead of kept.

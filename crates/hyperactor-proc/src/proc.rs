@@ -11,8 +11,7 @@ use std::sync::{Arc, Weak};
 use futures_util::future::AbortHandle;
 use hyperactor_mailbox::{
     BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
-    MessageEnvelope, NotDelivered, Queue, ReturnHandle, ReturnSink, Token, Undeliverable,
-    UnroutableMailboxSender,
+    MessageEnvelope, NotDelivered, Queue, ReturnHandle, ReturnSink, UnroutableMailboxSender,
 };
 use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, NameError, ProcId, check_name};
 use parking_lot::Mutex;
@@ -56,7 +55,6 @@ struct Residents {
     by_id: HashMap<ActorId, Resident>,
 }
 
-#[derive(Clone)]
 enum Resident {
     Actor(Arc<Control>),
     Client(Arc<dyn ReturnSink>),
@@ -441,33 +439,55 @@ impl Proc {
 
     /// Tells whoever waits for a reply to a message whose handler did not come to its end.
     pub(crate) fn unanswered(&self, origin: &Origin) {
-        if !origin.is_remote && self.inner.owns(&origin.sender) {
-            self.inner
-                .close_reply_port(&origin.sender, origin.reply_port);
+        if let Origin::Envelope { sender, reply_port } = origin
+            && self.inner.owns(sender)
+        {
+            self.inner.close_reply_port(sender, *reply_port);
         }
     }
 
-    /// Counts a message that was queued and not handled, and tells its sender if it lives here.
-    pub(crate) fn unhandled(&self, report: Undeliverable, reply_port: u64, is_remote: bool) {
+    /// Counts a message that was queued for an actor and not handled, and finds whom to tell: its sender, if that lives
+    /// here. Whoever waits for a reply to it learns that none will come.
+    pub(crate) fn sender_of_unhandled(&self, origin: &Origin) -> Option<Teller> {
         let inner = &*self.inner;
         inner.counters.unhandled.fetch_add(1, Ordering::Relaxed);
-        let sender = report.envelope.sender();
-        if is_remote || !inner.owns(sender) {
-            tracing::debug!(
-                sender = %sender,
-                dest = %report.envelope.dest(),
-                "a queued message was not handled; its sender is elsewhere and is not told"
-            );
-            return;
+        match origin {
+            Origin::Envelope { sender, reply_port } if inner.owns(sender) => {
+                if inner.close_reply_port(sender, *reply_port) {
+                    return None;
+                }
+                inner.residents.lock().teller(sender)
+            }
+            Origin::Handle { sender_hash } => inner.residents.lock().teller_by_hash(*sender_hash),
+            Origin::Envelope { .. } | Origin::Remote { .. } => None,
         }
-        if inner.close_reply_port(sender, reply_port) {
-            return;
-        }
-        let resident = inner.residents.lock().by_id.get(sender).cloned();
-        match resident {
-            Some(Resident::Actor(control)) => control.undelivered(Token::default(), report),
-            Some(Resident::Client(sink)) => sink.undelivered(Token::default(), report),
-            None => crate::reports::warn(sender, &report),
+    }
+}
+
+/// A sender, and the way to tell it something.
+pub(crate) type Teller = (ActorId, Arc<dyn ReturnSink>);
+
+impl Residents {
+    fn teller(&self, id: &ActorId) -> Option<Teller> {
+        let resident = self.by_id.get(id)?;
+        Some((id.clone(), resident.sink()))
+    }
+
+    /// Looks at everybody: for the rare message that was posted through a handle and not handled.
+    fn teller_by_hash(&self, hash: u64) -> Option<Teller> {
+        let (id, resident) = self
+            .by_id
+            .iter()
+            .find(|(id, _)| id.precomputed_hash() == hash)?;
+        Some((id.clone(), resident.sink()))
+    }
+}
+
+impl Resident {
+    fn sink(&self) -> Arc<dyn ReturnSink> {
+        match self {
+            Self::Actor(control) => control.clone(),
+            Self::Client(sink) => Arc::clone(sink),
         }
     }
 }
