@@ -21,20 +21,26 @@ impl Counts {
         }
     }
 
-    /// Reads one line; a line that reports no counts adds nothing.
-    pub(crate) fn read(line: &str) -> Self {
+    /// Reads one line of libtest; a line that reports no counts adds nothing.
+    pub(crate) fn of_libtest(line: &str) -> Self {
         let line = without_colours(line);
-        let line = line.trim();
-        if let Some(rest) = line.strip_prefix("test result:") {
-            // "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; …"
-            return Self {
-                passed: number_before(rest, "passed"),
-                failed: number_before(rest, "failed"),
-                skipped: number_before(rest, "ignored"),
-            };
+        // "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; …"
+        let Some(rest) = line.trim().strip_prefix("test result:") else {
+            return Self::default();
+        };
+        Self {
+            passed: number_before(rest, "passed"),
+            failed: number_before(rest, "failed"),
+            skipped: number_before(rest, "ignored"),
         }
-        match line.strip_prefix("Summary [") {
-            // "Summary [   0.5s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped"
+    }
+
+    /// Reads one line of nextest; a line that reports no counts adds nothing. Of a failed test nextest shows
+    /// all that it printed, libtest's result line too: that one is not counted here.
+    pub(crate) fn of_nextest(line: &str) -> Self {
+        let line = without_colours(line);
+        // "Summary [   0.5s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped"
+        match line.trim().strip_prefix("Summary [") {
             Some(rest) if rest.contains("run:") => Self {
                 passed: number_before(rest, "passed"),
                 failed: number_before(rest, "failed")
@@ -121,9 +127,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, passed: u64, failed: u64, skipped: u64) {
+    fn check(read: fn(&str) -> Counts, line: &str, passed: u64, failed: u64, skipped: u64) {
         assert_eq!(
-            Counts::read(line),
+            read(line),
             Counts {
                 passed,
                 failed,
@@ -136,12 +142,14 @@ mod tests {
     #[test]
     fn libtest_lines_are_counted() {
         check(
+            Counts::of_libtest,
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s",
             3,
             0,
             1,
         );
         check(
+            Counts::of_libtest,
             "test result: FAILED. 30 passed; 12 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.2s",
             30,
             12,
@@ -152,24 +160,28 @@ mod tests {
     #[test]
     fn nextest_summaries_are_counted() {
         check(
+            Counts::of_nextest,
             "     Summary [   0.012s] 3 tests run: 3 passed, 1 skipped",
             3,
             0,
             1,
         );
         check(
+            Counts::of_nextest,
             "     Summary [  12.0s] 1 test run: 1 passed, 0 skipped",
             1,
             0,
             0,
         );
         check(
+            Counts::of_nextest,
             "     Summary [   4.5s] 7/9 tests run: 4 passed (1 slow, 1 leaky), 1 failed, 1 timed out, 1 exec failed, 2 skipped",
             4,
             3,
             2,
         );
         check(
+            Counts::of_nextest,
             "\u{1b}[32;1m     Summary\u{1b}[0m [   0.012s] \u{1b}[1m3\u{1b}[0m tests run: \u{1b}[1m3\u{1b}[0m \u{1b}[32;1mpassed\u{1b}[0m, \u{1b}[1m1\u{1b}[0m skipped",
             3,
             0,
@@ -179,15 +191,22 @@ mod tests {
 
     #[test]
     fn other_lines_count_nothing() {
-        check(
-            "test counts::tests::libtest_lines_are_counted ... ok",
-            0,
-            0,
-            0,
-        );
-        check("5 passed", 0, 0, 0);
-        check("Summary [of the talk] 5 passed", 0, 0, 0);
-        check("", 0, 0, 0);
+        for line in [
+            "test counts::tests::x ... ok",
+            "5 passed",
+            "Summary [of the talk] 5 passed",
+            "",
+        ] {
+            check(Counts::of_libtest, line, 0, 0, 0);
+            check(Counts::of_nextest, line, 0, 0, 0);
+        }
+    }
+
+    #[test]
+    fn what_a_failed_test_printed_is_not_counted_again() {
+        let line =
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 8 filtered out";
+        check(Counts::of_nextest, line, 0, 0, 0);
     }
 
     #[test]

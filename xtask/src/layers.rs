@@ -3,6 +3,8 @@
 //! A new edge edits [`LAYERS`] and `docs/architecture.md` in the same commit. What concerns crates that
 //! are not ours is in `external.rs`; the text of the repository is `tidy.rs`.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 use crate::workspace::{Kind, Package, Workspace};
@@ -184,6 +186,15 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
 ];
 
+/// Packages under `examples/` are programs that a user might write: any library, and the testkit for tests.
+const EXAMPLE: Layer = Layer {
+    name: "an example",
+    uses: EVERYTHING,
+    tests_use: &[],
+    role: Role::Program,
+    because: "an example uses what its users can use",
+};
+
 /// Checks edges, foreign crates and the repository's text; prints every breach, then fails.
 pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::load()?;
@@ -212,7 +223,8 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn edges(workspace: &Workspace, layers: &[Layer]) -> Vec<String> {
     let mut breaches = Vec::new();
     for package in &workspace.packages {
-        let Some(layer) = layers.iter().find(|layer| layer.name == package.name) else {
+        let known = layers.iter().find(|layer| layer.name == package.name);
+        let Some(layer) = known.or_else(|| is_example(package).then_some(&EXAMPLE)) else {
             breaches.push(format!(
                 "`{}` is not in the table of layers (xtask/src/layers.rs)",
                 package.name
@@ -226,7 +238,7 @@ pub(crate) fn edges(workspace: &Workspace, layers: &[Layer]) -> Vec<String> {
                     Kind::Build => " (build)",
                     Kind::Dev => " (dev)",
                 };
-                breaches.push(format!("{} → {to}{kind}: {reason}", layer.name));
+                breaches.push(format!("{} → {to}{kind}: {reason}", package.name));
             }
         }
     }
@@ -269,6 +281,12 @@ fn ours(package: &Package) -> impl Iterator<Item = (&str, Kind)> {
         .iter()
         .filter(|edge| is_ours(&edge.name) && edge.name != package.name)
         .map(|edge| (edge.name.as_str(), edge.kind))
+}
+
+/// Whether a package stands in the folder of examples.
+fn is_example(package: &Package) -> bool {
+    let folder = package.manifest_path.parent().and_then(Path::parent);
+    folder.is_some_and(|folder| folder.ends_with("examples"))
 }
 
 /// All of our names, and no other's, begin so.
@@ -375,6 +393,21 @@ mod tests {
     fn nothing_depends_on_a_program() {
         let breaches = check(&[("hyperactor-high", "hyperactor-tool", r#""dev""#)]);
         assert!(breaches[0].contains("nothing may depend"), "{breaches:?}");
+    }
+
+    #[test]
+    fn an_example_may_use_libraries_but_no_program() {
+        let text = r#"{"packages":[{"name":"try-it","manifest_path":"x/examples/try-it/Cargo.toml","targets":[],
+            "dependencies":[{"name":"hyperactor-refs","kind":null},{"name":"hyperactor-cli","kind":null}]}]}"#;
+        let breaches = edges(&Workspace::parse(text).unwrap(), LAYERS);
+        let own: Vec<_> = breaches
+            .iter()
+            .filter(|breach| breach.contains("try-it"))
+            .collect();
+        assert_eq!(
+            own,
+            ["try-it → hyperactor-cli: nothing may depend on `hyperactor-cli`"]
+        );
     }
 
     #[test]

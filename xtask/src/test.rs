@@ -110,7 +110,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Runs a selection with the runner that it names.
 pub(crate) fn run_selection(selection: &Selection, limit: Duration) -> Result<Counts> {
-    counted(&mut selection.command(), limit)
+    let read = if selection.nextest {
+        Counts::of_nextest
+    } else {
+        Counts::of_libtest
+    };
+    counted(&mut selection.command(), limit, read)
 }
 
 /// Runs the examples in the documentation of every library.
@@ -118,6 +123,7 @@ pub(crate) fn run_doctests() -> Result<Counts> {
     counted(
         shell::cargo().args(["test", "--workspace", "--no-fail-fast", "--doc"]),
         LIMIT,
+        Counts::of_libtest,
     )
 }
 
@@ -139,9 +145,9 @@ pub(crate) fn close(counts: Counts, filtered: bool) -> Result<()> {
     Ok(())
 }
 
-fn counted(command: &mut Command, limit: Duration) -> Result<Counts> {
+fn counted(command: &mut Command, limit: Duration, read: fn(&str) -> Counts) -> Result<Counts> {
     let mut counts = Counts::default();
-    let status = shell::watch(command, limit, |line| counts += Counts::read(line))?;
+    let status = shell::watch(command, limit, |line| counts += read(line))?;
     Ok(counts.with_exit(status.success()))
 }
 
