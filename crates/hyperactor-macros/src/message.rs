@@ -48,13 +48,6 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     }
-    if !parts.is_empty() {
-        let arguments = input.generics.split_for_impl().1;
-        generics.make_where_clause().predicates.push(parse_quote! {
-            #ident #arguments: #support::Serialize + #support::DeserializeOwned
-                + ::core::marker::Send + 'static
-        });
-    }
     let type_name = if parts.is_empty() {
         quote!(::std::borrow::Cow::Borrowed(NAME))
     } else {

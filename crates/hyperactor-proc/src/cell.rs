@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    EnvelopeHead, Lease, Mailbox, Message, MessageEnvelope, NotDelivered, Payload, PayloadError,
-    PortSink, PushError, Queue, ReturnHandle, Token, Undeliverable,
+    EnvelopeHead, Mailbox, Message, MessageEnvelope, NotDelivered, Payload, PayloadError, PortSink,
+    PushError, Queue, ReturnHandle, Token, Undeliverable,
 };
 use hyperactor_refs::{ActorId, PortId};
 
@@ -106,43 +106,26 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
             }
         };
         let sender = head.sender().clone();
-        if return_handle.is_leased() {
-            self.deliver_leased(message, sender, head, return_handle);
-            return;
-        }
-        let reply_port = ask::reply_port(return_handle.token());
-        let job = Job::exported(message, Origin::Envelope { sender, reply_port });
-        match cell.queue.try_push(job, Lease::none()) {
-            Ok(()) => drop(return_handle.delivered()),
-            Err(PushError::Full(job)) => {
+        let origin = if return_handle.is_leased() {
+            Origin::Remote { sender }
+        } else {
+            let reply_port = ask::reply_port(return_handle.token());
+            Origin::Envelope { sender, reply_port }
+        };
+        match cell
+            .queue
+            .place(Job::exported(message, origin), return_handle)
+        {
+            Ok(()) => {}
+            Err((PushError::Full(job), return_handle)) => {
                 let reason = cell.full(head.dest().clone());
                 let mut report = Undeliverable::new(give_back(job, head), reason);
                 report.capacity = Some(cell.queue.capacity());
                 return_handle.report(report);
             }
-            Err(PushError::Closed(job)) => {
+            Err((PushError::Closed(job), return_handle)) => {
                 return_handle.undeliverable(give_back(job, head), cell.stopped());
             }
-        }
-    }
-}
-
-impl<A: Receives<M>, M: Message> ExportedPort<A, M> {
-    /// What has a lease always fits, so it is told first and its lease goes into the queue with it. An actor that ends
-    /// between the two ends with the message in its queue, which is told in the same way.
-    fn deliver_leased(
-        &self,
-        message: Box<M>,
-        sender: ActorId,
-        head: EnvelopeHead,
-        return_handle: ReturnHandle,
-    ) {
-        let cell = &*self.cell;
-        let job = Job::exported(message, Origin::Remote { sender });
-        if cell.queue.is_closed() {
-            return_handle.undeliverable(give_back(job, head), cell.stopped());
-        } else if let Err(error) = cell.queue.try_push(job, return_handle.delivered()) {
-            unhandled(cell, error.into_inner());
         }
     }
 }

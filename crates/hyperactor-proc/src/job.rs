@@ -270,6 +270,3 @@ impl<M: 'static> ErasedMessage for Unencodable<M> {
         self._message
     }
 }
-
-/// The number of jobs to take at a time.
-pub(crate) const BATCH: usize = limits::BATCH_MESSAGES_MAX;

@@ -42,8 +42,8 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// a divisor: with 2, the first half drains and the second half stops.
 pub const DRAIN_SHARE_OF_DEADLINE: u32 = 2;
 
-/// Length of an actor's name in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
+/// Characters of a foreign type's name that are compared with the known names, and repeated in the answer.
+pub const TYPE_NAME_CHARS_MAX: usize = 255;
 
 /// Length of the encoded parameters of a remote spawn in bytes.
 pub const SPAWN_PARAMS_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -253,15 +253,15 @@ fn last_part(name: &str) -> &str {
 
 /// What a peer sent is repeated to it only up to the length of a name.
 fn shortened(name: &str) -> String {
-    name.chars().take(limits::NAME_BYTES_MAX).collect()
+    name.chars().take(limits::TYPE_NAME_CHARS_MAX).collect()
 }
 
-/// The Levenshtein distance, without regard to case, of the first [`limits::NAME_BYTES_MAX`] characters.
+/// The Levenshtein distance, without regard to case, of the first [`limits::TYPE_NAME_CHARS_MAX`] characters.
 fn distance(a: &str, b: &str) -> usize {
     let letters = |text: &str| -> Vec<char> {
         text.chars()
             .flat_map(char::to_lowercase)
-            .take(limits::NAME_BYTES_MAX)
+            .take(limits::TYPE_NAME_CHARS_MAX)
             .collect()
     };
     let (a, b) = (letters(a), letters(b));
@@ -295,7 +295,7 @@ mod tests {
         let SpawnRefusal::UnknownType { type_name, near } = Registry::new().unknown(&long) else {
             panic!("an empty registry knows no type");
         };
-        assert_eq!(type_name.len(), limits::NAME_BYTES_MAX);
+        assert_eq!(type_name.len(), limits::TYPE_NAME_CHARS_MAX);
         assert!(near.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::{AbortRegistration, Abortable};
 
 use crate::cell::{Cell, unhandled};
 use crate::control::End;
-use crate::job::{BATCH, Batch};
+use crate::job::Batch;
 use crate::panics::{caught, caught_sync};
 use crate::reports::Report;
 use crate::{Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, ExitReason, limits};
@@ -138,7 +138,8 @@ async fn serve<A: Actor>(
             continue;
         }
         let woken = poll_fn(|task| {
-            let taken = batch.refill(|jobs| queue.poll_recv_many(task, jobs, BATCH));
+            let taken =
+                batch.refill(|jobs| queue.poll_recv_many(task, jobs, limits::BATCH_MESSAGES_MAX));
             if let Poll::Ready(count) = taken {
                 return Poll::Ready(if count == 0 {
                     Woken::Empty

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod derives;
 mod lifecycle;
 mod messages;
 mod remote;
