@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use common::{actor, over_every_transport, proc_at, reason, send, send_envelope, serve};
 use hyperactor_mailbox::{
@@ -130,16 +131,19 @@ async fn an_unknown_proc_is_answered_by_the_relay_with_the_names_it_has(
 async fn a_stream_through_a_full_relay_loses_nothing_and_keeps_its_order(
     transport: ChannelTransport,
 ) {
-    const COUNT: u64 = 2_000;
-    // The way out of the relay holds a few messages; the way in lets all of them in.
+    stream_through_relay(transport, 4, 2_000).await;
+}
+
+/// Streams `count` messages through a relay whose way out holds `outbox` messages; its way in lets all of them in.
+async fn stream_through_relay(transport: ChannelTransport, outbox: u32, count: u64) {
     let options = DialOptions {
-        outbox_messages: 4,
+        outbox_messages: outbox,
         ..DialOptions::default()
     };
     let chain = chain(transport, options).await;
     let to = ActorId::root(chain.proc_id.clone(), "a");
     let (dest, mut receiver) = actor::<u64>(&chain.muxer, to);
-    let outcomes: Vec<_> = (0..COUNT)
+    let outcomes: Vec<_> = (0..count)
         .map(|number| {
             let (return_handle, outcome) = ReturnHandle::oneshot();
             let envelope = MessageEnvelope::typed(common::sender(), dest.clone(), number);
@@ -147,7 +151,7 @@ async fn a_stream_through_a_full_relay_loses_nothing_and_keeps_its_order(
             outcome
         })
         .collect();
-    for number in 0..COUNT {
+    for number in 0..count {
         let received = tokio::time::timeout(common::PATIENCE, receiver.recv()).await;
         assert_eq!(received.unwrap(), Some(number));
     }
@@ -293,4 +297,49 @@ async fn a_relay_that_stops_leaves_no_post_without_an_outcome() {
         delivered <= received && received <= delivered + uncertain,
         "{delivered} {uncertain} {received}"
     );
+}
+
+/// Notes of each envelope whether its sender waits for the outcome.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<bool>>>);
+
+impl MailboxSender for Noting {
+    fn post_unchecked(&self, _: MessageEnvelope, return_handle: ReturnHandle) {
+        self.0.lock().unwrap().push(return_handle.wants_outcome());
+        drop(return_handle.delivered());
+    }
+}
+
+#[tokio::test]
+async fn a_relay_passes_on_that_somebody_waits_for_the_outcome() {
+    let noting = Noting::default();
+    let far = serve(ChannelTransport::Unix, noting.clone()).await;
+    let router = DialMailboxRouter::new();
+    let relay = serve(ChannelTransport::Unix, router.clone()).await;
+    let proc_id = proc_at(relay.addr(), "far");
+    router.bind(proc_id.clone(), far.addr().clone()).unwrap();
+    let client = MailboxClient::dial(relay.addr().clone());
+    let dest = PortId::new(ActorId::root(proc_id, "a"), 1);
+    let envelope = || MessageEnvelope::typed(common::sender(), dest.clone(), 1_u8);
+    client.post(envelope(), ReturnHandle::monitored());
+    send(&client, &dest, 1_u8).await.unwrap();
+    client.post(envelope(), ReturnHandle::monitored());
+    client.flush().await.unwrap();
+    // Otherwise each relay would add the delay of its acknowledgements to the sender's wait.
+    assert_eq!(*noting.0.lock().unwrap(), [false, true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_overtakes_what_waits_in_a_full_relay() {
+    // Two threads, so that room appears while the relay reads on: what it reads must go behind what waits.
+    for round in 0..5 {
+        for outbox in [1, 2, 5] {
+            let transport = if round % 2 == 0 {
+                ChannelTransport::Unix
+            } else {
+                ChannelTransport::Local
+            };
+            stream_through_relay(transport, outbox, 400).await;
+        }
+    }
 }
