@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::sim::{Seen, Sim};
+use common::ledger::Seen;
+use common::sim::Sim;
 
 /// Replays one seed with `SESSION_SEED=17`, runs more of them with `SESSION_SEEDS=10000`.
 fn seeds() -> Vec<u64> {

@@ -1,57 +1,25 @@
 //! The outgoing log: messages are encoded once, into the bytes that are written and kept until their outcome is
 //! known. Knows nothing of connections: where to go on and how far the credit reaches are arguments.
 
+mod resolve;
+mod segment;
 mod withdraw;
 
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
+use self::segment::{Place, Segment, step_over};
 use crate::frame::data_header;
 use crate::limits::{
     DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES, SEGMENT_ROOM_BYTES,
-    SHARED_BODY_BYTES, SPARE_BUFFERS,
+    SHARED_BODY_BYTES,
 };
 use crate::marks::Marks;
 use crate::{DataFlags, PushError, Seq};
 
 /// Capacity of the first log buffer, bytes: an idle session stays small.
 const FIRST_BUFFER_BYTES: usize = 2048;
-
-/// A run of whole frames that no longer changes.
-#[derive(Debug)]
-struct Segment {
-    first: u64,
-    count: u32,
-    /// How many of them were resolved one by one, ahead of the rest.
-    marked: u32,
-    data: Bytes,
-    /// The shared end of the last frame's body.
-    rest: Bytes,
-    /// Body bytes of the session before this segment.
-    bytes_before: u64,
-    body_bytes: u64,
-}
-
-impl Segment {
-    fn end(&self) -> u64 {
-        self.first + u64::from(self.count)
-    }
-
-    fn size(&self) -> usize {
-        self.data.len() + self.rest.len()
-    }
-}
-
-/// The frame at an offset of a segment.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    /// Counted from the beginning of the session, not from the oldest kept.
-    segment: u64,
-    seq: u64,
-    offset: usize,
-    bytes_before: u64,
-}
 
 /// How far the peer lets us send.
 #[derive(Clone, Copy, Debug, Default)]
@@ -413,99 +381,6 @@ impl Outbox {
         place.is_some()
     }
 
-    /// Returns whether the message still waits for its outcome.
-    pub(crate) fn is_unresolved(&self, seq: u64) -> bool {
-        seq >= self.resolved
-            && seq < self.next
-            && !self.marks.contains(seq)
-            && (self.voids.is_empty() || !self.voids.contains(&seq))
-    }
-
-    /// Resolves everything below `below`, and reports the runs that were unresolved.
-    pub(crate) fn resolve_below(&mut self, below: u64, mut report: impl FnMut(u64, u64)) {
-        let mut at = self.resolved;
-        while at < below {
-            let end = self.marks.first_present(at, below);
-            self.report_run(at, end, &mut report);
-            at = self.marks.first_absent(end);
-        }
-        if below > self.resolved {
-            self.resolved = self.marks.first_absent(below);
-            self.marks.forget_below(self.resolved);
-            if !self.voids.is_empty() {
-                self.voids = self.voids.split_off(&self.resolved);
-            }
-            self.drop_resolved();
-        }
-    }
-
-    /// Reports `from..to` without the withdrawn.
-    fn report_run(&self, mut from: u64, to: u64, report: &mut impl FnMut(u64, u64)) {
-        if !self.voids.is_empty() {
-            for void in self.voids.range(from..to) {
-                if *void > from {
-                    report(from, void - from);
-                }
-                from = void + 1;
-            }
-        }
-        if to > from {
-            report(from, to - from);
-        }
-    }
-
-    /// Resolves one message, which is unresolved.
-    pub(crate) fn resolve_one(&mut self, seq: u64) {
-        if seq == self.resolved {
-            self.resolve_below(seq + 1, |_, _| {});
-            return;
-        }
-        if !self.marks.insert(seq) {
-            return;
-        }
-        let index = self
-            .segments
-            .partition_point(|segment| segment.end() <= seq);
-        if let Some(segment) = self.segments.get_mut(index)
-            && segment.first <= seq
-        {
-            segment.marked += 1;
-            if segment.marked == segment.count && self.dropped + (index as u64) < self.at.segment {
-                self.held_bytes -= segment.size();
-                let data = std::mem::take(&mut segment.data);
-                segment.rest = Bytes::new();
-                self.recycle(data);
-            }
-        }
-    }
-
-    fn drop_resolved(&mut self) {
-        while let Some(segment) = self.segments.front()
-            && segment.end() <= self.resolved
-            && self.dropped < self.at.segment
-            && let Some(segment) = self.segments.pop_front()
-        {
-            self.held_bytes -= segment.size();
-            self.dropped += 1;
-            self.recycle(segment.data);
-        }
-    }
-
-    /// Keeps the buffer of the last segment cut from it.
-    fn recycle(&mut self, data: Bytes) {
-        if self.spare.len() >= SPARE_BUFFERS {
-            return;
-        }
-        let Ok(mut buffer) = data.try_into_mut() else {
-            return;
-        };
-        buffer.clear();
-        // A small buffer is not worth keeping, and one that grew for a large message not worth its memory.
-        if buffer.try_reclaim(SEGMENT_BYTES) && buffer.capacity() <= 2 * SEGMENT_BYTES {
-            self.spare.push(buffer);
-        }
-    }
-
     /// Forgets everything: the session is over.
     pub(crate) fn clear(&mut self) {
         self.resolved = self.next;
@@ -558,13 +433,4 @@ impl Outbox {
         }
         assert_eq!(expected, self.tail_first);
     }
-}
-
-/// Moves over one frame; the last one's shared rest is not part of the offsets.
-fn step_over(segment: &Segment, place: &mut Place) {
-    let head = segment.data[place.offset..].first_chunk::<LENGTH_BYTES>();
-    let length = head.map_or(0, |head| u32::from_le_bytes(*head) as usize);
-    place.seq += 1;
-    place.bytes_before += (length - DATA_OVERHEAD_BYTES) as u64;
-    place.offset = (place.offset + LENGTH_BYTES + length).min(segment.data.len());
 }

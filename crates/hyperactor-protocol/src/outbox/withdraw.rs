@@ -3,7 +3,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Outbox, Segment, step_over};
+use super::Outbox;
+use super::segment::{Place, Segment, step_over};
 use crate::DataFlags;
 use crate::Seq;
 use crate::frame::data_header;
@@ -54,7 +55,7 @@ impl Outbox {
 
 /// The number and body size of each message of a segment.
 fn bodies(segment: &Segment) -> Vec<(u64, u64)> {
-    let mut place = super::Place {
+    let mut place = Place {
         segment: 0,
         seq: segment.first,
         offset: 0,

@@ -1,13 +1,16 @@
 //! One endpoint's state of one session: what it holds, how messages enter it and how outcomes leave it.
 //!
-//! Hellos stand in `connect`, incoming frames in `input`, outgoing bytes in `output`, deadlines in `timers`.
+//! Hellos stand in `connect`, incoming frames in `input`, outgoing bytes in `output`, deadlines in `timers`, the end in
+//! `ending`, what can be seen from outside in `view` and `dump`.
 //! Deliberately without I/O, clock, randomness and runtime: bytes and time are arguments.
 
 mod connect;
 mod dump;
+mod ending;
 mod input;
 mod output;
 mod timers;
+mod view;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,8 +29,8 @@ use crate::life::{Life, Step};
 use crate::limits::{COUNT_MAX, DETAIL_MAX, SPAN_OUTBOXES};
 use crate::outbox::{Credit, Outbox};
 use crate::{
-    Cause, Config, ConnectionEpoch, DataFlags, Event, EventSink, Failure, Goodbye, Hello, Notice,
-    Refusal, Seq, SessionId, Time, Verdict,
+    Cause, Config, ConnectionEpoch, DataFlags, Event, EventSink, Hello, Notice, Refusal, Seq,
+    SessionId, Time, Verdict,
 };
 
 /// Why a message was not taken into a session.
@@ -372,82 +375,6 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Takes no more messages and ends the session when everything has its outcome, both ways. Messages that still
-    /// come in are refused with [`Refusal::CLOSING`].
-    pub fn close(&mut self) {
-        if !self.closing && self.life != Life::Closed {
-            self.closing = true;
-            self.finish_if_drained();
-        }
-    }
-
-    /// Ends the session now: every message gets its outcome, sent ones as unknown.
-    pub fn fail(&mut self, cause: Cause, now: Time) {
-        self.touch(now);
-        self.give_up(cause);
-    }
-
-    fn give_up(&mut self, cause: Cause) {
-        if self.life == Life::Closed {
-            return;
-        }
-        if self.life == Life::Connected {
-            let code = match &cause {
-                Cause::Violation(violation) => violation.code(),
-                _ => Goodbye::ABANDONED,
-            };
-            self.farewell = self.last_words(code);
-        }
-        let sent = self.outbox.sent();
-        self.fail_messages(sent, &cause);
-        self.step(Step::Fail);
-        self.events.push_back(Event::Closed(cause.clone()));
-        self.notice(|| Notice::Ended { cause: Some(cause) });
-    }
-
-    /// Fails what is unresolved: below `reached` nobody can know, from there on it is certain.
-    fn fail_messages(&mut self, reached: u64, cause: &Cause) {
-        self.fail_range(self.outbox.resolved(), self.outbox.next(), reached, cause);
-        self.outbox.clear();
-    }
-
-    fn fail_range(&mut self, from: u64, to: u64, reached: u64, cause: &Cause) {
-        for seq in from..to {
-            if self.outbox.is_unresolved(seq) {
-                let failure = if seq < reached {
-                    Failure::Unknown(cause.clone())
-                } else {
-                    Failure::NotDelivered(cause.clone())
-                };
-                let body = self.outbox.message(seq);
-                self.events.push_back(Event::Failed {
-                    seq: Seq(seq),
-                    failure,
-                    body,
-                });
-            }
-        }
-    }
-
-    fn finish_if_drained(&mut self) {
-        if !self.closing || self.outbox.unresolved() != 0 || !self.inbox.is_settled() {
-            return;
-        }
-        match self.life {
-            Life::Connected => self.goodbye_due = true,
-            // S-24: nobody to say goodbye to, and nothing left to say; the peer's end expires.
-            Life::Detached | Life::Handshaking => self.finish(),
-            Life::Closed => {}
-        }
-    }
-
-    fn finish(&mut self) {
-        self.step(Step::Finish);
-        self.outbox.clear();
-        self.events.push_back(Event::Drained);
-        self.notice(|| Notice::Ended { cause: None });
-    }
-
     /// Tells once that there is room, when it is worth it.
     fn offer_capacity(&mut self) {
         if self.starved && self.outbox.has_ample_room() {
@@ -475,70 +402,6 @@ impl Session {
         if let Some(sink) = &self.sink {
             sink.notice(self.id, &make());
         }
-    }
-
-    /// Returns the session's id.
-    pub fn id(&self) -> SessionId {
-        self.id
-    }
-
-    /// Returns where the session stands with its connection.
-    pub fn life(&self) -> Life {
-        self.life
-    }
-
-    /// Returns the number of the newest connection.
-    pub fn epoch(&self) -> ConnectionEpoch {
-        self.epoch
-    }
-
-    /// Returns the peer's incarnation, once it is known.
-    pub fn peer(&self) -> Option<Incarnation> {
-        self.peer
-    }
-
-    /// Returns whether the session is over.
-    pub fn is_closed(&self) -> bool {
-        self.life == Life::Closed
-    }
-
-    /// Returns whether [`close`](Self::close) was called.
-    pub fn is_closing(&self) -> bool {
-        self.closing
-    }
-
-    /// Returns how many messages have no outcome yet, sent or not.
-    pub fn unresolved(&self) -> u64 {
-        self.outbox.unresolved()
-    }
-
-    /// Returns how many received messages the application has not settled yet.
-    pub fn unsettled(&self) -> u64 {
-        self.inbox.unsettled()
-    }
-
-    /// Returns whether a message would be taken.
-    pub fn has_room(&self) -> bool {
-        !self.closing && self.life != Life::Closed && self.outbox.has_room()
-    }
-
-    /// Returns the settings, brought into range.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Asserts what must hold of our own state, whatever the peer said. Costs time in proportion to the log; for
-    /// tests and simulations.
-    ///
-    /// # Panics
-    ///
-    /// When an invariant is broken: a fault of this library.
-    pub fn check(&self) {
-        self.outbox.check();
-        self.inbox.check();
-        assert!(self.acked_settled <= self.acked_received);
-        assert!(self.acked_received <= self.outbox.sent());
-        assert!(self.life != Life::Closed || self.outbox.unresolved() == 0);
     }
 }
 

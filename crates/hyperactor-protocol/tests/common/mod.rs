@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(unreachable_pub, reason = "test module")]
 
+pub mod ledger;
 pub mod sim;
 
 use std::convert::Infallible;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
-    Accept, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, FrameDecoder, Hello,
-    HelloCode, Incarnation, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
+    Accept, Config, ConnectionEpoch, DataFlags, Failure, Frame, FrameDecoder, Hello, HelloCode,
+    Incarnation, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
 };
 
+use super::ledger::{Entry, Seen, body, record};
 use super::{DIALER, Rng};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,17 +27,6 @@ impl Side {
             Self::Acceptor => Self::Dialer,
         }
     }
-}
-
-/// What the ledger knows of one message.
-#[derive(Clone, Debug, Default)]
-struct Entry {
-    size: usize,
-    /// How often it was placed, and what its receiver said.
-    placed: u32,
-    said: Option<Verdict>,
-    /// What its sender was told.
-    told: Vec<Result<(), Failure>>,
 }
 
 /// One end of one connection.
@@ -80,25 +70,6 @@ struct Node {
     last_placed: Option<u64>,
 }
 
-/// How often each thing that must be seen was seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    pub posted: u64,
-    pub delivered: u64,
-    pub not_delivered: u64,
-    pub unknown: u64,
-    pub resumed_with_unresolved: u64,
-    pub fresh: u64,
-    pub duplicates: u64,
-    pub fenced: u64,
-    pub cut_in_hello: u64,
-    pub cut_in_frame: u64,
-    pub stale_hello: u64,
-    pub full: u64,
-    pub blocked: u64,
-    pub expired: u64,
-}
-
 pub struct Sim {
     rng: Rng,
     seed: u64,
@@ -111,12 +82,6 @@ pub struct Sim {
     sessions: u128,
     healed: bool,
     pub seen: Seen,
-}
-
-fn body(id: u64, size: usize) -> Bytes {
-    let mut bytes = id.to_le_bytes().to_vec();
-    bytes.extend((8..size.max(8)).map(|at| (id as u8).wrapping_add(at as u8)));
-    bytes.into()
 }
 
 impl Sim {
@@ -630,7 +595,12 @@ impl Sim {
                     self.seed
                 );
                 node.last_placed = Some(id);
-                assert_eq!(body, self::body(id, entry.size), "seed {}", self.seed);
+                assert_eq!(
+                    body,
+                    super::ledger::body(id, entry.size),
+                    "seed {}",
+                    self.seed
+                );
                 node.unsettled.push((seq, id));
                 node.queue.push_back(size);
             }
@@ -713,39 +683,5 @@ impl Sim {
                 }
             }
         }
-    }
-}
-
-fn record(
-    ledger: &mut [Entry],
-    seen: &mut Seen,
-    posted: &BTreeMap<(SessionId, u64), u64>,
-    session: SessionId,
-    event: Event,
-    seed: u64,
-) {
-    match event {
-        Event::Resolved { first, count } => {
-            for seq in first.0..first.0 + count {
-                ledger[posted[&(session, seq)] as usize].told.push(Ok(()));
-            }
-            seen.delivered += count;
-        }
-        Event::Failed { seq, failure, body } => {
-            let id = posted[&(session, seq.0)];
-            let entry = &mut ledger[id as usize];
-            assert_eq!(
-                body,
-                Some(self::body(id, entry.size)),
-                "seed {seed}: the body came back changed"
-            );
-            if failure.is_certain() {
-                seen.not_delivered += 1;
-            } else {
-                seen.unknown += 1;
-            }
-            entry.told.push(Err(failure));
-        }
-        _ => {}
     }
 }

@@ -39,9 +39,14 @@ fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
 fn a_first_message_after_a_long_rest_has_its_full_time() {
     let mut pair = Pair::connected(&Config::default());
     let epoch = pair.epoch();
-    pair.dialer.disconnected(epoch, pair.now);
     pair.now = pair.now + Duration::from_secs(3600);
+    pair.dialer.disconnected(epoch, pair.now);
     push(&mut pair.dialer, b"a");
+    assert_eq!(
+        pair.dialer.next_timeout(),
+        Some(pair.now + Duration::from_secs(30))
+    );
+    pair.now = pair.now + Duration::from_secs(60);
     assert_eq!(pair.dialer.on_timeout(pair.now), None);
     assert_eq!(
         pair.dialer.next_timeout(),

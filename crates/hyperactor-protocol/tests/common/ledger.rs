@@ -1,0 +1,76 @@
+//! What became of each message, and what its sender was told.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hyperactor_protocol::{Event, Failure, SessionId, Verdict};
+
+/// What the ledger knows of one message.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    pub size: usize,
+    /// How often it was placed, and what its receiver said.
+    pub placed: u32,
+    pub said: Option<Verdict>,
+    /// What its sender was told.
+    pub told: Vec<Result<(), Failure>>,
+}
+
+/// How often each thing that must be seen was seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub posted: u64,
+    pub delivered: u64,
+    pub not_delivered: u64,
+    pub unknown: u64,
+    pub resumed_with_unresolved: u64,
+    pub fresh: u64,
+    pub duplicates: u64,
+    pub fenced: u64,
+    pub cut_in_hello: u64,
+    pub cut_in_frame: u64,
+    pub stale_hello: u64,
+    pub full: u64,
+    pub blocked: u64,
+    pub expired: u64,
+}
+
+pub fn body(id: u64, size: usize) -> Bytes {
+    let mut bytes = id.to_le_bytes().to_vec();
+    bytes.extend((8..size.max(8)).map(|at| (id as u8).wrapping_add(at as u8)));
+    bytes.into()
+}
+
+pub fn record(
+    ledger: &mut [Entry],
+    seen: &mut Seen,
+    posted: &BTreeMap<(SessionId, u64), u64>,
+    session: SessionId,
+    event: Event,
+    seed: u64,
+) {
+    match event {
+        Event::Resolved { first, count } => {
+            for seq in first.0..first.0 + count {
+                ledger[posted[&(session, seq)] as usize].told.push(Ok(()));
+            }
+            seen.delivered += count;
+        }
+        Event::Failed { seq, failure, body } => {
+            let id = posted[&(session, seq.0)];
+            let entry = &mut ledger[id as usize];
+            assert_eq!(
+                body,
+                Some(self::body(id, entry.size)),
+                "seed {seed}: the body came back changed"
+            );
+            if failure.is_certain() {
+                seen.not_delivered += 1;
+            } else {
+                seen.unknown += 1;
+            }
+            entry.told.push(Err(failure));
+        }
+        _ => {}
+    }
+}
