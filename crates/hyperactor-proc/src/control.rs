@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::reports::{Report, Reports};
+use crate::time::within;
 use crate::{ActorExit, ActorStatus, limits};
 
 /// Asked to handle what is queued and end.
@@ -194,19 +195,16 @@ impl Control {
         for child in &children {
             child.end(end);
         }
-        if tokio::time::timeout(deadline, all_ended(&children))
-            .await
-            .is_ok()
-        {
+        if within(deadline, all_ended(&children)).await.is_some() {
             return;
         }
         for child in children.iter().filter(|child| !child.is_ended()) {
             tracing::warn!(actor = %self.id, child = %child.id, "a child did not end in time and is aborted");
             child.end(End::Abort);
         }
-        if tokio::time::timeout(limits::ABORT_GRACE, all_ended(&children))
+        if within(limits::ABORT_GRACE, all_ended(&children))
             .await
-            .is_err()
+            .is_none()
         {
             for child in children.iter().filter(|child| !child.is_ended()) {
                 tracing::error!(actor = %self.id, child = %child.id, "a child blocks its thread and cannot be ended");

@@ -23,6 +23,7 @@ mod remote_spawn;
 mod reports;
 mod run;
 mod stop;
+mod time;
 
 pub mod limits;
 

@@ -12,6 +12,7 @@ use crate::control::End;
 use crate::job::Batch;
 use crate::panics::{caught, caught_sync};
 use crate::reports::Report;
+use crate::time::within;
 use crate::{Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, ExitReason, limits};
 
 /// The whole life, as the actor's task.
@@ -87,17 +88,17 @@ async fn finish<A: Actor>(cx: &Context<A>, end: End) {
 
 async fn clean_up<A: Actor>(actor: &mut A, cx: &Context<A>, reason: ExitReason) -> ActorExit {
     let cleanup = caught(actor.cleanup(cx, &reason));
-    let outcome = tokio::time::timeout(limits::CLEANUP_DEADLINE, cleanup).await;
+    let outcome = within(limits::CLEANUP_DEADLINE, cleanup).await;
     match (outcome, reason) {
-        (Ok(Ok(Ok(()))), reason) => reason.into(),
+        (Some(Ok(Ok(()))), reason) => reason.into(),
         // The first failure is the one to mend; the second often follows from it.
-        (Ok(Ok(Err(error))), ExitReason::Failed(first)) => {
+        (Some(Ok(Err(error))), ExitReason::Failed(first)) => {
             tracing::warn!(actor = %cx.cell().actor_id(), error = %error, "cleanup failed, after a failure");
             ActorExit::Failed(first)
         }
-        (Ok(Ok(Err(error))), _) => failed(error.context("cleanup")).into(),
-        (Ok(Err(report)), _) => ActorExit::Panicked(report),
-        (Err(_), _) => {
+        (Some(Ok(Err(error))), _) => failed(error.context("cleanup")).into(),
+        (Some(Err(report)), _) => ActorExit::Panicked(report),
+        (None, _) => {
             tracing::warn!(
                 actor = %cx.cell().actor_id(),
                 deadline = ?limits::CLEANUP_DEADLINE,

@@ -451,3 +451,24 @@ async fn an_idle_actor_sleeps() {
     let _handle = proc.spawn("counter", Counter::default()).unwrap();
     tokio::time::sleep(Duration::from_secs(3600)).await;
 }
+
+#[test]
+fn an_actor_lives_and_ends_on_a_runtime_without_a_timer() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let proc = Proc::isolated("p");
+    let exit = runtime.block_on(async {
+        let main = proc.client("main").unwrap();
+        let (parent, reason) = scripted();
+        let handle = proc.spawn("scripted", parent).unwrap();
+        handle
+            .post(&main, (|| Ok(())) as fn() -> ActorResult)
+            .unwrap();
+        handle.drain();
+        let exit = handle.join().await;
+        assert!(matches!(reason.await, Ok(ExitReason::Drained)));
+        exit
+    });
+    assert!(exit.is_orderly(), "{exit}");
+}

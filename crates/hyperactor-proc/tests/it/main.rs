@@ -6,6 +6,7 @@
 mod common;
 mod derives;
 mod lifecycle;
+mod logs;
 mod messages;
 mod remote;
 mod stopping;
