@@ -1,11 +1,20 @@
-//! Mutated input for parsers and decoders, on the stable toolchain. The targets live beside the code
-//! that they attack, as an example program of its crate.
+//! Mutated input for parsers and decoders: on the stable toolchain by default, and guided by coverage on
+//! nightly when asked. The bodies live beside the code that they attack; an example program of its crate
+//! runs them on stable, the package in `fuzz/` under libFuzzer.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, root};
+
+/// What makes rustc count the edges that an input takes, as libFuzzer reads them.
+const COVERAGE_FLAGS: &str = "-Cpasses=sancov-module -Ccodegen-units=1 \
+    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
 /// One target: an example program of a member that takes `--execs N`.
 struct Target {
@@ -30,6 +39,9 @@ pub(crate) struct Arguments {
     /// The seed of the first input; a failure prints the one to repeat it with.
     #[arg(long)]
     seed: Option<u64>,
+    /// Let coverage guide the inputs: needs a nightly toolchain, and minutes to build.
+    #[arg(long)]
+    coverage: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -44,6 +56,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             names.join(", ")
         );
     };
+    if arguments.coverage {
+        return run_with_coverage(target, arguments);
+    }
     let workspace = Workspace::load()?;
     let Some(example) = workspace.target(target.package, "example", target.example) else {
         bail!(
@@ -63,4 +78,78 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         command.args(["--seed", &seed.to_string()]);
     }
     shell::run(&mut command)
+}
+
+/// Shares the inputs out evenly among the targets of `fuzz/`. New inputs go to a folder of their own, so
+/// that the committed corpus only grows when somebody chooses to.
+fn run_with_coverage(target: &Target, arguments: &Arguments) -> Result<()> {
+    let nightly = nightly(["rustc", "-vV"]).stderr(Stdio::null()).output();
+    let Some(version) = nightly.ok().filter(|output| output.status.success()) else {
+        bail!("no nightly toolchain is here: `rustup toolchain install nightly` brings one");
+    };
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc does not say for which system it builds")?;
+    let folder = root().join("fuzz");
+    // With a target named, the flags are for the target alone and not for build scripts.
+    let mut build = nightly_cargo("build", host);
+    shell::run(&mut build)?;
+
+    let names = target_names(&folder.join("fuzz_targets"))?;
+    let runs = arguments.execs.div_ceil(names.len().max(1) as u64);
+    let artifacts = folder.join("artifacts").join(target.name);
+    std::fs::create_dir_all(&artifacts)?;
+    for name in &names {
+        let found = folder.join("target/found").join(name);
+        std::fs::create_dir_all(&found)?;
+        let mut command = nightly_cargo("run", host);
+        command.args(["--bin", name, "--"]);
+        command.arg(format!("-runs={runs}"));
+        command.arg(format!("-artifact_prefix={}/", artifacts.display()));
+        command.args(arguments.seed.map(|seed| format!("-seed={}", seed as u32)));
+        command
+            .arg(found)
+            .arg(folder.join("corpus").join(target.name));
+        shell::run(&mut command)?;
+    }
+    println!("{} passed, 0 failed", names.len());
+    Ok(())
+}
+
+fn nightly<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly"]).args(arguments);
+    command
+}
+
+fn nightly_cargo(task: &str, host: &str) -> Command {
+    let folder = root().join("fuzz");
+    let mut command = nightly(["cargo", task, "--release", "--target", host]);
+    command.arg("--target-dir").arg(folder.join("target"));
+    command
+        .arg("--manifest-path")
+        .arg(folder.join("Cargo.toml"));
+    // The cargo that runs this program named itself and its compiler to what it starts.
+    command
+        .env_remove("RUSTC")
+        .env_remove("RUSTDOC")
+        .env_remove("CARGO");
+    command.env("RUSTFLAGS", COVERAGE_FLAGS);
+    command
+}
+
+/// The names of the files in `fuzz/fuzz_targets`, in their order.
+fn target_names(folder: &Path) -> Result<Vec<String>> {
+    let files =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut names = Vec::new();
+    for file in files {
+        let path = file?.path();
+        names.extend(
+            path.file_stem()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
+    }
+    names.sort();
+    Ok(names)
 }
