@@ -1,0 +1,224 @@
+//! How children end: asked to, forced to, by themselves, and with their host.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hyperactor_host::{End, EndedBy, ProcExit, RoutePolicy};
+use hyperactor_testkit::{eventually, eventually_blocking};
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+
+use crate::actors::{Exit, Inspector, Sink, Sleep};
+use crate::trial;
+use crate::world::{Actor, TestResult, World, is_alive, send_signal};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_killed_host_leaves_no_process_and_no_socket", killed_host),
+        trial(
+            "a_terminated_host_leaves_no_process_and_no_socket",
+            terminated_host,
+        ),
+        trial(
+            "a_host_dropped_at_the_end_of_main_leaves_nothing",
+            careless_host,
+        ),
+        trial(
+            "ctrl_c_reaches_the_host_which_ends_everything_in_order",
+            ctrl_c,
+        ),
+        trial("a_dropped_host_ends_its_children", dropped_host),
+        trial(
+            "a_child_that_ends_by_itself_is_noticed_and_its_name_is_free",
+            by_itself,
+        ),
+        trial("sigterm_ends_a_child_in_order", sigterm),
+        trial(
+            "a_stopped_process_is_killed_after_its_deadline",
+            frozen_child,
+        ),
+        trial(
+            "an_actor_that_blocks_its_thread_does_not_hold_up_the_end",
+            blocked_actor,
+        ),
+        trial("a_drain_handles_what_is_queued", drain),
+    ]
+}
+
+/// Everything that a host process told about itself is gone within two seconds.
+fn assert_gone(pids: &[u32], dir: &Path) {
+    let start = Instant::now();
+    eventually_blocking(Duration::from_secs(2), || {
+        !pids.iter().any(|pid| is_alive(*pid)) && !dir.exists()
+    });
+    eprintln!("everything was gone after {:?}", start.elapsed());
+}
+
+fn playing_host(role: &str) -> TestResult<(Actor, Vec<u32>, PathBuf)> {
+    let mut host = Actor::play(role)?;
+    let dir = PathBuf::from(host.says("DIR")?);
+    let pids = host
+        .says("PIDS")?
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<Vec<u32>, _>>()?;
+    host.says("BUSY")?;
+    assert!(dir.exists());
+    Ok((host, pids, dir))
+}
+
+async fn killed_host() -> TestResult {
+    let (mut host, pids, dir) = playing_host("busy-host")?;
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    host.signal(Signal::KILL)?;
+    host.process.wait()?;
+    assert_gone(&pids, &dir);
+    Ok(())
+}
+
+async fn terminated_host() -> TestResult {
+    // Not SIGSEGV: sent from outside, it meets the standard library's stack guard first, which lets it pass once.
+    for signal in [Signal::TERM, Signal::ABORT, Signal::QUIT] {
+        let (mut host, pids, dir) = playing_host("busy-host")?;
+        host.signal(signal)?;
+        host.process.wait()?;
+        assert_gone(&pids, &dir);
+    }
+    Ok(())
+}
+
+async fn careless_host() -> TestResult {
+    let (mut host, pids, dir) = playing_host("careless-host")?;
+    host.process.wait()?;
+    assert_gone(&pids, &dir);
+    Ok(())
+}
+
+async fn ctrl_c() -> TestResult {
+    let (mut host, pids, dir) = playing_host("polite-host")?;
+    host.interrupt_group()?;
+    assert_eq!(
+        host.says("ALIVE")?,
+        "[true, true]",
+        "Ctrl-C must not reach the children"
+    );
+    host.says("ENDED")?;
+    assert!(host.process.wait()?.success());
+    assert_gone(&pids, &dir);
+    Ok(())
+}
+
+async fn dropped_host() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let pids = [&pair.a, &pair.b].map(|hosted| hosted.info().pid.unwrap_or_default());
+    let World { host, client, dir } = world;
+    drop((host, client));
+    // Reaped: not even a zombie is left.
+    eventually(Duration::from_secs(2), || {
+        pids.iter()
+            .all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    })
+    .await;
+    assert!(!pair.a.join().await.is_orderly());
+    eventually(Duration::from_secs(2), || !dir.exists()).await;
+    Ok(())
+}
+
+async fn by_itself() -> TestResult {
+    let world = World::new().await?;
+    let proc = world.spawn("a", RoutePolicy::Auto).await?;
+    let inspector = proc
+        .spawn::<Inspector>(&world.client, "inspector", ())
+        .await?;
+    inspector.post(&world.client, Exit(17));
+    assert_eq!(proc.join().await, ProcExit::Exited(17));
+    assert_eq!(proc.ended_by(), EndedBy::Itself);
+    assert!(world.host.proc("a").is_none());
+    assert!(
+        !world
+            .dir
+            .join(hyperactor_bootstrap::socket_name("a"))
+            .exists()
+    );
+    world.spawn("a", RoutePolicy::Auto).await?;
+    world.end().await
+}
+
+async fn sigterm() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    send_signal(pair.b.info().pid.ok_or("no process")?, Signal::TERM)?;
+    assert_eq!(pair.b.join().await, ProcExit::Exited(128 + 15));
+    world.end().await
+}
+
+async fn frozen_child() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    send_signal(pair.b.info().pid.ok_or("no process")?, Signal::STOP)?;
+    let start = Instant::now();
+    let exit = pair
+        .b
+        .end(End::Drain {
+            deadline: Duration::from_millis(100),
+        })
+        .await;
+    assert_eq!(exit, ProcExit::Signalled(9));
+    assert_eq!(pair.b.ended_by(), EndedBy::Caller);
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+    world.end().await
+}
+
+async fn blocked_actor() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let sent = pair
+        .sink
+        .send(&world.client, Sleep(Duration::from_secs(600)))
+        .await;
+    assert!(sent.is_delivered(), "{sent}");
+    let start = Instant::now();
+    let exit = pair
+        .b
+        .end(End::Drain {
+            deadline: Duration::from_millis(200),
+        })
+        .await;
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+    eprintln!("b {exit} after {:?}", start.elapsed());
+    world.end().await
+}
+
+async fn drain() -> TestResult {
+    let world = World::new().await?;
+    let proc = world.spawn("a", RoutePolicy::Auto).await?;
+    let sink = proc.spawn::<Sink>(&world.client, "sink", ()).await?;
+    // Two seconds of work in the queue.
+    for _ in 0..20 {
+        let sent = sink
+            .send(&world.client, Sleep(Duration::from_millis(100)))
+            .await;
+        assert!(sent.is_delivered(), "{sent}");
+    }
+    let start = Instant::now();
+    let exit = proc
+        .end(End::Drain {
+            deadline: Duration::from_secs(20),
+        })
+        .await;
+    assert_eq!(exit, ProcExit::Exited(0));
+    assert!(
+        start.elapsed() > Duration::from_secs(1),
+        "it did not wait for the queue"
+    );
+    world.end().await
+}

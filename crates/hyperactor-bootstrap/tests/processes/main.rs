@@ -1,0 +1,57 @@
+//! Procs as real processes: this test binary is the program of its own children, so its `main` begins as every user's
+//! does, with the bootstrap call. Then it runs its tests, or plays a role in one of them.
+
+mod actors;
+mod ends;
+mod roles;
+mod routes;
+mod starts;
+mod world;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use world::{ROLE, TestResult};
+
+fn main() -> ExitCode {
+    let role = std::env::var(ROLE).ok();
+    if let Some(role) = &role {
+        roles::before_boot(role);
+    }
+    hyperactor_bootstrap::boot(actors::registry());
+    if let Some(role) = role {
+        return match roles::after_boot(&role) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("role {role}: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let trials = [routes::trials(), starts::trials(), ends::trials()].concat_all();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+trait ConcatAll {
+    fn concat_all(self) -> Vec<Trial>;
+}
+
+impl<const N: usize> ConcatAll for [Vec<Trial>; N] {
+    fn concat_all(self) -> Vec<Trial> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+/// A test that runs on a runtime of its own.
+fn trial<F>(name: &str, test: fn() -> F) -> Trial
+where
+    F: Future<Output = TestResult> + 'static,
+{
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime
+            .block_on(test())
+            .map_err(|error| Failed::from(error.to_string()))
+    })
+}

@@ -1,0 +1,196 @@
+//! Messages between children: which way they go, in which order, and what a child that dies does to them.
+
+use std::time::{Duration, Instant};
+
+use hyperactor_host::{End, RoutePolicy};
+use hyperactor_mailbox::{Failure, NotDelivered, RouteKind};
+use hyperactor_proc::ActorRef;
+use hyperactor_refs::ActorId;
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+
+use crate::actors::{Arrived, Item, Sink};
+use crate::trial;
+use crate::world::{TestResult, World, send_signal};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "messages_between_children_go_straight_and_in_order",
+            straight_and_in_order,
+        ),
+        trial("a_forced_relay_sends_nothing_straight", forced_relay),
+        trial(
+            "a_forced_direct_route_sends_nothing_by_the_host",
+            forced_direct,
+        ),
+        trial(
+            "an_unknown_proc_comes_back_at_once_with_the_names_there_are",
+            unknown_proc,
+        ),
+        trial(
+            "a_killed_child_ends_each_message_under_way_once",
+            killed_child,
+        ),
+        trial(
+            "a_restarted_name_is_reached_in_its_new_life",
+            restarted_name,
+        ),
+        trial("a_lost_socket_file_only_changes_the_route", lost_socket),
+    ]
+}
+
+async fn straight_and_in_order() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let tally = world.flood(&pair.source, &pair.sink, 0, 5_000).await?;
+    assert_eq!((tally.delivered, tally.doubled), (5_000, 0), "{tally:?}");
+    assert_eq!(world.arrived(&pair.sink).await?, 5_000);
+    let (direct, relay) = world.routes(&pair.source, "b").await?;
+    assert_eq!(direct + relay, 5_000);
+    assert!(
+        direct >= 4_500,
+        "only {direct} of 5000 messages went straight"
+    );
+    world.end().await
+}
+
+async fn forced_relay() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Relay).await?;
+    let tally = world.flood(&pair.source, &pair.sink, 0, 2_000).await?;
+    assert_eq!(tally.delivered, 2_000, "{tally:?}");
+    assert_eq!(world.arrived(&pair.sink).await?, 2_000);
+    assert_eq!(world.routes(&pair.source, "b").await?, (0, 2_000));
+    world.end().await
+}
+
+async fn forced_direct() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Direct).await?;
+    let tally = world.flood(&pair.source, &pair.sink, 0, 2_000).await?;
+    assert_eq!(tally.delivered, 2_000, "{tally:?}");
+    assert_eq!(world.routes(&pair.source, "b").await?, (2_000, 0));
+
+    pair.b.end(End::Kill).await;
+    let tally = world.flood(&pair.source, &pair.sink, 2_000, 10).await?;
+    assert_eq!(tally.delivered, 0, "{tally:?}");
+    let (_, relay) = world.routes(&pair.source, "b").await?;
+    assert_eq!(relay, 0, "what cannot go straight must come back");
+    world.end().await
+}
+
+async fn unknown_proc() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let nobody = world.host.proc_id("nobody")?;
+    let nowhere: ActorRef<Sink> = ActorRef::attest(ActorId::root(nobody, "sink"));
+
+    // From the host's own client.
+    let start = Instant::now();
+    nowhere.post(
+        &world.client,
+        Item {
+            source: 0,
+            number: 0,
+            body: Default::default(),
+        },
+    );
+    let report = world.client.next_undeliverable().await;
+    let Failure::NotDelivered(NotDelivered::UnknownProc { host, known, .. }) = &report.failure
+    else {
+        panic!("{report}");
+    };
+    assert_eq!(host, world.host.addr());
+    assert_eq!(*known, ["a", "b", "service"]);
+    assert!(start.elapsed() < Duration::from_secs(1));
+
+    // From a child, by way of the host.
+    let tally = world.flood(&pair.source, &nowhere, 0, 3).await?;
+    assert_eq!(tally.not_delivered, 3, "{tally:?}");
+    let text = tally.first_failure.ok_or("no failure was noted")?;
+    assert!(text.contains("a, b, service"), "{text}");
+    assert!(text.contains(&RouteKind::Relay.to_string()), "{text}");
+    world.end().await
+}
+
+async fn killed_child() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let count = 200_000;
+    let flood = world.flood(&pair.source, &pair.sink, 0, count);
+    let kill = async {
+        // Well under way.
+        loop {
+            let (arrived, _) = pair.sink.ask(&world.client, Arrived).await?;
+            if arrived >= 1_000 {
+                break;
+            }
+        }
+        send_signal(pair.b.info().pid.ok_or("no process")?, Signal::KILL)?;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    };
+    let (tally, killed) = tokio::join!(flood, kill);
+    killed?;
+    let tally = tally?;
+    let total = tally.delivered + tally.not_delivered + tally.unknown;
+    assert_eq!((total, tally.doubled), (count, 0), "{tally:?}");
+    assert!(
+        tally.delivered >= 1_000 && tally.not_delivered > 0,
+        "{tally:?}"
+    );
+    assert_eq!(pair.b.join().await.to_string(), "was ended by signal 9");
+    assert!(world.host.proc("b").is_none(), "its name is free");
+    world.end().await
+}
+
+async fn restarted_name() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    assert_eq!(
+        world
+            .flood(&pair.source, &pair.sink, 0, 100)
+            .await?
+            .delivered,
+        100
+    );
+    for round in 1..=3 {
+        let old = world.host.proc("b").ok_or("b does not run")?;
+        let how = if round == 2 {
+            End::Kill
+        } else {
+            End::Drain {
+                deadline: Duration::from_secs(5),
+            }
+        };
+        old.end(how).await;
+        let new = world.spawn("b", RoutePolicy::Auto).await?;
+        assert_ne!(new.info().incarnation, old.info().incarnation);
+        assert_ne!(new.info().pid, old.info().pid);
+        let sink = new.spawn::<Sink>(&world.client, "sink", ()).await?;
+        let (before, _) = world.routes(&pair.source, "b").await?;
+        let tally = world.flood(&pair.source, &sink, 0, 1_000).await?;
+        assert_eq!(tally.delivered, 1_000, "round {round}: {tally:?}");
+        assert_eq!(world.arrived(&sink).await?, 1_000, "round {round}");
+        let (after, _) = world.routes(&pair.source, "b").await?;
+        assert!(
+            after - before > 500,
+            "round {round}: the new life was not reached straight"
+        );
+    }
+    world.end().await
+}
+
+async fn lost_socket() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    // Before anybody has dialled it, the socket goes; the host's own connection stays.
+    world.arrived(&pair.sink).await?;
+    std::fs::remove_file(world.dir.join(hyperactor_bootstrap::socket_name("b")))?;
+    let tally = world.flood(&pair.source, &pair.sink, 0, 1_000).await?;
+    assert_eq!(tally.delivered, 1_000, "{tally:?}");
+    assert_eq!(world.arrived(&pair.sink).await?, 1_000);
+    let (direct, relay) = world.routes(&pair.source, "b").await?;
+    assert_eq!((direct, relay), (0, 1_000));
+    world.end().await
+}
