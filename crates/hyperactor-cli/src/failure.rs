@@ -24,12 +24,25 @@ pub(crate) enum Signal {
     Interrupt,
     /// The usual request of another program.
     Terminate,
+    /// The terminal was closed.
+    HangUp,
 }
 
 impl Failure {
     /// An input that cannot be used: what it is, why, and what to do.
     pub(crate) fn input(path: &Path, why: impl Display) -> Self {
         Self::Input(format!("input {}: {why}", path.display()))
+    }
+
+    /// Adds what is still there after a failure. A failure of the job says it; the others keep their own text.
+    pub(crate) fn with_left_behind(self, left_behind: &[String]) -> Self {
+        match self {
+            Self::Job(error) if !left_behind.is_empty() => Self::Job(anyhow::anyhow!(
+                "{error:#}; left behind: {}",
+                left_behind.join(", ")
+            )),
+            other => other,
+        }
     }
 
     /// The status that the program exits with.
@@ -40,6 +53,7 @@ impl Failure {
             // As a shell reports a program that a signal ended: 128 and the signal's number.
             Self::Interrupted(Signal::Interrupt) => ExitCode::from(130),
             Self::Interrupted(Signal::Terminate) => ExitCode::from(143),
+            Self::Interrupted(Signal::HangUp) => ExitCode::from(129),
         }
     }
 
@@ -51,6 +65,7 @@ impl Failure {
             Self::Job(error) => format!("{error:#}"),
             Self::Interrupted(Signal::Interrupt) => "ended by Ctrl-C".to_owned(),
             Self::Interrupted(Signal::Terminate) => "ended by SIGTERM".to_owned(),
+            Self::Interrupted(Signal::HangUp) => "ended, as its terminal was closed".to_owned(),
         }
     }
 }

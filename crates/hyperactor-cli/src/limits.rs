@@ -46,7 +46,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// Time that the children get to drain and stop at the orderly end.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Time that the end of the children is waited for when they are killed.
+/// Time that the host itself gets to stop when its children were killed.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Pause between two refreshes of the progress line on a terminal.

@@ -43,6 +43,10 @@ impl Style {
         }
     }
 
+    pub(crate) fn is_coloured(self) -> bool {
+        self.coloured
+    }
+
     /// `text`, shown as `look`.
     pub(crate) fn paint<T: fmt::Display>(self, look: Look, text: T) -> Painted<T> {
         Painted {

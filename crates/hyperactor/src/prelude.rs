@@ -1,0 +1,13 @@
+//! What almost every program needs, for `use hyperactor::prelude::*`. Traits and their derives go by one name.
+
+pub use hyperactor_bootstrap::ProcessManager;
+pub use hyperactor_host::{Host, HostedProc, ProcConfig, RoutePolicy};
+pub use hyperactor_mailbox::{
+    Failure, MailboxSender, NotDelivered, OncePortRef, Outbox, Outcome, PortReceiver, PortRef,
+    Undeliverable,
+};
+pub use hyperactor_proc::{
+    Actor, ActorError, ActorExit, ActorHandle, ActorRef, ActorResult, AskError, Client, Context,
+    ExitReason, Exports, Handler, Message, Proc, Receives, Registry, RemoteSpawn,
+};
+pub use hyperactor_refs::{ActorId, ChannelAddr, ChannelTransport, PortId, ProcId};
