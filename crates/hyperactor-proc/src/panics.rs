@@ -99,7 +99,8 @@ pub(crate) fn caught_sync<T>(call: impl FnOnce() -> T) -> Result<T, PanicReport>
     let result = catch_unwind(AssertUnwindSafe(call));
     drop(section);
     result.map_err(|payload| {
-        let place = LAST.with(RefCell::take);
+        // Gone when the thread is being torn down; then the place is not known.
+        let place = LAST.try_with(RefCell::take).ok().flatten();
         let (location, backtrace) = match place {
             Some(place) => (place.location, Some(place.backtrace)),
             None => (None, None),

@@ -150,7 +150,8 @@ async fn serve<A: Actor>(
             }
             control.poll_attention(task).map(|()| Woken::Attention)
         });
-        if let Woken::Empty = woken.await {
+        // What came back of the last messages is still looked at.
+        if matches!(woken.await, Woken::Empty) && control.is_quiet() {
             return Ok(ExitReason::Drained);
         }
     }
@@ -192,7 +193,10 @@ impl<A: Actor> Ending<A> {
     fn give_back(&mut self) {
         let cell = &*self.cell;
         let queued = cell.queue.close();
-        cell.mailbox.close();
+        // Ports that the user bound are told of the end; a panic of theirs must not hide it.
+        if let Err(report) = caught_sync(|| cell.mailbox.close()) {
+            tracing::error!(actor = %cell.actor_id(), panic = %report, "a port panicked when it was closed");
+        }
         cell.control.abort_children();
         let proc = cell.proc.upgrade().ok();
         if let Some(proc) = &proc {

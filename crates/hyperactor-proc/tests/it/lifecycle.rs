@@ -472,3 +472,33 @@ fn an_actor_lives_and_ends_on_a_runtime_without_a_timer() {
     });
     assert!(exit.is_orderly(), "{exit}");
 }
+
+#[tokio::test]
+async fn a_port_that_panics_when_it_is_closed_does_not_hide_the_end_of_its_actor() {
+    struct Angry;
+    impl hyperactor_mailbox::PortSink for Angry {
+        fn deliver(
+            &self,
+            _: hyperactor_mailbox::MessageEnvelope,
+            _: hyperactor_mailbox::ReturnHandle,
+        ) {
+        }
+        fn closed(&self) {
+            panic!("closed");
+        }
+    }
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    #[derive(Actor)]
+    struct Binds;
+    impl Handler<()> for Binds {
+        async fn handle(&mut self, cx: &Context<Self>, (): ()) -> ActorResult {
+            Ok(cx.mailbox().bind_sink(7, Arc::new(Angry))?)
+        }
+    }
+    let binds = proc.spawn("binds", Binds).unwrap();
+    binds.post(&main, ()).unwrap();
+    binds.drain();
+    assert!(soon(binds.join()).await.is_orderly());
+    assert!(proc.spawn("binds", Binds).is_ok());
+}

@@ -153,6 +153,20 @@ async fn a_drain_handles_what_is_queued_and_refuses_what_comes_after() {
 }
 
 #[tokio::test]
+async fn a_drain_still_looks_at_what_came_back_of_the_last_message() {
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let (actor, _gate, mut events) = Gated::new();
+    let handle = proc.spawn("gated", actor).unwrap();
+    let nobody = hyperactor_proc::ActorRef::<Counter>::attest(proc.actor_id("nobody"));
+    let to = nobody.port();
+    handle.post(&main, Forward { to, number: 5 }).unwrap();
+    handle.drain();
+    assert!(soon(handle.join()).await.is_orderly());
+    assert_eq!(soon(events.recv()).await, Some(Event::Returned(5)));
+}
+
+#[tokio::test]
 async fn a_stop_overrides_a_drain_and_an_abort_overrides_both() {
     let proc = Proc::isolated("p");
     let main = proc.client("main").unwrap();
