@@ -1,5 +1,5 @@
 //! Dialling an address: [`dial`] and [`dial_with`]. Both are lazy and cannot fail: what goes wrong shows as the outcome of
-//! messages. What moves them is in `local` and `dialer`.
+//! messages. What moves them is in `local` and `net`.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use hyperactor_refs::ChannelAddr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::local::LocalLink;
-use crate::net_link::NetLink;
+use crate::local::link::LocalLink;
+use crate::net::link::NetLink;
 use crate::{ChannelTx, Codec, Completion, DialOptions, Outbound, Postcard};
 
 /// Dials an address with the default options and codec. It connects when the first message is posted.

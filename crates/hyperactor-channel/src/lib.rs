@@ -9,28 +9,21 @@
 pub mod limits;
 pub mod transport;
 
-mod acceptor;
 mod backoff;
 mod clock;
 mod codec;
 mod codes;
 mod completion;
 mod dial;
-mod dialer;
-mod handshake;
 mod inbound;
 mod local;
-mod local_table;
-mod net_inbound;
-mod net_link;
+mod net;
 mod options;
 mod outbound;
 mod outcome;
-mod pump;
 mod rx;
 mod serve;
 mod serve_error;
-mod session_task;
 mod tx;
 
 pub use codec::{Codec, DecodeError, EncodeError, Postcard, Raw};

@@ -74,3 +74,6 @@ pub const TURN_TRIES: u32 = 10;
 
 /// The pause between two such tries; nobody holds the turn for longer than a few system calls.
 pub const TURN_PAUSE: Duration = Duration::from_millis(1);
+
+/// How many messages of an in-process channel are handed over under one look at its state.
+pub const LOCAL_BATCH_MESSAGES: usize = 64;

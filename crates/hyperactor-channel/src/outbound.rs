@@ -1,5 +1,5 @@
 //! The sending border: [`Outbound`], the handle of a dialled channel, its [`Status`] and its [`Capacity`].
-//! What moves the messages is in `local` (in-process) and `dialer` (byte streams), behind the `Link` trait here.
+//! What moves the messages is in `local` (in-process) and `net` (byte streams), behind the `Link` trait here.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Serving an address: [`serve`], [`serve_with`] and the [`ServerHandle`] that owns the server.
-//! The accept loop and the sessions behind it are in `acceptor`, in-process servers in `local_table`.
+//! The accept loop and the sessions behind it are in `net`, in-process servers in `local`.
 
 use std::fmt;
 
@@ -10,9 +10,11 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::local::table;
+use crate::net::acceptor;
 use crate::rx::Feed;
+use crate::transport;
 use crate::{Accept, ChannelRx, Codec, Postcard, ServeError, ServeOptions};
-use crate::{acceptor, local_table, transport};
 
 /// What the owner of a server wants of it. The owner being gone says more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +157,7 @@ where
         };
         // In-process channels do not encode: the codec has nothing to do.
         drop(codec);
-        let (addr, server) = local_table::Registration::<M>::new(number, &options, acceptor)?;
+        let (addr, server) = table::Registration::<M>::new(number, &options, acceptor)?;
         let task = runtime.spawn(server.run(phase));
         return Ok(ServerHandle {
             addr,

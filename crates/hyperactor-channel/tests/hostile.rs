@@ -312,3 +312,71 @@ async fn a_server_that_accepts_and_closes_is_not_flooded_with_connections() {
     let accepted = server.await.unwrap();
     assert!(accepted < 60, "{accepted} connections in two seconds");
 }
+
+/// Set for the process that plays another user; names the abstract socket to try.
+const STRANGER_VARIABLE: &str = "HYPERACTOR_CHANNEL_TEST_STRANGER";
+
+/// A user that is not ours and exists everywhere, if only as a number.
+const STRANGER: u32 = 65_534;
+
+#[test]
+fn a_unix_peer_of_another_user_is_refused_before_it_can_say_anything() {
+    use std::io::{Read, Write};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    use std::os::unix::process::CommandExt;
+
+    if let Some(name) = std::env::var_os(STRANGER_VARIABLE) {
+        // This is the other process, started below.
+        let addr = SocketAddr::from_abstract_name(name.as_encoded_bytes()).unwrap();
+        let mut stream = UnixStream::connect_addr(&addr).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
+        // The server may have closed by now.
+        let _closed_already = stream.write_all(&hello(1).to_bytes());
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer).inspect_err(|error| {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        });
+        assert!(answer.is_empty(), "the server answered");
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can start a process of another user");
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (addr, mut rx) = serve::<Message>(ChannelTransport::Unix).await.unwrap();
+        let ChannelAddr::Unix(unix) = &addr else {
+            panic!("{addr}")
+        };
+        let name = String::from_utf8(unix.as_abstract().unwrap().to_vec()).unwrap();
+        // The test's own file may be where the other user cannot read.
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("stranger");
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(STRANGER), None).unwrap();
+        std::os::unix::fs::chown(&copy, Some(STRANGER), None).unwrap();
+        let stranger = tokio::task::spawn_blocking(move || {
+            std::process::Command::new(copy)
+                .args([
+                    "--exact",
+                    "a_unix_peer_of_another_user_is_refused_before_it_can_say_anything",
+                ])
+                .env(STRANGER_VARIABLE, name)
+                .current_dir("/")
+                .uid(STRANGER)
+                .output()
+        });
+        let output = soon("the other user", stranger).await.unwrap().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        still_serves(&addr, &mut rx).await;
+    });
+}

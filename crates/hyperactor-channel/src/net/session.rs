@@ -8,10 +8,10 @@ use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, Hello, HelloErro
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
-use crate::handshake::write_hello;
 use crate::limits::{HANDSHAKE_DEADLINE, STOP_GRACE};
-use crate::net_inbound::NetInbound;
-use crate::pump::{Arrived, Ended, Endpoint, Pump, say_at_once};
+use crate::net::handshake::write_hello;
+use crate::net::inbound::NetInbound;
+use crate::net::pump::{Arrived, Ended, Endpoint, Pump, say_at_once};
 use crate::serve::{Ending, Phase, ending};
 use crate::transport::{ByteStream, Identity};
 use crate::{Accept, Codec, Deliver, Inbound, Peer, ServeOptions, Ticket, clock, codes};

@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::handshake::{NoHello, read_hello, write_hello};
 use crate::limits::{CONNECT_ATTEMPT_DEADLINE, HANDSHAKE_DEADLINE, REDIAL_GIVE_UP_LOCAL};
-use crate::net_link::{Outcomes, Shared};
-use crate::pump::{Arrived, Ended, Endpoint, Pump};
+use crate::net::handshake::{NoHello, read_hello, write_hello};
+use crate::net::link::{Outcomes, Shared};
+use crate::net::pump::{Arrived, Ended, Endpoint, Pump};
 use crate::transport::{self, ByteStream, Connected};
 use crate::{Completion, Reason, Status, clock};
 

@@ -1,5 +1,5 @@
 //! Which `local:` address of this process serves what: the table of in-process servers, and the life of one.
-//! How messages move is in `local`.
+//! How messages move is in `link`.
 
 use std::any::{Any, type_name};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::limits::STOP_GRACE;
-use crate::local::{absent, is_expected};
+use crate::local::link::{absent, is_expected};
 use crate::serve::{Ending, Phase, ending};
 use crate::{Accept, Deliver, Inbound, Peer, Reason, ServeError, ServeOptions};
 

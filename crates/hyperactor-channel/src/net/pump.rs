@@ -15,12 +15,12 @@ use hyperactor_protocol::{
     Accept, ConnectionEpoch, Frame, FrameDecoder, Seq, Session, Time, Timeout, Violation,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::Sleep;
 
 use crate::clock;
 use crate::limits::{
     FAREWELL_DEADLINE, FRAMES_BATCH_MAX, IO_TURNS_MAX, WRITE_BATCH_BYTES, WRITE_PARTS_MAX,
 };
+use crate::net::alarm::Alarm;
 use crate::transport::ByteStream;
 
 /// What owns a session, as the pump sees it.
@@ -377,42 +377,5 @@ pub(crate) async fn say_at_once(mut stream: Box<dyn ByteStream>, bytes: &[u8]) {
     });
     if !matches!(said.await, Ok(true)) {
         tracing::debug!("a refusal could not be said");
-    }
-}
-
-/// A timer that is set anew only when its deadline comes nearer: one that is too early costs a look, a reset costs the
-/// runtime's timer lock.
-struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-    at: Time,
-}
-
-impl Alarm {
-    fn new() -> Self {
-        Self {
-            sleep: None,
-            at: Time::ZERO,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, next: Option<Time>) -> Poll<()> {
-        let Some(next) = next else {
-            return Poll::Pending;
-        };
-        match &mut self.sleep {
-            None => {
-                self.at = next;
-                self.sleep = Some(Box::pin(tokio::time::sleep_until(clock::instant(next))));
-            }
-            Some(sleep) if next < self.at || sleep.is_elapsed() => {
-                self.at = next;
-                sleep.as_mut().reset(clock::instant(next));
-            }
-            Some(_) => {}
-        }
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
     }
 }

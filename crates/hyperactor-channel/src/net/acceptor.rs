@@ -12,10 +12,10 @@ use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::handshake::{NoHello, read_hello};
 use crate::limits::{HANDSHAKE_DEADLINE, SESSION_HANDOVERS_MAX};
+use crate::net::handshake::{NoHello, read_hello};
+use crate::net::session::{self, Greeted, Service};
 use crate::serve::{Ending, Phase, ending};
-use crate::session_task::{self, Greeted, Service};
 use crate::transport::{Connected, Listen};
 use crate::{Accept, Codec, ServeOptions};
 
@@ -174,7 +174,7 @@ impl<C, A> Server<C, A> {
         }
         let (connections, next) = mpsc::channel(SESSION_HANDOVERS_MAX);
         let service = Arc::clone(&self.service);
-        let session = session_task::run::<M, C, A>(service, greeted, next, self.phase.clone());
+        let session = session::run::<M, C, A>(service, greeted, next, self.phase.clone());
         let task = self.sessions.spawn(session).id();
         self.table.insert(id, Entry { task, connections });
         self.by_task.insert(task, id);

@@ -3,7 +3,7 @@
 //! One caller at a time moves messages (the first to find work, in its own thread); everyone else only queues, so order
 //! holds, no lock is held while foreign code runs, and a receiver that posts into the channel it is called from is no
 //! danger. Work that a settlement or a release makes possible runs in a task of its own, never in the caller's stack.
-//! Which address serves what is in `local_table`.
+//! Which address serves what is in `table`.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -17,14 +17,13 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::state::{Finished, Phase, Slot, State, Step};
+use super::table::{self, Opened};
 use crate::backoff::Backoff;
 use crate::inbound::Settlements;
 use crate::limits::LOCAL_TURN_MESSAGES;
-use crate::local_table::{self, Opened};
 use crate::outbound::{Common, Link};
-use crate::{
-    Completion, Deliver, DialOptions, Failure, Inbound, Reason, Rejected, Status, Ticket, codes,
-};
+use crate::{Completion, Deliver, DialOptions, Inbound, Reason, Rejected, Status, Ticket, codes};
 
 /// The sending side of one in-process channel.
 pub(crate) struct LocalLink<M, K>(Arc<Inner<M, K>>);
@@ -37,96 +36,15 @@ pub(crate) struct Inner<M, K> {
     state: Mutex<State<M, K>>,
 }
 
-struct State<M, K> {
-    phase: Phase,
-    /// Nothing more is taken; the link ends when all has its outcome.
-    closing: bool,
-    /// Counts the sessions of this link: what an earlier one says does not count.
-    generation: u64,
-    /// What takes the messages; not here while it is being called.
-    deliver: Option<Box<dyn Deliver<M>>>,
-    /// Posted, not handed over.
-    queue: VecDeque<M>,
-    /// One slot for each message from `floor` on.
-    slots: VecDeque<Slot<K>>,
-    /// Below it every completion was called.
-    floor: u64,
-    /// The sequence number of the first message in `queue`.
-    handed: u64,
-    /// Handed over and not released.
-    outstanding: u64,
-    window: u64,
-    finished: Vec<Finished<M, K>>,
-    /// Someone moves messages.
-    running: bool,
-    /// The receiving side ended; what is to be told to it.
-    farewell: Vec<Box<dyn Deliver<M>>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No session; the next message opens one.
-    Idle,
-    /// A task looks for the server.
-    Connecting,
-    Open,
-    Closed(Reason),
-}
-
-enum Slot<K> {
-    Waiting(K),
-    /// Its completion is being called.
-    Finishing,
-    Called,
-}
-
-struct Finished<M, K> {
-    seq: u64,
-    completion: K,
-    failure: Option<Failure>,
-    message: Option<M>,
-}
-
-enum Step<M, K> {
-    Finish(Vec<Finished<M, K>>),
-    Connect,
-    Hand {
-        deliver: Box<dyn Deliver<M>>,
-        generation: u64,
-        first: u64,
-        batch: VecDeque<M>,
-    },
-    Farewell(Vec<Box<dyn Deliver<M>>>),
-    Rest,
-}
-
 impl<M: Send + 'static, K: Completion<M>> LocalLink<M, K> {
     pub(crate) fn new(addr: ChannelAddr, number: u64, options: DialOptions) -> Self {
         let runtime = Handle::try_current().ok();
-        let phase = if runtime.is_some() {
-            Phase::Idle
-        } else {
-            Phase::Closed(Reason::NoRuntime)
-        };
+        let closed = runtime.is_none().then_some(Reason::NoRuntime);
         let common = Common::new(addr);
-        if let Phase::Closed(reason) = &phase {
+        if let Some(reason) = &closed {
             common.publish(Status::Closed(reason.clone()));
         }
-        let state = State {
-            phase,
-            closing: false,
-            generation: 0,
-            deliver: None,
-            queue: VecDeque::new(),
-            slots: VecDeque::new(),
-            floor: 0,
-            handed: 0,
-            outstanding: 0,
-            window: 0,
-            finished: Vec::new(),
-            running: false,
-            farewell: Vec::new(),
-        };
+        let state = State::new(closed);
         Self(Arc::new(Inner {
             common,
             number,
@@ -196,7 +114,7 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
     fn run(self: &Arc<Self>) {
         let mut moved = 0;
         while moved < LOCAL_TURN_MESSAGES {
-            let step = self.state.lock().step(self);
+            let step = self.state.lock().step(&self.common);
             match step {
                 Step::Finish(batch) => moved += self.finish(batch),
                 Step::Connect => self.connect(),
@@ -293,7 +211,7 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
         let mut state = self.state.lock();
         if !survived {
             drop(batch);
-            state.fail(self, Reason::Dropped);
+            state.fail(&self.common, Reason::Dropped);
             state.farewell.push(deliver);
         } else if state.generation == generation && state.phase == Phase::Open {
             state.deliver = Some(deliver);
@@ -309,7 +227,7 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
             Ok(()) => {}
             Err(reason) => {
                 if self.options.connect_give_up_local.is_zero() || !is_absent(&reason) {
-                    self.state.lock().fail(self, reason);
+                    self.state.lock().fail(&self.common, reason);
                     return;
                 }
                 self.common.publish(Status::Reconnecting);
@@ -358,8 +276,8 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
             link: Arc::clone(self),
             generation,
         });
-        let served: Arc<dyn local_table::Served> = session.clone();
-        let Opened { deliver, window } = local_table::open::<M>(
+        let served: Arc<dyn table::Served> = session.clone();
+        let Opened { deliver, window } = table::open::<M>(
             &self.common.addr,
             self.number,
             self.options.incarnation,
@@ -406,7 +324,7 @@ impl<M: Send + 'static, K: Completion<M>> Drop for Job<M, K> {
     fn drop(&mut self) {
         // The runtime is shutting down: nothing runs in tasks any more, so end here what is under way.
         if let Some(inner) = self.0.take() {
-            inner.state.lock().fail(&inner, Reason::Dropped);
+            inner.state.lock().fail(&inner.common, Reason::Dropped);
             Inner::run(&inner);
         }
     }
@@ -419,111 +337,12 @@ impl<M: Send + 'static, K: Completion<M>> Drop for Search<M, K> {
     fn drop(&mut self) {
         if let Some(inner) = self.0.take() {
             let mut state = inner.state.lock();
-            state.fail(&inner, self.1.clone());
+            state.fail(&inner.common, self.1.clone());
             if !std::mem::replace(&mut state.running, true) {
                 drop(state);
                 Inner::run(&inner);
             }
         }
-    }
-}
-
-impl<M: Send + 'static, K: Completion<M>> State<M, K> {
-    fn step(&mut self, inner: &Inner<M, K>) -> Step<M, K> {
-        if !self.finished.is_empty() {
-            return Step::Finish(std::mem::take(&mut self.finished));
-        }
-        if !self.farewell.is_empty() {
-            return Step::Farewell(std::mem::take(&mut self.farewell));
-        }
-        match self.phase {
-            Phase::Idle if !self.queue.is_empty() => {
-                self.phase = Phase::Connecting;
-                return Step::Connect;
-            }
-            Phase::Open if !self.queue.is_empty() && self.outstanding < self.window => {
-                if let Some(deliver) = self.deliver.take() {
-                    let room =
-                        usize::try_from(self.window - self.outstanding).unwrap_or(usize::MAX);
-                    let count = room.min(self.queue.len()).min(64);
-                    let batch: VecDeque<M> = self.queue.drain(..count).collect();
-                    let first = self.handed;
-                    self.handed += count as u64;
-                    self.outstanding += count as u64;
-                    return Step::Hand {
-                        deliver,
-                        generation: self.generation,
-                        first,
-                        batch,
-                    };
-                }
-            }
-            Phase::Idle | Phase::Open if self.closing && self.slots.is_empty() => {
-                self.end(inner, Reason::Closed);
-                return Step::Farewell(std::mem::take(&mut self.farewell));
-            }
-            _ => {}
-        }
-        self.running = false;
-        Step::Rest
-    }
-
-    fn end(&mut self, inner: &Inner<M, K>, reason: Reason) {
-        self.phase = Phase::Closed(reason.clone());
-        self.generation += 1;
-        self.farewell.extend(self.deliver.take());
-        inner.common.capacity.set(true);
-        inner.common.publish(Status::Closed(reason));
-    }
-
-    /// Ends the link: what was handed over and not settled is unknown, what was not is not delivered.
-    fn fail(&mut self, inner: &Inner<M, K>, reason: Reason) {
-        if matches!(self.phase, Phase::Closed(_)) {
-            return;
-        }
-        self.lose(&reason);
-        while let Some(message) = self.queue.pop_front() {
-            let seq = self.handed;
-            self.handed += 1;
-            self.settle(
-                seq,
-                Some(Failure::NotDelivered(reason.clone())),
-                Some(message),
-            );
-        }
-        self.end(inner, reason);
-    }
-
-    /// What was handed over and not settled ends as unknown.
-    fn lose(&mut self, reason: &Reason) {
-        for seq in self.floor..self.handed {
-            self.settle(seq, Some(Failure::Unknown(reason.clone())), None);
-        }
-    }
-
-    fn settle(&mut self, seq: u64, failure: Option<Failure>, message: Option<M>) {
-        let Some(slot) = self.slot(seq) else { return };
-        if matches!(slot, Slot::Waiting(_))
-            && let Slot::Waiting(completion) = std::mem::replace(slot, Slot::Finishing)
-        {
-            self.finished.push(Finished {
-                seq,
-                completion,
-                failure,
-                message,
-            });
-        }
-    }
-
-    fn set_called(&mut self, seq: u64) {
-        if let Some(slot) = self.slot(seq) {
-            *slot = Slot::Called;
-        }
-    }
-
-    fn slot(&mut self, seq: u64) -> Option<&mut Slot<K>> {
-        let index = usize::try_from(seq.checked_sub(self.floor)?).ok()?;
-        self.slots.get_mut(index)
     }
 }
 
@@ -569,7 +388,7 @@ impl<M: Send + 'static, K: Completion<M>> Settlements for LocalSession<M, K> {
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> local_table::Served for LocalSession<M, K> {
+impl<M: Send + 'static, K: Completion<M>> table::Served for LocalSession<M, K> {
     fn unsettled(&self) -> bool {
         let state = self.link.state.lock();
         state.generation == self.generation
@@ -588,7 +407,7 @@ impl<M: Send + 'static, K: Completion<M>> local_table::Served for LocalSession<M
         }
         if orderly {
             state.lose(&Reason::Dropped);
-            state.fail(link, Reason::PeerClosed);
+            state.fail(&link.common, Reason::PeerClosed);
         } else {
             state.lose(&Reason::PeerRestarted);
             state.generation += 1;

@@ -14,7 +14,7 @@ use hyperactor_refs::ChannelAddr;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::dialer::Driver;
+use crate::net::dialer::Driver;
 use crate::options::random_u64;
 use crate::outbound::{Common, Link};
 use crate::{

@@ -1,0 +1,11 @@
+//! Channels over byte streams: sessions that survive their connections. The state of a session is
+//! `hyperactor-protocol`'s; here it is given bytes, time, and people who wait.
+
+pub(crate) mod acceptor;
+mod alarm;
+mod dialer;
+mod handshake;
+mod inbound;
+pub(crate) mod link;
+mod pump;
+mod session;
