@@ -40,4 +40,6 @@ pub mod __private {
 mod pages {
     #[doc = include_str!("../../../docs/seed.md")]
     struct Seed;
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
 }
