@@ -310,6 +310,11 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
         &self.link.common().addr
     }
 
+    /// Whether the channel has ended for good: every later post fails at once.
+    pub fn is_closed(&self) -> bool {
+        matches!(&*self.link.common().status.borrow(), Status::Closed(_))
+    }
+
     /// Follows the status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.link.common().status.subscribe()

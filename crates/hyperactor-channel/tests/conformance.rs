@@ -208,6 +208,36 @@ async fn verdicts_reach_their_own_messages(kind: Kind) {
     }
 }
 
+async fn receivers_know_whose_outcome_is_awaited(kind: Kind) {
+    let place = kind.place();
+    let keeper = Keeper::default();
+    let server = serve_with(
+        place.bind.clone(),
+        ServeOptions::default(),
+        Postcard,
+        keeper.clone(),
+    )
+    .await
+    .unwrap();
+    let ledger = Ledger::default();
+    let tx = dial_with(server.addr().clone(), DialOptions::default(), Postcard);
+    for id in 0..9 {
+        let line = if id % 3 == 0 {
+            ledger.urgent(id)
+        } else {
+            ledger.line(id)
+        };
+        tx.try_post(Message::new(id), line);
+    }
+    eventually("all arrived", || keeper.len() == 9).await;
+    keeper.with(|kept| {
+        assert_eq!(kept.awaited, [0, 3, 6]);
+        kept.messages.iter().for_each(settle_delivered);
+    });
+    ledger.all_settled().await;
+    assert!(!tx.is_closed());
+}
+
 async fn close_lets_what_was_posted_arrive_and_takes_nothing_more(kind: Kind) {
     let (tx, mut rx, _place) = pair(kind).await;
     for id in 0..500 {
@@ -688,6 +718,7 @@ suites!([
     a_full_channel_says_so_and_tells_when_there_is_room,
     flush_waits_for_the_outcome_of_what_was_posted_before,
     verdicts_reach_their_own_messages,
+    receivers_know_whose_outcome_is_awaited,
     close_lets_what_was_posted_arrive_and_takes_nothing_more,
     a_dropped_sender_lingers_until_its_messages_have_arrived,
     sessions_are_told_when_their_sender_is_gone,

@@ -62,6 +62,7 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for LocalLink<M, K> {
 
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
         let inner = &self.0;
+        let is_awaited = completion.wants_outcome();
         let mut state = inner.state.lock();
         let reason = match &state.phase {
             Phase::Closed(reason) => Some(reason.clone()),
@@ -80,7 +81,7 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for LocalLink<M, K> {
                 reason,
             });
         }
-        state.queue.push_back(message);
+        state.queue.push_back((message, is_awaited));
         state.slots.push_back(Slot::Waiting(completion));
         let run = !std::mem::replace(&mut state.running, true);
         drop(state);
@@ -197,14 +198,19 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
         mut deliver: Box<dyn Deliver<M>>,
         generation: u64,
         first: u64,
-        mut batch: VecDeque<M>,
+        mut batch: VecDeque<(M, bool)>,
     ) -> usize {
         let count = batch.len();
         let mut seq = first;
         let size = u32::try_from(size_of::<M>()).unwrap_or(u32::MAX);
         let survived = guarded(|| {
-            while let Some(message) = batch.pop_front() {
-                deliver.deliver(message, Ticket { seq, size });
+            while let Some((message, is_awaited)) = batch.pop_front() {
+                let ticket = Ticket { seq, size };
+                if is_awaited {
+                    deliver.deliver_awaited(message, ticket);
+                } else {
+                    deliver.deliver(message, ticket);
+                }
                 seq += 1;
             }
         });

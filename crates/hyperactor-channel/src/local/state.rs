@@ -15,8 +15,8 @@ pub(super) struct State<M, K> {
     pub(super) generation: u64,
     /// What takes the messages; not here while it is being called.
     pub(super) deliver: Option<Box<dyn Deliver<M>>>,
-    /// Posted, not handed over.
-    pub(super) queue: VecDeque<M>,
+    /// Posted, not handed over; and whether someone waits for the outcome.
+    pub(super) queue: VecDeque<(M, bool)>,
     /// One slot for each message from `floor` on.
     pub(super) slots: VecDeque<Slot<K>>,
     /// Below it every completion was called.
@@ -64,7 +64,7 @@ pub(super) enum Step<M, K> {
         deliver: Box<dyn Deliver<M>>,
         generation: u64,
         first: u64,
-        batch: VecDeque<M>,
+        batch: VecDeque<(M, bool)>,
     },
     Farewell(Vec<Box<dyn Deliver<M>>>),
     Rest,
@@ -107,7 +107,7 @@ impl<M: Send + 'static, K: Completion<M>> State<M, K> {
                     let room =
                         usize::try_from(self.window - self.outstanding).unwrap_or(usize::MAX);
                     let count = room.min(self.queue.len()).min(LOCAL_BATCH_MESSAGES);
-                    let batch: VecDeque<M> = self.queue.drain(..count).collect();
+                    let batch = self.queue.drain(..count).collect();
                     let first = self.handed;
                     self.handed += count as u64;
                     self.outstanding += count as u64;
@@ -143,7 +143,7 @@ impl<M: Send + 'static, K: Completion<M>> State<M, K> {
             return;
         }
         self.lose(&reason);
-        while let Some(message) = self.queue.pop_front() {
+        while let Some((message, _)) = self.queue.pop_front() {
             let seq = self.handed;
             self.handed += 1;
             self.settle(

@@ -275,6 +275,8 @@ pub struct Kept {
     pub sessions: usize,
     pub closed: usize,
     pub peers: Vec<Peer>,
+    /// Messages whose senders wait for the outcome.
+    pub awaited: Vec<u64>,
 }
 
 impl Keeper {
@@ -312,6 +314,11 @@ impl Deliver<Message> for KeeperSession {
         let inbound = self.inbound.clone();
         self.keeper
             .with(|kept| kept.messages.push((message, ticket, inbound)));
+    }
+
+    fn deliver_awaited(&mut self, message: Message, ticket: Ticket) {
+        self.keeper.with(|kept| kept.awaited.push(message.id));
+        self.deliver(message, ticket);
     }
 
     fn closed(&mut self) {
