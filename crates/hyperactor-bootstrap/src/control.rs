@@ -59,12 +59,9 @@ pub(crate) fn encode(frame: &impl Serialize) -> Result<Vec<u8>, ControlError> {
         postcard::to_extend(frame, vec![0; LENGTH_BYTES]).map_err(ControlError::Decode)?;
     let length = bytes.len() - LENGTH_BYTES;
     let limit = limits::CONTROL_FRAME_BYTES_MAX;
-    match u32::try_from(length) {
-        Ok(prefix) if length <= limit => {
-            bytes[..LENGTH_BYTES].copy_from_slice(&prefix.to_le_bytes())
-        }
-        _ => return Err(ControlError::TooLong { length, limit }),
-    }
+    let prefix = u32::try_from(length).ok().filter(|_| length <= limit);
+    let prefix = prefix.ok_or(ControlError::TooLong { length, limit })?;
+    bytes[..LENGTH_BYTES].copy_from_slice(&prefix.to_le_bytes());
     Ok(bytes)
 }
 

@@ -168,10 +168,9 @@ pub(super) fn entries(dir: impl AsFd, path: &Path) -> Result<Vec<String>, Socket
             Err(Errno::NOENT) => break,
             Err(errno) => return Err(SocketDirError::io("list", path)(errno)),
         };
-        if let Ok(name) = entry.file_name().to_str() {
-            if name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
+        let name = entry.file_name().to_str().unwrap_or_default();
+        if !matches!(name, "" | "." | "..") {
+            names.push(name.to_owned());
         }
     }
     Ok(names)

@@ -12,7 +12,7 @@ fn base() -> tempfile::TempDir {
 }
 
 /// What a host that was killed leaves: the directory, its lock file without a lock, a socket.
-fn abandon(dir: SocketDir) -> PathBuf {
+fn abandon(dir: &SocketDir) -> PathBuf {
     let path = dir.path().to_path_buf();
     drop(UnixListener::bind(dir.socket_path("left")).unwrap());
     dir.lock.lock().take();
@@ -47,7 +47,7 @@ fn dropping_a_user_of_the_directory_leaves_it_in_place() {
 fn only_directories_of_dead_owners_are_swept() {
     let base = base();
     let living = SocketDir::create_in(base.path()).unwrap();
-    let dead = abandon(SocketDir::create_in(base.path()).unwrap());
+    let dead = abandon(&SocketDir::create_in(base.path()).unwrap());
     let strange = base.path().join("hyperactor-not-one-of-ours");
     std::fs::create_dir(&strange).unwrap();
     let empty = base
@@ -66,7 +66,7 @@ fn only_directories_of_dead_owners_are_swept() {
 #[test]
 fn the_last_child_to_leave_a_dead_host_removes_the_directory() {
     let base = base();
-    let path = abandon(SocketDir::create_in(base.path()).unwrap());
+    let path = abandon(&SocketDir::create_in(base.path()).unwrap());
     let first = SocketDir::open(&path).unwrap();
     let second = SocketDir::open(&path).unwrap();
     let _one = UnixListener::bind(first.socket_path("one")).unwrap();

@@ -107,13 +107,17 @@ async fn odd_names() -> TestResult {
             .await?;
         inspector.ask(&world.client, Look).await?;
     }
-    let error = world.host.spawn("", ProcConfig::new()).await.unwrap_err();
+    let error = world
+        .host
+        .spawn("", ProcConfig::new())
+        .await
+        .expect_err("it was started");
     assert_eq!(error.code(), "name");
     let error = world
         .host
         .spawn("service", ProcConfig::new())
         .await
-        .unwrap_err();
+        .expect_err("it was started");
     assert_eq!(error.code(), "reserved");
     world.end().await
 }
@@ -121,7 +125,11 @@ async fn odd_names() -> TestResult {
 async fn name_in_use() -> TestResult {
     let world = World::new().await?;
     let first = world.spawn("a", RoutePolicy::Auto).await?;
-    let error = world.host.spawn("a", ProcConfig::new()).await.unwrap_err();
+    let error = world
+        .host
+        .spawn("a", ProcConfig::new())
+        .await
+        .expect_err("it was started");
     assert!(
         matches!(&error, HostError::NameInUse { name } if name == "a"),
         "{error}"
@@ -212,7 +220,10 @@ async fn boots_late() -> TestResult {
 async fn no_program() -> TestResult {
     let manager = ProcessManager::with_program("/nonexistent/program")?;
     let host = Host::new(manager, ChannelTransport::Unix).await?;
-    let error = host.spawn("a", ProcConfig::new()).await.unwrap_err();
+    let error = host
+        .spawn("a", ProcConfig::new())
+        .await
+        .expect_err("it was started");
     assert_eq!(error.code(), "start");
     assert!(
         error.to_string().contains("/nonexistent/program"),
