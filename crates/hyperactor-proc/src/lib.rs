@@ -21,7 +21,9 @@ mod proc;
 mod registry;
 mod remote_spawn;
 mod reports;
+mod residents;
 mod run;
+mod spawn;
 mod stop;
 mod time;
 
@@ -40,9 +42,10 @@ pub use context::Context;
 pub use error::{ActorError, ActorResult};
 pub use exit::{ActorExit, ActorStatus, ExitReason, PanicReport};
 pub use handle::{ActorHandle, PostError};
-pub use proc::{ActorInfo, Proc, ProcGone, SpawnError, SpawnOptions, Traffic};
+pub use proc::{ActorInfo, Proc, Traffic};
 pub use registry::{Registry, RemoteSpawn, SpawnRefusal};
 pub use remote_spawn::{RemoteSpawnError, spawn_remote};
+pub use spawn::{ProcGone, SpawnError, SpawnOptions};
 pub use stop::StopReport;
 
 // A trait and its derive go by one name, as with serde.

@@ -1,7 +1,6 @@
 //! The proc: a container of actors with one identity and one way out, its forwarder. Ending one in order is in
 //! `stop.rs`.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
@@ -11,17 +10,20 @@ use std::sync::{Arc, Weak};
 use futures_util::future::AbortHandle;
 use hyperactor_mailbox::{
     BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
-    MessageEnvelope, NotDelivered, Queue, ReturnHandle, ReturnSink, UnroutableMailboxSender,
+    MessageEnvelope, NotDelivered, Queue, ReturnHandle, UnroutableMailboxSender,
 };
-use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, NameError, ProcId, check_name};
+use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, ProcId, check_name};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Cell;
 use crate::control::{Control, End};
 use crate::job::Origin;
+use crate::residents::{Resident, Residents, Teller};
 use crate::run::{Ending, run};
-use crate::{Actor, ActorHandle, ActorStatus, Client, Message, limits, panics};
+use crate::{
+    Actor, ActorHandle, ActorStatus, Client, Message, ProcGone, SpawnError, SpawnOptions, panics,
+};
 
 /// A container of actors: one identity, one table of actors, one way out.
 ///
@@ -46,18 +48,6 @@ struct Inner {
     /// The index of the next child, unique in the proc, so that no id is used twice.
     next_index: AtomicU64,
     counters: Counters,
-}
-
-/// Whoever has a mailbox here.
-#[derive(Default)]
-struct Residents {
-    is_closed: bool,
-    by_id: HashMap<ActorId, Resident>,
-}
-
-enum Resident {
-    Actor(Arc<Control>),
-    Client(Arc<dyn ReturnSink>),
 }
 
 #[derive(Default)]
@@ -91,109 +81,6 @@ pub struct ActorInfo {
     pub actor_id: ActorId,
     /// What it was doing.
     pub status: ActorStatus,
-}
-
-/// Why an actor was not spawned.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpawnError {
-    /// An actor or client of this name lives in the proc.
-    #[error(
-        "the name `{name}` is taken in proc `{proc_id}`; it is free again when its actor has ended"
-    )]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// The proc.
-        proc_id: Arc<ProcId>,
-    },
-    /// The name cannot be used.
-    #[error("bad actor name: {0}")]
-    BadName(#[from] NameError),
-    /// There is no tokio runtime to run the actor on.
-    #[error(
-        "no tokio runtime here to run `{name}` on; spawn from within one, as under `#[tokio::main]`"
-    )]
-    NoRuntime {
-        /// The name.
-        name: String,
-    },
-    /// The proc is being stopped, or was.
-    #[error("proc `{proc_id}` is stopping and takes no new actors")]
-    ProcStopping {
-        /// The proc.
-        proc_id: Arc<ProcId>,
-    },
-    /// The proc was dropped.
-    #[error(transparent)]
-    ProcGone(#[from] ProcGone),
-    /// The parent is ending.
-    #[error("`{parent}` is ending and takes no new children")]
-    ParentEnding {
-        /// The parent.
-        parent: ActorId,
-    },
-    /// The proc has as many actors as it may.
-    #[error("proc `{proc_id}` is full: {error}")]
-    Full {
-        /// The proc.
-        proc_id: Arc<ProcId>,
-        /// Which limit was met.
-        error: BindError,
-    },
-}
-
-impl SpawnError {
-    /// A stable word for logs and metrics.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NameTaken { .. } => "name-taken",
-            Self::BadName(_) => "bad-name",
-            Self::NoRuntime { .. } => "no-runtime",
-            Self::ProcStopping { .. } => "proc-stopping",
-            Self::ProcGone(_) => "proc-gone",
-            Self::ParentEnding { .. } => "parent-ending",
-            Self::Full { .. } => "proc-full",
-        }
-    }
-
-    /// Whether the same call may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NameTaken { .. } | Self::Full { .. })
-    }
-}
-
-/// The proc was dropped by its last owner.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("proc `{proc_id}` was dropped; keep a `Proc` for as long as its actors are needed")]
-pub struct ProcGone {
-    /// Which proc.
-    pub proc_id: Arc<ProcId>,
-}
-
-/// How an actor is spawned.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SpawnOptions {
-    /// Messages of local senders that the queue holds. Default: [`limits::QUEUE_MESSAGES_MAX`].
-    pub queue_capacity: usize,
-}
-
-impl SpawnOptions {
-    /// With another capacity of the queue; 0 counts as 1.
-    #[must_use]
-    pub fn queue_capacity(mut self, messages: usize) -> Self {
-        self.queue_capacity = messages;
-        self
-    }
-}
-
-impl Default for SpawnOptions {
-    fn default() -> Self {
-        Self {
-            queue_capacity: limits::QUEUE_MESSAGES_MAX,
-        }
-    }
 }
 
 impl Proc {
@@ -460,34 +347,6 @@ impl Proc {
             }
             Origin::Handle { sender_hash } => inner.residents.lock().teller_by_hash(*sender_hash),
             Origin::Envelope { .. } | Origin::Remote { .. } => None,
-        }
-    }
-}
-
-/// A sender, and the way to tell it something.
-pub(crate) type Teller = (ActorId, Arc<dyn ReturnSink>);
-
-impl Residents {
-    fn teller(&self, id: &ActorId) -> Option<Teller> {
-        let resident = self.by_id.get(id)?;
-        Some((id.clone(), resident.sink()))
-    }
-
-    /// Looks at everybody: for the rare message that was posted through a handle and not handled.
-    fn teller_by_hash(&self, hash: u64) -> Option<Teller> {
-        let (id, resident) = self
-            .by_id
-            .iter()
-            .find(|(id, _)| id.precomputed_hash() == hash)?;
-        Some((id.clone(), resident.sink()))
-    }
-}
-
-impl Resident {
-    fn sink(&self) -> Arc<dyn ReturnSink> {
-        match self {
-            Self::Actor(control) => control.clone(),
-            Self::Client(sink) => Arc::clone(sink),
         }
     }
 }

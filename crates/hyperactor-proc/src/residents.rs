@@ -1,0 +1,49 @@
+//! Who lives in a proc: the actors and the clients, by id, and how to tell them something.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyperactor_mailbox::ReturnSink;
+use hyperactor_refs::ActorId;
+
+use crate::control::Control;
+
+/// Whoever has a mailbox here.
+#[derive(Default)]
+pub(crate) struct Residents {
+    pub(crate) is_closed: bool,
+    pub(crate) by_id: HashMap<ActorId, Resident>,
+}
+
+pub(crate) enum Resident {
+    Actor(Arc<Control>),
+    Client(Arc<dyn ReturnSink>),
+}
+
+/// A sender, and the way to tell it something.
+pub(crate) type Teller = (ActorId, Arc<dyn ReturnSink>);
+
+impl Residents {
+    pub(crate) fn teller(&self, id: &ActorId) -> Option<Teller> {
+        let resident = self.by_id.get(id)?;
+        Some((id.clone(), resident.sink()))
+    }
+
+    /// Looks at everybody: for the rare message that was posted through a handle and not handled.
+    pub(crate) fn teller_by_hash(&self, hash: u64) -> Option<Teller> {
+        let (id, resident) = self
+            .by_id
+            .iter()
+            .find(|(id, _)| id.precomputed_hash() == hash)?;
+        Some((id.clone(), resident.sink()))
+    }
+}
+
+impl Resident {
+    fn sink(&self) -> Arc<dyn ReturnSink> {
+        match self {
+            Self::Actor(control) => control.clone(),
+            Self::Client(sink) => Arc::clone(sink),
+        }
+    }
+}
