@@ -36,6 +36,7 @@ async fn survives_cuts(kind: Kind, seed: u64, cuts: u64, longest: u64) {
         Cut {
             up: random.below(longest),
             down: random.below(longest),
+            is_silent: false,
         }
     })
     .await;
@@ -237,25 +238,63 @@ async fn a_local_server_that_died_is_known_within_a_second() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_connection_does_not_block_its_successor() {
-    // The first connection goes silent in the middle of a message without ending; the session's own timeout is short.
+    const COUNT: u64 = 300;
     let (addr, mut rx) = serve::<Message>(ChannelTransport::Tcp).await.unwrap();
-    let silent = Proxy::start(addr.clone(), |_| Cut::NEVER).await;
+    // The first connection goes silent in the middle of a message, and neither end is told.
+    let proxy = Proxy::start(addr, |number| match number {
+        0 => Cut {
+            up: 10_000,
+            down: u64::MAX,
+            is_silent: true,
+        },
+        _ => Cut::NEVER,
+    })
+    .await;
+    let ledger = Ledger::default();
+    let options = DialOptions {
+        silence_timeout: Duration::from_millis(200),
+        ..Default::default()
+    };
+    let tx = dial_with(proxy.addr.clone(), options, Postcard);
+    let began = tokio::time::Instant::now();
+    for id in 0..COUNT {
+        tx.try_post(Message::sized(id, 100), ledger.line(id));
+    }
+    for id in 0..COUNT {
+        assert_eq!(soon("the next message", rx.recv()).await.unwrap().id, id);
+    }
+    ledger.all_settled().await;
+    assert_eq!(
+        ledger.count(|entry| *entry == Entry::Delivered) as u64,
+        COUNT
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "it took {:?}",
+        began.elapsed()
+    );
+    assert_eq!(proxy.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_is_kept_for_longer_than_the_silence_that_would_end_it() {
+    let (addr, mut rx) = serve::<Message>(ChannelTransport::Tcp).await.unwrap();
+    let proxy = Proxy::start(addr, |_| Cut::NEVER).await;
     let options = DialOptions {
         silence_timeout: Duration::from_millis(300),
         ..Default::default()
     };
-    let tx: ChannelTx<Message> = dial_tx(silent.addr.clone(), options, Postcard);
+    let tx: ChannelTx<Message> = dial_tx(proxy.addr.clone(), options, Postcard);
     assert!(tx.send(Message::new(0)).await.is_delivered());
     assert_eq!(rx.recv().await.unwrap().id, 0);
-    // An idle connection is kept alive by pings for longer than the silence that would end it.
+    // Time has to pass for there to be a silence: three times what would end the connection.
     tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(tx.send(Message::new(1)).await.is_delivered());
     assert_eq!(
-        silent.connections.load(Ordering::Relaxed),
+        proxy.connections.load(Ordering::Relaxed),
         1,
         "an idle connection was given up"
     );
-    assert!(tx.send(Message::new(1)).await.is_delivered());
-    assert_eq!(silent.connections.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyperactor_channel::{Accept, Completion, Deliver, Failure, Inbound, Peer, Ticket, Verdict};
 use hyperactor_refs::{BindSpec, ChannelAddr, ChannelTransport};
 use parking_lot::Mutex;
@@ -66,7 +67,7 @@ impl Kind {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub id: u64,
-    pub body: Vec<u8>,
+    pub body: Bytes,
     pub poison: Poison,
 }
 
@@ -80,17 +81,17 @@ impl Message {
     pub fn new(id: u64) -> Self {
         Self {
             id,
-            body: Vec::new(),
+            body: Bytes::new(),
             poison: Poison::None,
         }
     }
 
     pub fn sized(id: u64, bytes: usize) -> Self {
         // A pattern that depends on the place, so that a shifted copy is seen.
-        let body = (0..bytes).map(|at| (at as u64 ^ id) as u8).collect();
+        let body: Vec<u8> = (0..bytes).map(|at| (at as u64 ^ id) as u8).collect();
         Self {
             id,
-            body,
+            body: body.into(),
             poison: Poison::None,
         }
     }
@@ -98,7 +99,7 @@ impl Message {
     pub fn poisoned(id: u64, poison: Poison) -> Self {
         Self {
             id,
-            body: Vec::new(),
+            body: Bytes::new(),
             poison,
         }
     }

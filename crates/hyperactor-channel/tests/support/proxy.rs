@@ -17,12 +17,15 @@ pub struct Cut {
     pub up: u64,
     /// After so many bytes from the server to the dialer.
     pub down: u64,
+    /// Whether both ends are left open and silent then, instead of being closed.
+    pub is_silent: bool,
 }
 
 impl Cut {
     pub const NEVER: Self = Self {
         up: u64::MAX,
         down: u64::MAX,
+        is_silent: false,
     };
 }
 
@@ -91,18 +94,22 @@ async fn relay(dialer: TcpStream, target: &ChannelAddr, plan: Cut) -> bool {
             Box::new(TcpStream::connect(at).await.unwrap())
         }
     };
-    let (dialer_read, dialer_write) = tokio::io::split(dialer);
-    let (server_read, server_write) = tokio::io::split(server);
+    let (mut dialer_read, mut dialer_write) = tokio::io::split(dialer);
+    let (mut server_read, mut server_write) = tokio::io::split(server);
     // Whichever direction ends first takes the other with it, in the middle of whatever it carries.
-    tokio::select! {
-        cut = copy(dialer_read, server_write, plan.up) => cut,
-        cut = copy(server_read, dialer_write, plan.down) => cut,
+    let is_cut = tokio::select! {
+        is_cut = copy(&mut dialer_read, &mut server_write, plan.up) => is_cut,
+        is_cut = copy(&mut server_read, &mut dialer_write, plan.down) => is_cut,
+    };
+    if is_cut && plan.is_silent {
+        std::future::pending::<()>().await;
     }
+    is_cut
 }
 
 async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
     limit: u64,
 ) -> bool {
     let mut left = limit;
