@@ -410,6 +410,50 @@ async fn a_receiver_that_panics_costs_its_session_and_no_claim_is_made() {
     }
 }
 
+/// Panics when the first session opens.
+struct PanicsInOpen(AtomicUsize);
+
+impl Accept<Message> for PanicsInOpen {
+    type Session = PanicsInDeliverSession;
+    fn open(&self, _peer: Peer, inbound: Inbound) -> PanicsInDeliverSession {
+        assert!(
+            self.0.fetch_add(1, Ordering::Relaxed) != 0,
+            "an acceptor that panics"
+        );
+        PanicsInDeliverSession(inbound)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acceptor_that_panics_leaves_no_message_without_an_outcome() {
+    for kind in [Kind::Local, Kind::UnixAbstract, Kind::Tcp] {
+        let place = kind.place();
+        let acceptor = PanicsInOpen(AtomicUsize::new(0));
+        let options = ServeOptions::default();
+        let server = serve_with(place.bind.clone(), options, Postcard, acceptor)
+            .await
+            .unwrap();
+        let ledger = Ledger::default();
+        let tx = dial_with(server.addr().clone(), DialOptions::default(), Postcard);
+        tx.try_post(Message::new(0), ledger.line(0));
+        ledger.all_settled().await;
+        // A stream's dialer tries again and gets through; in-process the failure is the outcome.
+        match ledger.of(0) {
+            Entry::Delivered => assert!(kind.is_stream()),
+            Entry::Failed(Failure::NotDelivered(Reason::Dropped), true) => {
+                assert!(!kind.is_stream());
+            }
+            other => panic!("{kind:?}: {other:?}"),
+        }
+        let other: ChannelTx<Message> = dial(server.addr().clone());
+        assert!(
+            soon("the outcome", other.send(Message::new(9)))
+                .await
+                .is_delivered()
+        );
+    }
+}
+
 struct PanicsWhenTold(Arc<AtomicUsize>);
 
 impl Completion<Message> for PanicsWhenTold {

@@ -229,7 +229,9 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
 
     /// Opens a session, or starts a task that looks for a server.
     fn connect(self: &Arc<Self>) {
-        match self.try_open() {
+        // The receiving application takes part in opening; a panic of it is a session that was not opened.
+        let opened = catch_unwind(AssertUnwindSafe(|| self.try_open()));
+        match opened.unwrap_or(Err(Reason::Dropped)) {
             Ok(()) => {}
             Err(reason) => {
                 if self.options.connect_give_up_local.is_zero() || !is_absent(&reason) {

@@ -111,8 +111,14 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
         } else {
             DataFlags::NONE
         };
-        let tail = shared.codec.shared_tail(&message);
-        let room = shared.codec.size_hint(&message);
+        let Some((tail, room)) = parts(&*shared.codec, &message) else {
+            let reason = Reason::Encode("its codec panicked".to_owned());
+            return Err(Rejected {
+                message,
+                completion,
+                reason,
+            });
+        };
         let mut state = shared.state.lock();
         if let Some(reason) = state.closed.clone() {
             drop(state);
@@ -202,6 +208,14 @@ impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
             None => drop(driver),
         }
     }
+}
+
+/// What a codec knows of a message before it is encoded; none when it panicked.
+fn parts<M: 'static>(codec: &dyn Codec<M>, message: &M) -> Option<(Bytes, usize)> {
+    catch_unwind(AssertUnwindSafe(|| {
+        (codec.shared_tail(message), codec.size_hint(message))
+    }))
+    .ok()
 }
 
 /// Encodes a message; a panic of its serialiser is that message's failure.
