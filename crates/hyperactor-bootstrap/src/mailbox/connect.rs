@@ -89,7 +89,10 @@ impl Connect for SocketConnect {
 
     fn fault(&self, failure: &Failure) -> Fault {
         // Another life answers at the address, or this one is ending: the host knows which, and where to.
-        if matches!(failure, Failure::NotDelivered(NotDelivered::ProcGone { .. })) {
+        if matches!(
+            failure,
+            Failure::NotDelivered(NotDelivered::ProcGone { .. })
+        ) {
             return Fault::NeverSent;
         }
         // The same kinds of failure come from beyond as well, of other addresses: those say nothing of this link.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyperactor_bootstrap::ProcessManager;
 use hyperactor_host::RoutePolicy;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::world::{TestResult, World};
 
@@ -67,8 +68,10 @@ pub(crate) fn after_boot(role: &str) -> TestResult {
             }
             // Ends in order on Ctrl-C.
             "polite-host" => {
+                // Caught before the test is told that it may send it.
+                let mut interrupt = signal(SignalKind::interrupt())?;
                 println!("BUSY");
-                tokio::signal::ctrl_c().await?;
+                interrupt.recv().await;
                 let alive = pids.map(crate::world::is_alive);
                 println!("ALIVE {alive:?}");
                 world.end().await?;

@@ -117,7 +117,7 @@ async fn unknown_proc() -> TestResult {
 async fn killed_child() -> TestResult {
     let world = World::new().await?;
     let pair = world.pair(RoutePolicy::Auto).await?;
-    let count = 200_000;
+    let count = 60_000;
     let flood = world.flood(&pair.source, &pair.sink, 0, count);
     let kill = async {
         // Well under way.
@@ -128,11 +128,12 @@ async fn killed_child() -> TestResult {
             }
         }
         send_signal(pair.b.info().pid.ok_or("no process")?, Signal::KILL)?;
-        Ok::<_, Box<dyn std::error::Error>>(())
+        Ok::<_, Box<dyn std::error::Error>>(Instant::now())
     };
     let (tally, killed) = tokio::join!(flood, kill);
-    killed?;
     let tally = tally?;
+    // What was under way ends at once, and so does each of the many that are still posted.
+    assert!(killed?.elapsed() < Duration::from_secs(10), "{tally:?}");
     let total = tally.delivered + tally.not_delivered + tally.unknown;
     assert_eq!((total, tally.doubled), (count, 0), "{tally:?}");
     assert!(
@@ -172,11 +173,19 @@ async fn restarted_name() -> TestResult {
         let tally = world.flood(&pair.source, &sink, 0, 1_000).await?;
         assert_eq!(tally.delivered, 1_000, "round {round}: {tally:?}");
         assert_eq!(world.arrived(&sink).await?, 1_000, "round {round}");
-        let (after, _) = world.routes(&pair.source, "b").await?;
-        assert!(
-            after - before > 500,
-            "round {round}: the new life was not reached straight"
-        );
+        // The announcement of the new life may still have been on its way.
+        let mut next = 1_000;
+        while world.routes(&pair.source, "b").await?.0 <= before {
+            assert!(
+                next < 100_000,
+                "round {round}: the new life was never reached straight"
+            );
+            assert_eq!(
+                world.flood(&pair.source, &sink, next, 100).await?.delivered,
+                100
+            );
+            next += 100;
+        }
     }
     world.end().await
 }
