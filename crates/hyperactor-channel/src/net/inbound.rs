@@ -118,7 +118,8 @@ impl NetInbound {
             return;
         }
         change(&mut pending);
-        let waker = if pending.is_pressing() {
+        // A task that runs anyway looks again before it rests.
+        let waker = if pending.parked.is_some() && pending.is_pressing() {
             pending.parked.take()
         } else {
             None
