@@ -64,3 +64,70 @@ impl Instructions {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hyperactor_host::{ProcConfig, RoutePolicy};
+    use hyperactor_refs::{Incarnation, ProcId};
+
+    use super::*;
+
+    fn instructions(name: &str) -> Instructions {
+        let frontend: hyperactor_refs::ChannelAddr = "tcp:127.0.0.1:4000".parse().unwrap();
+        let spec = ProcSpec {
+            proc_id: Arc::new(ProcId::Direct(frontend.clone(), name.to_owned())),
+            incarnation: Incarnation::new(u64::MAX),
+            frontend,
+            backend: "unix:/run/hyperactor/backend.sock".parse().unwrap(),
+            config: ProcConfig::new().with_route(RoutePolicy::Relay),
+        };
+        Instructions::new(spec, PathBuf::from("/run/hyperactor"))
+    }
+
+    #[test]
+    fn instructions_come_out_as_they_went_in() {
+        for name in ["worker", "with \"quotes\", commas", "名前", "\\"] {
+            let text = instructions(name).to_text().unwrap();
+            assert_eq!(Instructions::parse(&text).unwrap(), instructions(name));
+        }
+    }
+
+    #[test]
+    fn whatever_else_the_environment_holds_is_an_error_that_names_the_variable() {
+        let good = instructions("worker").to_text().unwrap();
+        let long = "x".repeat(limits::INSTRUCTIONS_BYTES_MAX + 1);
+        let mut bad = vec![
+            String::new(),
+            "yes".into(),
+            "{}".into(),
+            "[[[[".into(),
+            long,
+        ];
+        bad.push(good.replace("\"version\":1", "\"version\":2"));
+        bad.push(good.replace("\"version\":1", "\"version\":1,\"more\":true"));
+        bad.push(good.replace("127.0.0.1", "127.0.0.256"));
+        // Cut anywhere.
+        bad.extend((0..good.len()).filter_map(|end| good.get(..end).map(str::to_owned)));
+        for text in bad {
+            let error = Instructions::parse(&text).unwrap_err();
+            assert_eq!(error.code(), "instructions");
+            assert!(
+                error.to_string().contains("HYPERACTOR_BOOTSTRAP"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_would_not_fit_is_refused_by_the_host() {
+        let name = "x".repeat(limits::INSTRUCTIONS_BYTES_MAX);
+        assert!(
+            instructions(&name)
+                .to_text()
+                .unwrap_err()
+                .contains("more than")
+        );
+    }
+}

@@ -562,6 +562,39 @@ async fn credit_of_a_message_from_elsewhere_is_given_back_when_it_leaves_its_que
     assert_eq!(credit.0.load(Ordering::Relaxed), 1);
 }
 
+/// Forgets every message: for counting what the way to it costs.
+struct Nowhere;
+
+impl MailboxSender for Nowhere {
+    fn post_unchecked(&self, _: MessageEnvelope, handle: ReturnHandle) {
+        drop(handle.delivered());
+    }
+}
+
+#[test]
+fn a_post_and_its_outcome_allocate_nothing() {
+    let ways = Arc::new(Ways {
+        relay: Way::default(),
+        direct: Mutex::default(),
+        answers: AtomicBool::new(false),
+        probes: AtomicU64::new(0),
+        probed: Semaphore::new(0),
+    });
+    let proc_id = Arc::new(ProcId::Direct(addr(), "b".to_owned()));
+    let sibling = Sibling::new(
+        proc_id,
+        RoutePolicy::Relay,
+        Nowhere.into_boxed(),
+        Arc::new(ways),
+    );
+    let post = |envelope| sibling.post(envelope, ReturnHandle::monitored());
+    post(envelope(0));
+    let envelopes: Vec<_> = (0..100).map(envelope).collect();
+    let cost = allocation_counter::measure(|| envelopes.into_iter().for_each(post));
+    assert_eq!(cost.count_total, 0, "{cost:?}");
+    assert_eq!(sibling.counts(), (0, 101));
+}
+
 /// A splitmix64 step (Steele, Lea and Flood, 2014), so that a run can be repeated from its number.
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hyperactor_bootstrap::ProcessManager;
+use hyperactor_bootstrap::{ProcessManager, SocketDir};
 use hyperactor_host::RoutePolicy;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +16,11 @@ pub(crate) fn before_boot(role: &str) {
         "forgets" => match ProcessManager::new() {
             Ok(_) => println!("MANAGER made"),
             Err(error) => println!("MANAGER {}: {error}", error.code()),
+        },
+        // Says where a host would put its sockets.
+        "where" => match SocketDir::create() {
+            Ok(dir) => println!("DIR {}", dir.path().display()),
+            Err(error) => println!("NONE {error}"),
         },
         // Forgets the call, and ends.
         "ends" => {}

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hyperactor_bootstrap::ProcessManager;
@@ -40,6 +43,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_child_that_boots_too_late_says_so", boots_late),
         trial("a_program_that_does_not_exist_is_a_start_error", no_program),
         trial("a_dropped_spawn_leaves_no_process", dropped_spawn),
+        trial(
+            "instructions_set_by_hand_are_refused_with_the_reason",
+            set_by_hand,
+        ),
+        trial(
+            "a_runtime_directory_that_will_not_do_is_passed_over",
+            runtime_dir,
+        ),
     ]
 }
 
@@ -245,5 +256,49 @@ async fn dropped_spawn() -> TestResult {
     // Waits for all children to be reaped.
     let report = host.stop(Duration::from_secs(1)).await;
     assert!(report.is_clean(), "{report:?}");
+    Ok(())
+}
+
+async fn set_by_hand() -> TestResult {
+    let output = Command::new(std::env::current_exe()?)
+        .env("HYPERACTOR_BOOTSTRAP", "{}")
+        .stdin(Stdio::null())
+        .output()?;
+    assert_eq!(output.status.code(), Some(70));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("HYPERACTOR_BOOTSTRAP") && said.contains("by hand"),
+        "{said}"
+    );
+    assert_eq!(output.stdout, b"", "no test may run in a child");
+    Ok(())
+}
+
+async fn runtime_dir() -> TestResult {
+    let base = tempfile::tempdir()?;
+    let long = base.path().join("x".repeat(100));
+    std::fs::create_dir(&long)?;
+    let open = base.path().join("open");
+    std::fs::create_dir(&open)?;
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777))?;
+    let good = base.path().join("good");
+    std::fs::create_dir(&good)?;
+    for (dir, is_taken) in [(&long, false), (&open, false), (&good, true)] {
+        let output = Command::new(std::env::current_exe()?)
+            .env(ROLE, "where")
+            .env("XDG_RUNTIME_DIR", dir)
+            .output()?;
+        let made = String::from_utf8(output.stdout)?;
+        let made = made.lines().find_map(|line| line.strip_prefix("DIR "));
+        let made = Path::new(made.ok_or("no directory was made")?);
+        assert_eq!(
+            made.starts_with(dir),
+            is_taken,
+            "{} for {}",
+            made.display(),
+            dir.display()
+        );
+        assert!(!made.exists(), "it was not removed");
+    }
     Ok(())
 }
