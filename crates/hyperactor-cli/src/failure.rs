@@ -38,7 +38,8 @@ impl Failure {
     pub(crate) fn with_left_behind(self, left_behind: &[String]) -> Self {
         match self {
             Self::Job(error) if !left_behind.is_empty() => Self::Job(anyhow::anyhow!(
-                "{error:#}; left behind: {}",
+                "{}; left behind: {}",
+                one_line(&error),
                 left_behind.join(", ")
             )),
             other => other,
@@ -61,13 +62,27 @@ impl Failure {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Input(text) | Self::Result(text) => text.clone(),
-            // The whole chain in one line: what was tried, then why it failed.
-            Self::Job(error) => format!("{error:#}"),
+            Self::Job(error) => one_line(error),
             Self::Interrupted(Signal::Interrupt) => "ended by Ctrl-C".to_owned(),
             Self::Interrupted(Signal::Terminate) => "ended by SIGTERM".to_owned(),
             Self::Interrupted(Signal::HangUp) => "ended, as its terminal was closed".to_owned(),
         }
     }
+}
+
+/// The whole chain in one line: what was tried, then why it failed. Errors that quote their cause are not made to say it
+/// twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    line
 }
 
 impl From<anyhow::Error> for Failure {
@@ -86,6 +101,40 @@ mod tests {
     fn an_input_error_names_the_path() {
         let failure = Failure::input(Path::new("no/such"), "no such file or folder");
         assert_eq!(failure.text(), "input no/such: no such file or folder");
+    }
+
+    #[test]
+    fn a_cause_that_is_quoted_is_not_said_twice() {
+        #[derive(Debug)]
+        struct Quoting(std::io::Error);
+
+        impl Display for Quoting {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "cannot start: {}", self.0)
+            }
+        }
+
+        impl std::error::Error for Quoting {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+
+        let error = anyhow::Error::new(Quoting(std::io::Error::other("too many files")));
+        assert_eq!(
+            Failure::from(error.context("no processes")).text(),
+            "no processes: cannot start: too many files"
+        );
+    }
+
+    #[test]
+    fn what_is_left_behind_is_told_with_the_failure() {
+        let failure = Failure::from(anyhow::anyhow!("it broke"));
+        let left = ["process 7".to_owned()];
+        assert_eq!(
+            failure.with_left_behind(&left).text(),
+            "it broke; left behind: process 7"
+        );
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// Time that the children get to drain and stop at the orderly end.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Time that a failure waits for the exit of a process that may explain it: a message that comes back is often known first.
+pub(crate) const EXIT_GRACE: Duration = Duration::from_millis(500);
+
 /// Time that the host itself gets to stop when its children were killed.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(2);
 

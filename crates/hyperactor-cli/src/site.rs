@@ -121,26 +121,48 @@ impl Site {
     }
 }
 
+/// Does `job` with the actors of `procs`, unless one of them ends before it is done.
+///
+/// # Errors
+///
+/// Those of the job; where a process ended, that is named as the reason.
+pub(crate) async fn watched<T>(
+    procs: &[HostedProc],
+    job: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let error = tokio::select! {
+        outcome = job => match outcome {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        },
+        exit = first_exit(procs) => return Err(anyhow!(exit)),
+    };
+    match tokio::time::timeout(limits::EXIT_GRACE, first_exit(procs)).await {
+        Ok(exit) => Err(error.context(exit)),
+        Err(_) => Err(error),
+    }
+}
+
 /// Waits until one of `procs` ends, and says which and how.
 ///
 /// # Cancel safety
 ///
 /// A dropped future loses nothing: an exit stays known.
-pub(crate) async fn first_exit(procs: &[HostedProc]) -> anyhow::Error {
+async fn first_exit(procs: &[HostedProc]) -> String {
     let mut exits = JoinSet::new();
     for proc in procs {
         let proc = proc.clone();
         exits.spawn(async move { (proc.join().await, proc) });
     }
     match exits.join_next().await {
-        Some(Ok((exit, proc))) => anyhow!(
-            "process {} of the proc {} {exit} before the job was done",
-            proc.info()
+        Some(Ok((exit, proc))) => {
+            let pid = proc
+                .info()
                 .pid
-                .map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
-            proc.name(),
-        ),
-        Some(Err(error)) => anyhow!("the watch over the processes broke off: {error}"),
+                .map_or_else(String::new, |pid| format!(" (process {pid})"));
+            format!("proc {}{pid} {exit} before the job was done", proc.name())
+        }
+        Some(Err(error)) => format!("the watch over the processes broke off: {error}"),
         None => std::future::pending().await,
     }
 }

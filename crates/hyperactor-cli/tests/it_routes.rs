@@ -8,7 +8,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyperactor_testkit::{TempSocketDir, eventually_blocking};
+use hyperactor_testkit::TempSocketDir;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
@@ -111,6 +111,7 @@ fn assert_success(output: &Output) {
 struct Running {
     host: Child,
     children: Vec<u32>,
+    stderr: mpsc::Receiver<String>,
 }
 
 impl Running {
@@ -140,10 +141,18 @@ impl Running {
                 Err(error) => panic!("no progress ({error}) after:\n{text}"),
             }
         }
-        drop(thread::spawn(move || seen.iter().count()));
         let children = children_of(host.id());
         assert_eq!(children.len(), 3, "{children:?}");
-        Self { host, children }
+        Self {
+            host,
+            children,
+            stderr: seen,
+        }
+    }
+
+    /// What else it said until its end.
+    fn last_words(&self) -> String {
+        self.stderr.iter().map(|line| line + "\n").collect()
     }
 
     fn pid(&self) -> Pid {
@@ -370,27 +379,14 @@ fn an_interrupt_from_the_terminal_reaches_all_processes_and_ends_everything() {
 #[test]
 fn a_process_that_is_killed_fails_the_demo_by_name_and_leaves_nothing() {
     let place = Place::new(40, 1024);
-    let mut command = place.demo(&["--procs", "3"]);
-    let mut host = command.stdout(Stdio::null()).spawn().unwrap();
-    let victim = {
-        let mut found = None;
-        eventually_blocking(PATIENCE, || {
-            found = children_of(host.id()).first().copied();
-            found.is_some()
-        });
-        found.unwrap()
-    };
-    kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    let mut text = String::new();
-    host.stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    assert_eq!(host.wait().unwrap().code(), Some(1), "{text}");
-    assert!(text.contains("error: "), "{text}");
-    assert!(!is_alive(victim));
-    assert_eq!(place.sockets_left(), Vec::<PathBuf>::new(), "{text}");
+    let mut running = Running::start(&place);
+    let victim = Pid::from_raw(running.children[1].cast_signed()).unwrap();
+    kill_process(victim, Signal::KILL).unwrap();
+    assert_eq!(running.wait().code(), Some(1));
+    running.assert_gone(&place);
+    let text = running.last_words();
+    let expected = format!("(process {}) was ended by signal 9", running.children[1]);
+    assert!(text.contains(&expected), "{expected:?} is not in\n{text}");
 }
 
 #[test]

@@ -73,10 +73,7 @@ async fn measure(
         progress.done();
         Ok(conclude(args, &pairs))
     };
-    tokio::select! {
-        report = job => report,
-        error = site::first_exit(&procs) => Err(error),
-    }
+    site::watched(&procs, job).await
 }
 
 async fn pairs(client: &Client, procs: &[HostedProc]) -> anyhow::Result<[Pair; 3]> {

@@ -83,10 +83,7 @@ async fn count(
         let cast = cast(&site.client, &procs, &host.bind()).await?;
         job::run(&site.client, &cast, plan, &mut events, progress).await
     };
-    tokio::select! {
-        done = job => done,
-        error = site::first_exit(&procs) => Err(error),
-    }
+    site::watched(&procs, job).await
 }
 
 async fn cast(
