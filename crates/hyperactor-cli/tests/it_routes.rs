@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyperactor_testkit::TempSocketDir;
+use hyperactor_testkit::{LeakGuard, TempSocketDir, isolated};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
@@ -169,32 +169,31 @@ impl Running {
             thread::sleep(Duration::from_millis(5));
         }
     }
-
-    /// Fails unless all processes and sockets are gone in time.
-    fn assert_gone(&self, place: &Place) {
-        let end = Instant::now() + GONE_WITHIN;
-        loop {
-            let alive: Vec<_> = self.children.iter().filter(|pid| is_alive(**pid)).collect();
-            let sockets = place.sockets_left();
-            if alive.is_empty() && sockets.is_empty() {
-                return;
-            }
-            assert!(
-                Instant::now() < end,
-                "left behind after {GONE_WITHIN:?}: processes {alive:?}, sockets {sockets:?}"
-            );
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Only matters when a test failed: nothing of it may run on.
-        if kill_process(self.pid(), Signal::KILL).is_ok() && self.host.wait().is_err() {
+        // Only matters when a test failed: nothing of it may run on. A host that was waited for is not there to kill.
+        if self.host.kill().is_ok() && self.host.wait().is_err() {
             eprintln!("the host was gone already");
         }
     }
+}
+
+/// Ends a demo that counts in some way, and fails unless everything of it is gone in time: its processes, also those that
+/// lost their parent, and its sockets. The test runs in a process of its own, of which all that is looked at.
+fn assert_gone_after(test: &str, end: impl FnOnce(&mut Running)) {
+    isolated(test, || {
+        let place = Place::new(40, 1024);
+        let guard = LeakGuard::new()
+            .watching(place.sockets.path())
+            .adopting_orphans()
+            .within(GONE_WITHIN);
+        let mut running = Running::start(&place);
+        end(&mut running);
+        drop(running);
+        guard.assert_settled_blocking();
+    });
 }
 
 fn children_of(parent: u32) -> Vec<u32> {
@@ -207,23 +206,22 @@ fn children_of(parent: u32) -> Vec<u32> {
         else {
             continue;
         };
-        if stat(pid).is_some_and(|(_, of)| of == parent) {
+        if parent_of(pid) == Some(parent) {
             found.push(pid);
         }
     }
     found
 }
 
-/// A zombie whose reaper is slow is not alive.
-fn is_alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
-}
-
-fn stat(pid: u32) -> Option<(String, u32)> {
+fn parent_of(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit(')').next()?.split_whitespace();
-    let state = fields.next()?.to_owned();
-    Some((state, fields.next()?.parse().ok()?))
+    // The name in brackets may hold anything; the state and the parent stand behind it.
+    text.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 fn number(object: &Value, pointer: &str) -> u64 {
@@ -350,43 +348,57 @@ fn numbers_that_make_no_sense_are_refused() {
 
 #[test]
 fn a_host_that_is_killed_takes_its_processes_and_sockets_along() {
-    let place = Place::new(40, 1024);
-    let mut running = Running::start(&place);
-    kill_process(running.pid(), Signal::KILL).unwrap();
-    let status = running.wait();
-    assert_eq!(status.signal(), Some(9));
-    running.assert_gone(&place);
+    assert_gone_after(
+        "a_host_that_is_killed_takes_its_processes_and_sockets_along",
+        |running| {
+            kill_process(running.pid(), Signal::KILL).unwrap();
+            assert_eq!(running.wait().signal(), Some(9));
+        },
+    );
 }
 
 #[test]
-fn an_interrupt_of_the_host_ends_everything() {
-    let place = Place::new(40, 1024);
-    let mut running = Running::start(&place);
-    kill_process(running.pid(), Signal::INT).unwrap();
-    assert_eq!(running.wait().code(), Some(130));
-    running.assert_gone(&place);
+fn an_interrupt_ends_everything() {
+    assert_gone_after("an_interrupt_ends_everything", |running| {
+        kill_process(running.pid(), Signal::INT).unwrap();
+        assert_eq!(running.wait().code(), Some(130));
+        let text = running.last_words();
+        assert!(text.contains("ended by Ctrl-C"), "{text}");
+    });
 }
 
 #[test]
-fn an_interrupt_from_the_terminal_reaches_all_processes_and_ends_everything() {
-    let place = Place::new(40, 1024);
-    let mut running = Running::start(&place);
-    kill_process_group(running.pid(), Signal::INT).unwrap();
-    assert_eq!(running.wait().code(), Some(130));
-    running.assert_gone(&place);
+fn an_interrupt_of_the_whole_group_ends_everything() {
+    assert_gone_after(
+        "an_interrupt_of_the_whole_group_ends_everything",
+        |running| {
+            kill_process_group(running.pid(), Signal::INT).unwrap();
+            assert_eq!(running.wait().code(), Some(130));
+        },
+    );
+}
+
+#[test]
+fn a_request_to_terminate_ends_everything() {
+    assert_gone_after("a_request_to_terminate_ends_everything", |running| {
+        kill_process(running.pid(), Signal::TERM).unwrap();
+        assert_eq!(running.wait().code(), Some(143));
+    });
 }
 
 #[test]
 fn a_process_that_is_killed_fails_the_demo_by_name_and_leaves_nothing() {
-    let place = Place::new(40, 1024);
-    let mut running = Running::start(&place);
-    let victim = Pid::from_raw(running.children[1].cast_signed()).unwrap();
-    kill_process(victim, Signal::KILL).unwrap();
-    assert_eq!(running.wait().code(), Some(1));
-    running.assert_gone(&place);
-    let text = running.last_words();
-    let expected = format!("(process {}) was ended by signal 9", running.children[1]);
-    assert!(text.contains(&expected), "{expected:?} is not in\n{text}");
+    assert_gone_after(
+        "a_process_that_is_killed_fails_the_demo_by_name_and_leaves_nothing",
+        |running| {
+            let victim = running.children[1];
+            kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
+            assert_eq!(running.wait().code(), Some(1));
+            let text = running.last_words();
+            let expected = format!("(process {victim}) was ended by signal 9");
+            assert!(text.contains(&expected), "{expected:?} is not in\n{text}");
+        },
+    );
 }
 
 #[test]
