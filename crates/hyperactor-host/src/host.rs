@@ -13,6 +13,7 @@ use hyperactor_refs::{BindSpec, ChannelAddr, Incarnation, ProcId, Reference};
 use hyperactor_router::{DialMailboxRouter, MailboxServer, MailboxServerHandle};
 use parking_lot::Mutex;
 
+use crate::builder::HostBuilder;
 use crate::entrance::{Entrance, OwnProc};
 use crate::error::HostError;
 use crate::hosted::{Hosted, HostedProc};
@@ -80,49 +81,6 @@ impl HostReport {
     }
 }
 
-/// Choices about a host that has defaults for all of them.
-#[derive(Debug, Default)]
-pub struct HostBuilder {
-    serve: ServeOptions,
-    backend: Option<BindSpec>,
-    config: ProcConfig,
-}
-
-impl HostBuilder {
-    /// Chooses how the frontend is served: limits, and whether plain TCP beyond loopback is allowed.
-    #[must_use]
-    pub fn serve_options(mut self, options: ServeOptions) -> Self {
-        self.serve = options;
-        self
-    }
-
-    /// Chooses where procs reach the host, instead of leaving it to their manager.
-    #[must_use]
-    pub fn backend(mut self, bind: impl Into<BindSpec>) -> Self {
-        self.backend = Some(bind.into());
-        self
-    }
-
-    /// Chooses what [`Host::spawn_default`] takes.
-    #[must_use]
-    pub fn default_config(mut self, config: ProcConfig) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Starts the host.
-    ///
-    /// # Errors
-    /// As [`Host::new`].
-    pub async fn start(
-        self,
-        manager: impl ProcManager,
-        frontend: impl Into<BindSpec>,
-    ) -> Result<Host, HostError> {
-        Host::start(self, Arc::new(manager), frontend.into()).await
-    }
-}
-
 impl Host {
     /// Starts a host: serves both addresses and makes its own proc. It has no other procs yet.
     ///
@@ -144,7 +102,7 @@ impl Host {
         HostBuilder::default()
     }
 
-    async fn start(
+    pub(crate) async fn start(
         builder: HostBuilder,
         manager: Arc<dyn ProcManager>,
         frontend: BindSpec,

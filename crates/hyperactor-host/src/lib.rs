@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod builder;
 mod entrance;
 mod error;
 mod forwarding;
@@ -10,9 +11,10 @@ mod local;
 mod manager;
 mod spec;
 
+pub use builder::HostBuilder;
 pub use error::HostError;
 pub use forwarding::{BackendForwarding, Forwarding};
-pub use host::{Host, HostBuilder, HostReport, SERVICE_PROC};
+pub use host::{Host, HostReport, SERVICE_PROC};
 pub use hosted::HostedProc;
 pub use local::LocalProcManager;
 pub use manager::{ProcHandle, ProcManager, ProcSpawnError};

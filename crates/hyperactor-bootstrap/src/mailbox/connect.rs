@@ -12,7 +12,7 @@ use hyperactor_refs::{ChannelAddr, Incarnation};
 use hyperactor_router::MailboxClient;
 use tokio::runtime::Handle;
 
-use super::route::Fault;
+use super::words::Fault;
 
 /// A way straight to a sibling.
 pub(super) trait Link: MailboxSender {

@@ -5,7 +5,9 @@ mod connect;
 mod pending;
 mod route;
 mod sibling;
+mod sink;
 mod slots;
+mod words;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,8 +27,8 @@ use tokio::runtime::Handle;
 use crate::limits;
 use crate::socket_dir::socket_name;
 use connect::SocketConnect;
-use route::Life;
 use sibling::Sibling;
+use words::Life;
 
 /// Sends messages for procs of the same host straight to their processes, and everything else to the host's backend.
 ///

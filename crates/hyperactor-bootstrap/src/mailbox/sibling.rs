@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::{
-    BoxFuture, BoxedMailboxSender, Capacity, Failure, Hop, Lease, MailboxSender, MessageEnvelope,
-    NotDelivered, ReturnHandle, ReturnSink, Room, RouteKind, Token, Undeliverable,
+    BoxedMailboxSender, Capacity, Failure, Hop, Lease, MailboxSender, MessageEnvelope,
+    NotDelivered, ReturnHandle, ReturnSink, RouteKind, Token, Undeliverable,
 };
 use hyperactor_refs::ProcId;
 use parking_lot::Mutex;
@@ -15,7 +15,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::connect::{Connect, Link};
-use super::route::{Admit, Back, Life, Open, Returned, Routes, Settled, Via, Wants};
+use super::route::Routes;
+use super::sink::{HeldRoom, Leased, Sink};
+use super::words::{Admit, Back, Life, Open, Returned, Settled, Via, Wants};
 use crate::limits;
 
 /// The routes to one sibling, and the counts of what they carried.
@@ -27,7 +29,7 @@ pub(super) struct Sibling {
 }
 
 /// What the messages to one sibling share.
-struct Core {
+pub(super) struct Core {
     proc_id: Arc<ProcId>,
     relay: BoxedMailboxSender,
     connect: Arc<dyn Connect>,
@@ -57,12 +59,7 @@ impl Sibling {
             direct: AtomicU64::new(0),
             relayed: AtomicU64::new(0),
         });
-        let sink = |urgent| {
-            Arc::new(Sink {
-                core: Arc::clone(&core),
-                urgent,
-            })
-        };
+        let sink = |urgent| Arc::new(Sink::new(Arc::clone(&core), urgent));
         Self {
             urgent: sink(true),
             plain: sink(false),
@@ -155,15 +152,9 @@ impl Sibling {
 
 impl Core {
     fn sink(self: &Arc<Self>, wants: Wants) -> Arc<dyn ReturnSink> {
-        let sink = Sink {
-            core: Arc::clone(self),
-            urgent: wants.outcome,
-        };
+        let sink = Sink::new(Arc::clone(self), wants.outcome);
         if wants.release {
-            Arc::new(Leased {
-                sink,
-                lease: Mutex::new(None),
-            })
+            Arc::new(Leased::new(sink))
         } else {
             Arc::new(sink)
         }
@@ -344,7 +335,18 @@ impl Core {
         }
     }
 
-    fn placed(self: &Arc<Self>, token: Token) -> Lease {
+    /// Whether another message can be held behind the fence.
+    pub(super) fn has_room(&self) -> bool {
+        self.routes.lock().has_room()
+    }
+
+    /// Rings when held messages have gone out.
+    pub(super) fn room(&self) -> &Notify {
+        &self.room
+    }
+
+    /// A message was placed in its mailbox.
+    pub(super) fn placed(self: &Arc<Self>, token: Token) -> Lease {
         let kept = self.routes.lock().delivered(token.id);
         let Some((handle, settled)) = kept else {
             return Lease::none();
@@ -354,7 +356,8 @@ impl Core {
         lease
     }
 
-    fn came_back(self: &Arc<Self>, token: Token, report: Undeliverable) {
+    /// A message came back: it goes another way, or to its sender.
+    pub(super) fn came_back(self: &Arc<Self>, token: Token, report: Undeliverable) {
         let Undeliverable {
             envelope,
             failure,
@@ -432,7 +435,8 @@ impl Core {
         handle.report(report);
     }
 
-    fn disappeared(self: &Arc<Self>, token: Token, failure: Option<Failure>) {
+    /// A message is gone without an answer, or cannot be given back.
+    pub(super) fn disappeared(self: &Arc<Self>, token: Token, failure: Option<Failure>) {
         let kept = self.routes.lock().lost(token.id);
         let Some((handle, settled)) = kept else {
             return;
@@ -443,99 +447,6 @@ impl Core {
             None => drop(handle),
         }
         self.after(&settled);
-    }
-}
-
-/// Where the outcomes of messages under way come back to. A token's number says which message.
-struct Sink {
-    core: Arc<Core>,
-    urgent: bool,
-}
-
-impl ReturnSink for Sink {
-    fn delivered(&self, token: Token) {
-        // Nobody asked to be told when the message leaves its queue.
-        drop(self.core.placed(token));
-    }
-
-    fn undelivered(&self, token: Token, report: Undeliverable) {
-        self.core.came_back(token, report);
-    }
-
-    fn abandoned(&self, token: Token) {
-        self.core.disappeared(token, None);
-    }
-
-    fn lost(&self, token: Token, failure: Failure) {
-        self.core.disappeared(token, Some(failure));
-    }
-
-    fn wants_outcome(&self) -> bool {
-        self.urgent
-    }
-}
-
-/// The sink of one message that came from another process: it holds credit of its session until it is taken out of
-/// its queue.
-struct Leased {
-    sink: Sink,
-    lease: Mutex<Option<Lease>>,
-}
-
-impl ReturnSink for Leased {
-    fn delivered(&self, token: Token) {
-        let lease = self.sink.core.placed(token);
-        *self.lease.lock() = Some(lease);
-    }
-
-    fn undelivered(&self, token: Token, report: Undeliverable) {
-        self.sink.undelivered(token, report);
-    }
-
-    fn abandoned(&self, token: Token) {
-        self.sink.abandoned(token);
-    }
-
-    fn lost(&self, token: Token, failure: Failure) {
-        self.sink.lost(token, failure);
-    }
-
-    fn released(&self, _: Token) {
-        let lease = self.lease.lock().take();
-        // Outside the lock: giving credit back calls into the session it came from.
-        drop(lease);
-    }
-
-    fn wants_release(&self) -> bool {
-        true
-    }
-
-    fn wants_outcome(&self) -> bool {
-        self.sink.urgent
-    }
-}
-
-/// The room behind a fence, for senders whose message was given back because there was none.
-struct HeldRoom(Arc<Core>);
-
-impl Room for HeldRoom {
-    fn has_room(&self) -> bool {
-        self.0.routes.lock().has_room()
-    }
-
-    fn available(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            loop {
-                let notified = self.0.room.notified();
-                let mut notified = std::pin::pin!(notified);
-                // Registered before the look, so that room made between the look and the wait is not missed.
-                notified.as_mut().enable();
-                if self.has_room() {
-                    return;
-                }
-                notified.await;
-            }
-        })
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use hyperactor_mailbox::{OutcomeReceiver, SendFailure, Unknown};
+use hyperactor_mailbox::{BoxFuture, OutcomeReceiver, Room, SendFailure, Unknown};
 use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, PortId};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::super::route::Fault;
+use super::super::words::Fault;
 use super::*;
 
 /// A way whose messages stay where they are until the test settles them.

@@ -1,0 +1,101 @@
+//! What the routes to a sibling are told, and what they answer: plain values. Who decides is in `route`.
+
+use hyperactor_mailbox::{MessageEnvelope, ReturnHandle};
+use hyperactor_refs::Incarnation;
+
+/// Which way one message goes.
+#[derive(Clone, Debug)]
+pub(super) enum Via<L> {
+    Relay,
+    Direct(L),
+}
+
+/// What is known of the sibling's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Nobody announced it: only its socket can tell.
+    Unannounced,
+    /// The host says it is up.
+    Up(Incarnation),
+    /// The host says that this life is over.
+    Gone(Incarnation),
+}
+
+/// What the sender of a message wants of its outcome; asked once, when the message is posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// Somebody waits for it.
+    pub(super) outcome: bool,
+    /// Credit is to be given back when the message has left its queue.
+    pub(super) release: bool,
+}
+
+/// What an outcome changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// All groups below this number are settled now, and were not before.
+    pub(super) below: Option<u64>,
+    /// A fence fell: what was held is to be posted.
+    pub(super) drain: bool,
+}
+
+/// What is to be done with a message that came back.
+pub(super) enum Back {
+    /// Nothing: it goes by another way, or once more.
+    Again,
+    /// It goes back to its sender.
+    Report {
+        envelope: MessageEnvelope,
+        handle: Option<ReturnHandle>,
+    },
+}
+
+/// What came of a message that came back.
+pub(super) struct Returned<L> {
+    pub(super) back: Back,
+    /// Whether it had gone the direct way.
+    pub(super) was_direct: bool,
+    /// A link to close: it is of no use any more.
+    pub(super) useless: Option<L>,
+    pub(super) settled: Settled,
+}
+
+/// What a failure says about the direct link that the message was given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nothing: the answer came from beyond it.
+    None,
+    /// The link cannot be used, and the message never left.
+    NeverSent,
+    /// The link ended with the message on it.
+    Lost,
+}
+
+/// What to do with a new message.
+pub(super) enum Admit<L> {
+    /// Post it this way, under this number.
+    Post {
+        via: Via<L>,
+        id: u64,
+        wants: Wants,
+        envelope: MessageEnvelope,
+    },
+    /// It is kept here.
+    Held,
+    /// Too many are held: give it back.
+    Full {
+        envelope: MessageEnvelope,
+        handle: ReturnHandle,
+    },
+}
+
+/// What to do to open the straight way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Open {
+    /// Nothing.
+    Nothing,
+    /// Make a link: the sibling is known to be up.
+    Dial,
+    /// Find out in the background whether its socket answers.
+    Probe,
+}
