@@ -365,6 +365,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        for hosted in self.running() {
+            hosted.inner.end_is_wanted_by(EndedBy::Host);
+        }
         // The router holds the proc and the proc the router: this lets go of both.
         self.router
             .unbind(&service_reference(self.service.proc_id()));

@@ -35,13 +35,16 @@ impl Hosted {
         }
     }
 
-    pub(crate) async fn end(&self, how: End, by: EndedBy) -> ProcExit {
-        {
-            let mut ended_by = self.ended_by.lock();
-            if *ended_by == EndedBy::Itself && self.exited.borrow().is_none() {
-                *ended_by = by;
-            }
+    /// Notes who wants the proc to end; the first one counts.
+    pub(crate) fn end_is_wanted_by(&self, by: EndedBy) {
+        let mut ended_by = self.ended_by.lock();
+        if *ended_by == EndedBy::Itself && self.exited.borrow().is_none() {
+            *ended_by = by;
         }
+    }
+
+    pub(crate) async fn end(&self, how: End, by: EndedBy) -> ProcExit {
+        self.end_is_wanted_by(by);
         let ended = self.handle.end(how).await;
         let mut exited = self.exited.subscribe();
         // The host's own watcher publishes it, after it has tidied up. It lives as long as its runtime.

@@ -224,6 +224,7 @@ async fn dropping_a_host_ends_its_procs() {
     let proc = host.spawn("a", ProcConfig::new()).await.unwrap();
     drop(host);
     assert_eq!(proc.join().await, ProcExit::InProcess);
+    assert_eq!(proc.ended_by(), EndedBy::Host);
 }
 
 #[tokio::test]

@@ -54,6 +54,12 @@ use words::Life;
 /// A post takes one look-up by name, one short lock of that sibling, no system call but the channel's own and no
 /// allocation but the channel's own. Nothing is dialled or posted under a lock.
 ///
+/// # Events
+///
+/// Changes of route are `tracing` events of the target `hyperactor::route`, with the sibling in the field `proc` and one of
+/// these names in the field `event`: `route.announced`, `route.no_answer`, `route.direct`, `route.lost` (with the failure's
+/// `code`), `route.closed`.
+///
 /// ```no_run
 /// use hyperactor_bootstrap::mailbox::LocalProcDialer;
 /// use hyperactor_mailbox::MailboxSender;

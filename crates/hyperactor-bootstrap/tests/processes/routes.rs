@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hyperactor_host::{End, RoutePolicy};
+use hyperactor_host::{End, ProcConfig, RoutePolicy};
 use hyperactor_mailbox::{Failure, NotDelivered, RouteKind};
 use hyperactor_proc::ActorRef;
 use hyperactor_refs::ActorId;
@@ -37,6 +37,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             restarted_name,
         ),
         trial("a_lost_socket_file_only_changes_the_route", lost_socket),
+        trial(
+            "a_lost_directory_stops_new_procs_with_a_reason_and_no_message",
+            lost_directory,
+        ),
     ]
 }
 
@@ -201,5 +205,37 @@ async fn lost_socket() -> TestResult {
     assert_eq!(world.arrived(&pair.sink).await?, 1_000);
     let (direct, relay) = world.routes(&pair.source, "b").await?;
     assert_eq!((direct, relay), (0, 1_000));
+    world.end().await
+}
+
+async fn lost_directory() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    assert_eq!(
+        world
+            .flood(&pair.source, &pair.sink, 0, 100)
+            .await?
+            .delivered,
+        100
+    );
+    std::fs::remove_dir_all(&world.dir)?;
+    assert_eq!(
+        world
+            .flood(&pair.source, &pair.sink, 100, 100)
+            .await?
+            .delivered,
+        100
+    );
+    assert_eq!(world.arrived(&pair.sink).await?, 200);
+    let error = world
+        .host
+        .spawn("c", ProcConfig::new())
+        .await
+        .expect_err("it was started");
+    assert_eq!(error.code(), "refused");
+    assert!(
+        error.to_string().contains(&world.dir.display().to_string()),
+        "{error}"
+    );
     world.end().await
 }
