@@ -9,3 +9,6 @@ mod inbound;
 pub(crate) mod link;
 mod pump;
 mod session;
+
+#[cfg(test)]
+mod pump_tests;

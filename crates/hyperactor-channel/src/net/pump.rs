@@ -82,6 +82,10 @@ pub(crate) struct Pump {
     /// Taken by the stream, and not yet told to the session.
     wrote: usize,
     alarm: Alarm,
+    /// Frames may have come along with the hello: the decoder is looked into once without anything being read.
+    is_new: bool,
+    /// The session is over: until then its last words may wait for a peer that does not read.
+    over_by: Option<Time>,
     frames: Vec<Frame>,
     arrived: Vec<Arrived>,
 }
@@ -101,6 +105,8 @@ impl Pump {
             out_bytes: 0,
             wrote: 0,
             alarm: Alarm::new(),
+            is_new: true,
+            over_by: None,
             frames: Vec::new(),
             arrived: Vec::new(),
         }
@@ -113,8 +119,7 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint) -> Poll<Ended> {
-        // What came along with the hello is in the decoder already.
-        let mut held = self.decoder.pending_bytes() != 0;
+        let mut held = std::mem::take(&mut self.is_new) && self.decoder.pending_bytes() != 0;
         for _ in 0..IO_TURNS_MAX {
             let now = clock::now();
             let mut moved = match self.poll_read(cx) {
@@ -128,20 +133,28 @@ impl Pump {
             }
             match self.poll_give_out(cx, endpoint, now) {
                 Poll::Ready(Ok(wrote)) => moved |= wrote,
-                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(Some(error))),
+                Poll::Ready(Err(error)) => {
+                    self.hear_out(cx, endpoint, now);
+                    return Poll::Ready(Ended::Lost(Some(error)));
+                }
                 Poll::Pending => {}
             }
-            if self.out.is_empty()
-                && endpoint.with(|session| session.is_closed() && !session.has_output())
-            {
-                endpoint.finish();
-                return Poll::Ready(Ended::Over);
+            let (is_over, has_output) =
+                endpoint.with(|session| (session.is_closed(), session.has_output()));
+            if is_over {
+                let by = *self.over_by.get_or_insert(now + FAREWELL_DEADLINE);
+                if (self.out.is_empty() && !has_output) || now >= by {
+                    endpoint.finish();
+                    return Poll::Ready(Ended::Over);
+                }
             }
             if moved {
                 continue;
             }
             // Nothing to read, nothing to write, or no room to write it: wait for either, or for the next deadline.
-            let next = endpoint.with(|session| session.next_timeout());
+            let next = self
+                .over_by
+                .or_else(|| endpoint.with(|session| session.next_timeout()));
             if self.alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
@@ -155,6 +168,16 @@ impl Pump {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         pin!(self.stream.read_buf(self.decoder.buffer())).poll(cx)
+    }
+
+    /// Takes in what a peer said before it went away: that it takes nothing more does not make it untrue.
+    fn hear_out(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint, now: Time) {
+        for _ in 0..IO_TURNS_MAX {
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(read)) if read != 0 => self.take_in(endpoint, now),
+                _ => return,
+            }
+        }
     }
 
     /// Takes in every whole frame that was read.

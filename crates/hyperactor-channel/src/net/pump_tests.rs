@@ -1,0 +1,117 @@
+//! The pump on a stream that does what no socket can be made to do at will.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: its panic is its report"
+)]
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use hyperactor_protocol::{
+    Config, DataFlags, Event, FrameDecoder, Seq, Session, SessionId, Verdict,
+};
+use hyperactor_refs::Incarnation;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pump::{Arrived, Ended, Endpoint, Pump};
+use crate::clock;
+
+/// A stream whose other end goes away between a look for input and the next write; its last words are still there.
+struct Dying {
+    last_words: Bytes,
+    is_gone: bool,
+}
+
+impl AsyncRead for Dying {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.is_gone {
+            return Poll::Pending;
+        }
+        let count = buf.remaining().min(self.last_words.len());
+        buf.put_slice(&self.last_words.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Dying {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.is_gone = true;
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Bare(Session);
+
+impl Endpoint for Bare {
+    fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
+        work(&mut self.0)
+    }
+    fn deliver(&mut self, _message: Arrived) {}
+    fn finish(&mut self) {}
+    fn park(&mut self, _waker: &Waker) -> bool {
+        !self.0.has_output()
+    }
+}
+
+fn push(session: &mut Session) {
+    let body = |out: &mut BytesMut| {
+        out.extend_from_slice(b"message");
+        Ok::<(), ()>(())
+    };
+    session.push_with(DataFlags::NONE, body).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_peer_acknowledged_before_it_went_away_counts() {
+    let now = clock::now();
+    let life = Incarnation::new(1);
+    let mut dialer = Session::dialer(Config::default(), SessionId(1), life, now);
+    let hello = dialer.hello(now);
+    let mut acceptor = Session::acceptor(Config::default(), life, &hello, now);
+    let epoch = acceptor.on_hello(&hello, now).unwrap().epoch;
+    dialer.on_hello(&acceptor.hello(now), now).unwrap();
+    push(&mut dialer);
+    let mut decoder = FrameDecoder::new(1 << 20);
+    while let Some(part) = dialer.transmit(epoch, now, 1 << 20) {
+        decoder.buffer().extend_from_slice(&part.bytes);
+    }
+    while let Some(frame) = decoder.next_frame().unwrap() {
+        acceptor.on_frame(epoch, frame, now).unwrap();
+    }
+    let _transmitted_below = acceptor.settle(Seq(0), Verdict::Delivered);
+    let stream = Box::new(Dying {
+        last_words: acceptor.transmit(epoch, now, 1 << 20).unwrap().bytes,
+        is_gone: false,
+    });
+    push(&mut dialer);
+    let mut ends = Bare(dialer);
+    let mut pump = Pump::new(stream, FrameDecoder::new(1 << 20), epoch);
+    let ended = pump.run(&mut ends).await;
+    assert!(matches!(ended, Ended::Lost(_)), "{ended}");
+    assert_eq!(
+        ends.0.poll_event(),
+        Some(Event::Resolved {
+            first: Seq(0),
+            count: 1
+        })
+    );
+}
