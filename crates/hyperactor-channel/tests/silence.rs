@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use hyperactor_channel::{
-    Accept, ChannelTx, Deliver, DialOptions, Inbound, Peer, Postcard, ServeOptions,
+    Accept, ChannelTx, Deliver, DialOptions, Inbound, Outcome, Peer, Postcard, ServeOptions,
     Ticket, dial_tx, serve_with,
 };
 use hyperactor_protocol::{
@@ -98,6 +98,24 @@ async fn a_server_that_falls_silent_inside_a_frame_is_dialled_anew() {
     bytes.extend_from_slice(&ack[..ack.len() - 1]);
     stream.write_all(&bytes).await.unwrap();
     soon("another connection", listener.accept()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hung_handshake_does_not_outlast_the_delivery_timeout() {
+    let (listener, addr) = listener().await;
+    let options = DialOptions {
+        delivery_timeout: SILENCE,
+        ..Default::default()
+    };
+    let tx: ChannelTx<Message> = dial_tx(addr, options, Postcard);
+    let began = tokio::time::Instant::now();
+    let (outcome, _connection) = tokio::join!(tx.send(Message::new(1)), listener.accept());
+    assert!(matches!(outcome, Outcome::NotDelivered(_)), "{outcome:?}");
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "it took {:?}",
+        began.elapsed()
+    );
 }
 
 /// Tells when a session has ended.

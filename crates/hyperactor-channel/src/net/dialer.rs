@@ -169,11 +169,12 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
         }
         self.refused_since = None;
         let mut decoder = FrameDecoder::new(self.ends.with(|session| session.config().max_frame));
-        let epoch = match timeout(HANDSHAKE_DEADLINE, self.greet(&mut stream, &mut decoder)).await {
+        let limit = self.time_left().min(HANDSHAKE_DEADLINE);
+        let epoch = match timeout(limit, self.greet(&mut stream, &mut decoder)).await {
             Ok(Ok(epoch)) => epoch,
             Ok(Err(failed)) => return Err(self.ungreeted(failed)),
             Err(_) => {
-                let error = format!("no hello within {HANDSHAKE_DEADLINE:?}");
+                let error = format!("no hello within {limit:?}");
                 let failed = Failed::Retry(Reason::Connect {
                     addr,
                     error,
