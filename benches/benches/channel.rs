@@ -97,7 +97,7 @@ fn one_way(
 fn one_way_of(
     group: &mut BenchmarkGroup<'_, WallTime>,
     runtime: &Runtime,
-    codec: impl Codec<Bytes> + Clone,
+    codec: &(impl Codec<Bytes> + Clone),
     name: &str,
     size: usize,
     batch: u64,
@@ -155,7 +155,7 @@ fn small(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("channel/one_way/64B");
     group.throughput(Throughput::Elements(1));
     one_way_of_tokio(&mut group, &runtime, 64, SMALL_BATCH);
-    one_way_of(&mut group, &runtime, Postcard, "postcard", 64, SMALL_BATCH);
+    one_way_of(&mut group, &runtime, &Postcard, "postcard", 64, SMALL_BATCH);
     group.finish();
 }
 
@@ -167,12 +167,12 @@ fn large(criterion: &mut Criterion) {
     one_way_of(
         &mut group,
         &runtime,
-        Postcard,
+        &Postcard,
         "postcard",
         SIZE,
         LARGE_BATCH,
     );
-    one_way_of(&mut group, &runtime, Raw, "raw", SIZE, LARGE_BATCH);
+    one_way_of(&mut group, &runtime, &Raw, "raw", SIZE, LARGE_BATCH);
     group.finish();
 }
 

@@ -33,10 +33,10 @@ fn parse(criterion: &mut Criterion) {
     group.bench_function("proc_id", |b| b.iter(|| black_box(PROC).parse::<ProcId>()));
     group.bench_function("port_id", |b| b.iter(|| black_box(PORT).parse::<PortId>()));
     group.bench_function("reference", |b| {
-        b.iter(|| black_box(PORT).parse::<Reference>())
+        b.iter(|| black_box(PORT).parse::<Reference>());
     });
     group.bench_function("fault", |b| {
-        b.iter(|| black_box("tpc:localhost:80").parse::<ChannelAddr>())
+        b.iter(|| black_box("tpc:localhost:80").parse::<ChannelAddr>());
     });
     group.finish();
 }
@@ -64,13 +64,13 @@ fn handle(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("refs/hash");
     group.bench_function("port_id", |b| {
-        b.iter(|| BuildIdHasher.hash_one(black_box(&port)))
+        b.iter(|| BuildIdHasher.hash_one(black_box(&port)));
     });
     group.bench_function("port_id_siphash", |b| {
-        b.iter(|| hasher.hash_one(black_box(&port)))
+        b.iter(|| hasher.hash_one(black_box(&port)));
     });
     group.bench_function("proc_id_siphash", |b| {
-        b.iter(|| hasher.hash_one(black_box(port.proc_id())))
+        b.iter(|| hasher.hash_one(black_box(port.proc_id())));
     });
     group.finish();
 
@@ -78,7 +78,7 @@ fn handle(criterion: &mut Criterion) {
     let reference = Reference::from(port.clone());
     let addr = port.proc_id().addr();
     group.bench_function("actor_id", |b| {
-        b.iter(|| black_box(port.actor_id()).clone())
+        b.iter(|| black_box(port.actor_id()).clone());
     });
     group.bench_function("port_id", |b| b.iter(|| black_box(&port).clone()));
     group.bench_function("reference", |b| b.iter(|| black_box(&reference).clone()));
@@ -88,27 +88,27 @@ fn handle(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("refs/compare");
     group.bench_function("same", |b| {
-        b.iter(|| black_box(&port) == black_box(&port.clone()))
+        b.iter(|| black_box(&port) == black_box(&port.clone()));
     });
     group.bench_function("equal", |b| b.iter(|| black_box(&port) == black_box(&twin)));
     group.bench_function("unequal", |b| {
-        b.iter(|| black_box(&port) == black_box(&neighbour))
+        b.iter(|| black_box(&port) == black_box(&neighbour));
     });
     group.bench_function("order", |b| {
-        b.iter(|| black_box(&port).cmp(black_box(&twin)))
+        b.iter(|| black_box(&port).cmp(black_box(&twin)));
     });
     group.finish();
 
     let mut group = criterion.benchmark_group("refs/make");
     let proc = Arc::clone(port.actor_id().proc());
     group.bench_function("actor_id", |b| {
-        b.iter(|| ActorId::root(Arc::clone(black_box(&proc)), "my_actor"))
+        b.iter(|| ActorId::root(Arc::clone(black_box(&proc)), "my_actor"));
     });
     group.bench_function("sibling", |b| {
-        b.iter(|| black_box(port.actor_id()).sibling("other", 0))
+        b.iter(|| black_box(port.actor_id()).sibling("other", 0));
     });
     group.bench_function("port_id", |b| {
-        b.iter(|| PortId::new(black_box(port.actor_id()).clone(), 7))
+        b.iter(|| PortId::new(black_box(port.actor_id()).clone(), 7));
     });
     group.finish();
 }

@@ -92,7 +92,13 @@ async fn place() -> Place {
         heard: Arc::default(),
     };
     let (relayed, direct) = (cx(relay.addr()), cx(far.addr()));
-    Place { relayed, direct, proc_id, muxer, _servers: [far, relay] }
+    Place {
+        relayed,
+        direct,
+        proc_id,
+        muxer,
+        _servers: [far, relay],
+    }
 }
 
 impl Place {
@@ -141,7 +147,9 @@ fn routes(criterion: &mut Criterion, runtime: &tokio::runtime::Runtime, place: &
     let body = payload(64);
     let ways = [("direct", &place.direct), ("relay", &place.relayed)];
     let mut group = criterion.benchmark_group("router one way 64 B");
-    group.sample_size(10).throughput(Throughput::Elements(BATCH));
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(BATCH));
     for (name, cx) in ways {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|rounds| {
