@@ -35,6 +35,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Counts words with several processes that all talk to each other, and checks the result
+    ///
+    /// Each process holds a reader and an owner. Readers split the text and send every word's partial
+    /// counts to the process that owns the word's hash, so every process talks to every other. The
+    /// result is checked against a count made in one process without actors.
     Demo(DemoArgs),
     /// Measures this machine
     Bench {
@@ -45,15 +49,15 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Compares in-process, direct and relayed messages in one run
+    /// Compares messages in one process, directly between two, and through the host
+    ///
+    /// One-way throughput counts only messages that the receiver confirmed. A round trip is a request
+    /// and its reply, one after the other. The routes are measured in turns, several rounds, and the
+    /// medians count.
     Routes(RoutesArgs),
 }
 
-/// Counts the words of files with several processes.
-///
-/// Each process holds a reader and an owner. Readers split the text and send every word's partial counts
-/// to the process that owns the word's hash, so every process talks to every other. The result is checked
-/// against a count made in one process without actors.
+/// What `demo` can be told.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,9 +66,10 @@ Examples:
   hyperactor demo --route relay            everything through the host
   hyperactor demo --json | jq .messages
 
-Without --input, the text of the repository around the current folder is counted; outside of it, a text
-that is built into the program. Hidden files, folders named `target`, links and files that are not text are
-left out of a folder and counted as skipped.")]
+Without --input, the text of the repository around the current folder is
+counted; outside of it, a text that is built into the program. Hidden files,
+folders named `target`, links and files that are not text are left out of a
+folder and counted as skipped.")]
 pub(crate) struct DemoArgs {
     /// Processes to start
     #[arg(long, value_name = "N", default_value_t = limits::PROCS_DEFAULT, value_parser = procs())]
@@ -83,10 +88,7 @@ pub(crate) struct DemoArgs {
     pub(crate) json: bool,
 }
 
-/// Measures messages between two actors: in one process, directly between two, and through the host.
-///
-/// One-way throughput counts only messages that the receiver confirmed. A round trip is a request and its
-/// reply, one after the other. The routes are measured in turns, several rounds, and the medians count.
+/// What `bench routes` can be told.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -219,15 +219,15 @@ async fn check_routes(client: &Client, pairs: &[Pair; 3]) -> anyhow::Result<()> 
 
 fn conclude(args: &RoutesArgs, pairs: &[Pair; 3]) -> RoutesReport {
     let [in_process, direct, relay] = pairs;
-    let figures = |pair: &Pair| Figures::medians(&pair.samples, args.size);
+    let figures = |pair: &Pair, size| Figures::medians(&pair.samples, size);
     RoutesReport {
         messages: args.messages,
         size: args.size,
         rounds: limits::BENCH_ROUNDS as u64,
         round_trips: u64::from(limits::BENCH_ROUND_TRIPS),
-        in_process: figures(in_process),
-        direct: figures(direct),
-        relay: figures(relay),
+        in_process: figures(in_process, None),
+        direct: figures(direct, Some(args.size)),
+        relay: figures(relay, Some(args.size)),
         direct_to_relay: Ratios::of(&direct.samples, &relay.samples),
         left_behind: 0,
     }

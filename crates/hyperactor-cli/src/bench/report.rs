@@ -38,7 +38,9 @@ pub(crate) struct RoutesReport {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Figures {
     pub(crate) messages_per_second: f64,
-    pub(crate) mib_per_second: f64,
+    /// Absent in one process, where a payload is handed over and no byte of it moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mib_per_second: Option<f64>,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
 }
@@ -52,15 +54,15 @@ pub(crate) struct Ratios {
 }
 
 impl Figures {
-    /// The medians of the rounds of one route.
-    pub(crate) fn medians(samples: &[Sample], size: u64) -> Self {
+    /// The medians of the rounds of one route on which messages of `size` bytes moved; `None` where they do not.
+    pub(crate) fn medians(samples: &[Sample], size: Option<u64>) -> Self {
         let rate = median(samples.iter().map(|sample| sample.messages_per_second));
         let micros = |of: fn(&Sample) -> Duration| {
             median(samples.iter().map(|sample| of(sample).as_secs_f64() * 1e6))
         };
         Self {
             messages_per_second: rounded(rate, 0),
-            mib_per_second: rounded(rate * size as f64 / (1024.0 * 1024.0), 1),
+            mib_per_second: size.map(|size| rounded(rate * size as f64 / (1024.0 * 1024.0), 1)),
             p50_us: rounded(micros(|sample| sample.p50), 1),
             p99_us: rounded(micros(|sample| sample.p99), 1),
         }
@@ -142,8 +144,13 @@ impl fmt::Display for Text<'_> {
         ] {
             writeln!(
                 f,
-                "{name:<11} {:>12.0} {:>9.1} {:>11.1} {:>11.1}",
-                figures.messages_per_second, figures.mib_per_second, figures.p50_us, figures.p99_us
+                "{name:<11} {:>12.0} {:>9} {:>11.1} {:>11.1}",
+                figures.messages_per_second,
+                figures
+                    .mib_per_second
+                    .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
+                figures.p50_us,
+                figures.p99_us
             )?;
         }
         let ratios = &report.direct_to_relay;
@@ -183,9 +190,9 @@ mod tests {
             sample(9.0, 9_000, 9_000),
             sample(1.1e6, 11, 51),
         ];
-        let figures = Figures::medians(&rounds, 1024 * 1024);
+        let figures = Figures::medians(&rounds, Some(1024 * 1024));
         assert_eq!(figures.messages_per_second, 1e6);
-        assert_eq!(figures.mib_per_second, 1e6);
+        assert_eq!(figures.mib_per_second, Some(1e6));
         assert_eq!((figures.p50_us, figures.p99_us), (11.0, 51.0));
     }
 
@@ -208,20 +215,24 @@ mod tests {
 
     #[test]
     fn the_table_and_the_object_show_the_same_figures() {
-        let direct = Figures::medians(&[sample(2e6, 10, 40)], 64);
-        let relay = Figures::medians(&[sample(1e6, 20, 60)], 64);
+        let direct = Figures::medians(&[sample(2e6, 10, 40)], Some(64));
+        let relay = Figures::medians(&[sample(1e6, 20, 60)], Some(64));
         let report = RoutesReport {
             messages: 1000,
             size: 64,
             rounds: 5,
             round_trips: 2000,
-            in_process: Figures::medians(&[sample(8e6, 1, 3)], 64),
+            in_process: Figures::medians(&[sample(8e6, 1, 3)], None),
             direct,
             relay,
             direct_to_relay: Ratios::of(&[sample(2e6, 10, 40)], &[sample(1e6, 20, 60)]),
             left_behind: 0,
         };
         let text = report.to_text(Style::plain()).to_string();
+        assert!(
+            text.contains("in-process       8000000         -"),
+            "{text}"
+        );
         assert!(
             text.contains("direct           2000000     122.1        10.0        40.0"),
             "{text}"
@@ -231,5 +242,6 @@ mod tests {
         assert_eq!(json["direct"]["p50_us"], 10.0);
         assert_eq!(json["direct_to_relay"]["throughput"], 2.0);
         assert_eq!(json["left_behind"], 0);
+        assert!(json["in_process"].get("mib_per_second").is_none());
     }
 }
