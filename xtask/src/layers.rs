@@ -164,6 +164,13 @@ pub(crate) const LAYERS: &[Layer] = &[
         because: "a test's tools must not depend on what they test",
     },
     Layer {
+        name: "hyperactor-sim",
+        uses: &["hyperactor-protocol", "hyperactor-refs"],
+        tests_use: &[],
+        role: Role::TestOnly,
+        because: "the simulator runs the pure core and nothing above it",
+    },
+    Layer {
         name: "hyperactor-benches",
         uses: &[],
         tests_use: EVERYTHING,

@@ -1,0 +1,234 @@
+//! The applications: what posts messages, what takes them, and the relay, which does both.
+
+use std::convert::Infallible;
+
+use hyperactor_protocol::{DataFlags, PushError, Verdict};
+
+use super::drive::{RELAYED, refusal};
+use super::state::{Sent, Waiting};
+use super::{Ev, Sim};
+use crate::ledger::{self, FlawKind};
+use crate::rng::mix;
+
+impl Sim<'_> {
+    pub(super) fn post(&mut self, at: usize) {
+        let post = &self.scenario.posts[at];
+        let (link, side) = (post.link, usize::from(post.back));
+        let node = self.links[link].ends[side];
+        if !self.nodes[node].up {
+            return;
+        }
+        let half = if post.back {
+            self.links[link].accepted.last().copied()
+        } else {
+            self.dialing_half(link)
+        };
+        let Some(half) = half else { return };
+        self.links[link].backlog[side].push_back(Waiting::Post(at));
+        self.feed(half);
+        self.wake(half);
+    }
+
+    /// Moves waiting messages into the session while it takes them.
+    pub(super) fn feed(&mut self, half: usize) {
+        let (link, side) = (self.halves[half].link, self.halves[half].side);
+        while let Some(waiting) = self.links[link].backlog[side].front().copied() {
+            let (id, size, urgent) = match waiting {
+                Waiting::Post(at) => {
+                    let post = &self.scenario.posts[at];
+                    (self.ledger.next(), post.size, post.urgent)
+                }
+                Waiting::Relayed { id, .. } => {
+                    let size = self.ledger.entry(id).map_or(0, |entry| entry.size());
+                    (id, size, id % 3 == 0)
+                }
+            };
+            let body = ledger::body(id, size);
+            let shared = if id % 4 == 0 {
+                body.slice(ledger::BODY_MIN..)
+            } else {
+                bytes::Bytes::new()
+            };
+            let inline = body.slice(..body.len() - shared.len());
+            let flags = if urgent {
+                DataFlags::ACK_NOW
+            } else {
+                DataFlags::NONE
+            };
+            let session = &mut self.halves[half].session;
+            let pushed = session.push_parts(flags, 0, shared, |out| {
+                out.extend_from_slice(&inline);
+                Ok::<(), Infallible>(())
+            });
+            match pushed {
+                Ok(seq) => self.entered(half, seq.0, waiting),
+                Err(PushError::Full) => {
+                    self.seen.queue_full += 1;
+                    return;
+                }
+                // It waits for the next session.
+                Err(PushError::Closed) => return,
+                Err(PushError::TooLarge { .. }) => {
+                    self.seen.too_large += 1;
+                    self.turned_away(waiting);
+                }
+                Err(error) => {
+                    self.ledger
+                        .flaw(FlawKind::Unwarranted, || error.to_string());
+                    return;
+                }
+            }
+            self.links[link].backlog[side].pop_front();
+        }
+    }
+
+    fn entered(&mut self, half: usize, seq: u64, waiting: Waiting) {
+        let node = self.halves[half].node;
+        let sent = match waiting {
+            Waiting::Post(at) => {
+                let id = self.ledger.next();
+                let size = self.scenario.posts[at].size;
+                self.ledger.post(node, size, half as u64 + 1);
+                self.seen.posted += 1;
+                Sent { id, owed: None }
+            }
+            Waiting::Relayed { id, half, seq } => Sent {
+                id,
+                owed: Some((half, seq)),
+            },
+        };
+        self.log
+            .line(self.now, node, "push", [sent.id, half as u64, seq]);
+        self.halves[half].sent.insert(seq, sent);
+    }
+
+    /// A message is too large for the session, and known to be so at once.
+    fn turned_away(&mut self, waiting: Waiting) {
+        if let Waiting::Relayed { half, seq, .. } = waiting {
+            self.answer(half, seq, Verdict::NotDelivered(refusal(RELAYED)));
+        }
+    }
+
+    /// A message came out of a session.
+    pub(super) fn arrived(&mut self, half: usize, seq: u64, body: &[u8], size: u32) {
+        let (node, link, side) = {
+            let this = &self.halves[half];
+            (this.node, this.link, this.side)
+        };
+        let world = &self.scenario.world;
+        let relays = world.relay && node == 1 && side == 1;
+        let Some(id) = self.ledger.arrive(node, half as u64 + 1, body, !relays) else {
+            return;
+        };
+        self.log
+            .line(self.now, node, "arrive", [id, half as u64, seq]);
+        if relays {
+            // The relay's queue is its backlog; credit goes back when the message has left it.
+            let out = self.scenario.world.senders;
+            self.links[out].backlog[0].push_back(Waiting::Relayed { id, half, seq });
+            self.push(self.now, Ev::Release(half, size));
+            if let Some(next) = self.dialing_half(out) {
+                self.feed(next);
+                self.push(self.now, Ev::Pump(next));
+            }
+            return;
+        }
+        let service = if self.healed { 0 } else { world.service };
+        let disorder = world.disorder;
+        let at = self.now
+            + if service == 0 {
+                0
+            } else {
+                self.links[link].rng.below(service)
+            };
+        let event = Ev::Settle {
+            half,
+            seq,
+            id,
+            size,
+        };
+        let at = if disorder {
+            at
+        } else {
+            at.max(self.halves[half].settle_after)
+        };
+        self.halves[half].settle_after = at;
+        if at == self.now && self.nodes[node].slow_until <= self.now {
+            self.give_verdict(half, seq, id);
+            let _written_after_the_input = self.halves[half].session.release(size);
+        } else {
+            self.push(at, event);
+        }
+    }
+
+    pub(super) fn settle(&mut self, half: usize, seq: u64, id: u64, size: u32) {
+        if self.halves[half].gone {
+            return;
+        }
+        let slow_until = self.nodes[self.halves[half].node].slow_until;
+        if slow_until > self.now {
+            self.push(
+                slow_until,
+                Ev::Settle {
+                    half,
+                    seq,
+                    id,
+                    size,
+                },
+            );
+            return;
+        }
+        self.give_verdict(half, seq, id);
+        // Some leave their queue later than they are settled.
+        if id % 5 == 0 && !self.healed {
+            let pause = self.rng.below(self.scenario.world.service + 1);
+            self.push(self.now + pause, Ev::Release(half, size));
+        } else {
+            let _written_below = self.halves[half].session.release(size);
+        }
+        self.wake(half);
+    }
+
+    fn give_verdict(&mut self, half: usize, seq: u64, id: u64) {
+        let draw = mix(self.scenario.seed ^ mix(id)) % 16;
+        let verdict = match draw {
+            0 if self.scenario.world.refusals => Verdict::NotDelivered(refusal(7)),
+            1 if self.scenario.world.refusals => Verdict::Unknown(refusal(8)),
+            _ => Verdict::Delivered,
+        };
+        if let Some(entry) = self.ledger.entry(id) {
+            entry.answered = true;
+        }
+        if verdict == Verdict::Delivered {
+            self.ledger.place(id);
+        }
+        let node = self.halves[half].node;
+        self.log
+            .line(self.now, node, "settle", [id, half as u64, draw]);
+        let _written_by_the_caller = self.halves[half].session.settle(seq.into(), verdict);
+    }
+
+    /// What a half that ends without a word leaves behind: its senders are gone too, or a relay's upstream never
+    /// hears of it.
+    pub(super) fn drop_half(&mut self, half: usize) {
+        self.halves[half].gone = true;
+        let sent = std::mem::take(&mut self.halves[half].sent);
+        for each in sent.into_values() {
+            match each.owed {
+                None => self.ledger.forget_one(each.id),
+                // Whoever loses a log knows that nobody can know.
+                Some((upstream, seq)) => {
+                    if !self.halves[upstream].gone {
+                        self.answer(upstream, seq, Verdict::Unknown(refusal(RELAYED)));
+                    }
+                }
+            }
+        }
+        let (side, link) = (self.halves[half].side, self.halves[half].link);
+        if side == 0 {
+            self.links[link].dialer = None;
+        } else {
+            self.links[link].accepted.retain(|each| *each != half);
+        }
+    }
+}
