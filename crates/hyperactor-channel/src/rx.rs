@@ -55,6 +55,20 @@ pub(crate) struct QueueSession<M> {
     inbound: Inbound,
 }
 
+impl<M> Drop for QueueAcceptor<M> {
+    fn drop(&mut self) {
+        // The server and its sessions have ended, in whichever way: nothing will come any more.
+        self.0.close();
+    }
+}
+
+impl<M> Queue<M> {
+    fn close(&self) {
+        self.state.lock().closed = true;
+        self.filled.notify_one();
+    }
+}
+
 impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
     type Session = QueueSession<M>;
 
@@ -151,7 +165,8 @@ impl<M: Send + 'static> Feed<M> {
 }
 
 impl<M: Send + 'static> ChannelRx<M> {
-    /// Waits for the next message; `None` after [`close`](Self::close), when everything was taken.
+    /// Waits for the next message; `None` when everything was taken and nothing will come any more: after
+    /// [`close`](Self::close), or when the runtime of the server is gone.
     ///
     /// # Cancel safety
     ///
@@ -205,8 +220,7 @@ impl<M: Send + 'static> ChannelRx<M> {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
-        self.queue.state.lock().closed = true;
-        self.queue.filled.notify_one();
+        self.queue.close();
     }
 }
 
