@@ -8,8 +8,14 @@
 
 mod support;
 
-use hyperactor_channel::serve;
-use support::{Kind, Message, soon};
+use std::time::Duration;
+
+use hyperactor_channel::{
+    Accept, ChannelTx, Deliver, DialOptions, Failure, Inbound, Peer, Postcard, Reason,
+    ServeOptions, Ticket, Verdict, dial_tx, dial_with, serve, serve_with,
+};
+use hyperactor_refs::ChannelAddr;
+use support::{Entry, Kind, Ledger, Message, soon};
 use tokio::runtime::Runtime;
 
 const KINDS: [Kind; 3] = [Kind::Local, Kind::UnixPath, Kind::Tcp];
@@ -40,4 +46,95 @@ fn a_receiver_learns_that_the_runtime_of_its_server_is_gone() {
         let end = Runtime::new().unwrap().block_on(soon("the end", rx.recv()));
         assert_eq!(end, None);
     }
+}
+
+#[tokio::test]
+async fn a_dialer_may_wait_for_a_local_server_without_a_limit() {
+    for kind in [Kind::Local, Kind::UnixPath] {
+        let place = kind.place();
+        let addr = match place.bind.addr() {
+            Some(addr) => addr.clone(),
+            None => "local:900001".parse::<ChannelAddr>().unwrap(),
+        };
+        let options = DialOptions {
+            connect_give_up_local: Duration::MAX,
+            delivery_timeout: Duration::MAX,
+            silence_timeout: Duration::MAX,
+            ..Default::default()
+        };
+        let tx: ChannelTx<Message> = dial_tx(addr.clone(), options, Postcard);
+        let (outcome, rx) = tokio::join!(
+            soon("the outcome", tx.send(Message::new(1))),
+            serve::<Message>(addr)
+        );
+        assert!(outcome.is_delivered(), "{kind:?}: {outcome:?}");
+        drop(rx.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_outbox_for_no_message_takes_one_at_a_time() {
+    for kind in KINDS {
+        let place = kind.place();
+        let (addr, mut rx) = serve::<Message>(place.bind.clone()).await.unwrap();
+        let options = DialOptions {
+            outbox_messages: 0,
+            outbox_bytes: 0,
+            ..Default::default()
+        };
+        let tx: ChannelTx<Message> = dial_tx(addr, options, Postcard);
+        for id in 0..3 {
+            let outcome = soon("the outcome", tx.send(Message::new(id))).await;
+            assert!(outcome.is_delivered(), "{kind:?}: {outcome:?}");
+            assert_eq!(rx.recv().await.unwrap().id, id);
+        }
+    }
+}
+
+/// Places all but the message 3, of which it panics.
+struct PanicsAtThree;
+
+struct PanicsAtThreeSession(Inbound);
+
+impl Accept<Message> for PanicsAtThree {
+    type Session = PanicsAtThreeSession;
+    fn open(&self, _peer: Peer, inbound: Inbound) -> PanicsAtThreeSession {
+        PanicsAtThreeSession(inbound)
+    }
+}
+
+impl Deliver<Message> for PanicsAtThreeSession {
+    fn deliver(&mut self, message: Message, ticket: Ticket) {
+        assert_ne!(message.id, 3, "a receiver that panics");
+        self.0.settle(ticket, Verdict::Delivered);
+        self.0.release(ticket);
+    }
+}
+
+#[tokio::test]
+async fn what_a_receiver_was_never_handed_because_it_panicked_comes_back() {
+    let addr: ChannelAddr = "local:900002".parse().unwrap();
+    let ledger = Ledger::default();
+    let tx = dial_with(addr.clone(), DialOptions::default(), Postcard);
+    // Nobody serves yet, so they are handed over together later.
+    for id in 0..6 {
+        tx.try_post(Message::new(id), ledger.line(id));
+    }
+    let options = ServeOptions::default();
+    let _server = serve_with(addr, options, Postcard, PanicsAtThree)
+        .await
+        .unwrap();
+    ledger.all_settled().await;
+    let dropped = || Entry::Failed(Failure::NotDelivered(Reason::Dropped), true);
+    let unknown = Entry::Failed(Failure::Unknown(Reason::Dropped), false);
+    let entries: Vec<Entry> = (0..6).map(|id| ledger.of(id)).collect();
+    let expected = [
+        Entry::Delivered,
+        Entry::Delivered,
+        Entry::Delivered,
+        unknown,
+        dropped(),
+        dropped(),
+    ];
+    assert_eq!(entries, expected);
 }

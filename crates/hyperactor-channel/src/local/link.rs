@@ -23,7 +23,9 @@ use crate::backoff::Backoff;
 use crate::inbound::Settlements;
 use crate::limits::LOCAL_TURN_MESSAGES;
 use crate::outbound::{Common, Link};
-use crate::{Completion, Deliver, DialOptions, Inbound, Reason, Rejected, Status, Ticket, codes};
+use crate::{
+    Completion, Deliver, DialOptions, Failure, Inbound, Reason, Rejected, Status, Ticket, codes,
+};
 
 /// The sending side of one in-process channel.
 pub(crate) struct LocalLink<M, K>(Arc<Inner<M, K>>);
@@ -37,7 +39,8 @@ pub(crate) struct Inner<M, K> {
 }
 
 impl<M: Send + 'static, K: Completion<M>> LocalLink<M, K> {
-    pub(crate) fn new(addr: ChannelAddr, number: u64, options: DialOptions) -> Self {
+    pub(crate) fn new(addr: ChannelAddr, number: u64, mut options: DialOptions) -> Self {
+        options.outbox_messages = options.outbox_messages.max(1);
         let runtime = Handle::try_current().ok();
         let closed = runtime.is_none().then_some(Reason::NoRuntime);
         let common = Common::new(addr);
@@ -216,7 +219,14 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
         });
         let mut state = self.state.lock();
         if !survived {
-            drop(batch);
+            // What it panicked of is unknown; the rest of the batch it has never seen.
+            let unseen = seq + 1;
+            if state.generation == generation {
+                for (seq, (message, _)) in (unseen..).zip(batch) {
+                    let failure = Failure::NotDelivered(Reason::Dropped);
+                    state.settle(seq, Some(failure), Some(message));
+                }
+            }
             state.fail(&self.common, Reason::Dropped);
             state.farewell.push(deliver);
         } else if state.generation == generation && state.phase == Phase::Open {
@@ -250,15 +260,18 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
     }
 
     async fn search(self: Arc<Self>, mut search: Search<M, K>) {
-        let give_up = Instant::now() + self.options.connect_give_up_local;
+        // Beyond what the clock can name means never.
+        let give_up = Instant::now().checked_add(self.options.connect_give_up_local);
         let mut backoff = Backoff::new();
         loop {
             let pause = backoff.next().max(Duration::from_millis(1));
-            tokio::time::sleep_until(give_up.min(Instant::now() + pause)).await;
+            let next = Instant::now() + pause;
+            tokio::time::sleep_until(give_up.map_or(next, |give_up| give_up.min(next))).await;
             match self.try_open() {
                 Ok(()) => break,
                 Err(reason) => {
-                    let last = Instant::now() >= give_up || !is_absent(&reason);
+                    let is_late = give_up.is_some_and(|give_up| Instant::now() >= give_up);
+                    let last = is_late || !is_absent(&reason);
                     search.1 = reason;
                     if last {
                         return;
