@@ -1,6 +1,8 @@
 //! How a message becomes bytes and comes back: the [`Codec`] border and its default, [`Postcard`].
 //! Framing, sequence numbers and everything else around those bytes belong to the session.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,6 +63,12 @@ pub trait Codec<M>: Send + Sync + 'static {
 
     /// Reads one message from the whole of `bytes`, tail included. The bytes come from a peer: nothing in them may make this panic.
     fn decode(&self, bytes: Bytes) -> Result<M, DecodeError>;
+}
+
+/// Decodes a message; a panic of its decoder is that message's failure.
+pub(crate) fn decode<M>(codec: &(impl Codec<M> + ?Sized), bytes: Bytes) -> Result<M, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.decode(bytes)))
+        .unwrap_or_else(|_| Err(DecodeError::new("its decoder panicked")))
 }
 
 /// The default codec: postcard, for every type that serde serialises. Bytes left over after a message are an error.

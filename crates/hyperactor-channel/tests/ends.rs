@@ -10,9 +10,11 @@ mod support;
 
 use std::time::Duration;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use hyperactor_channel::{
-    Accept, ChannelTx, Deliver, DialOptions, Failure, Inbound, Peer, Postcard, Reason,
-    ServeOptions, Ticket, Verdict, dial_tx, dial_with, serve, serve_with,
+    Accept, ChannelTx, Codec, DecodeError, Deliver, DialOptions, EncodeError, Failure, Inbound,
+    Peer, Postcard, Reason, ServeOptions, Ticket, Verdict, dial_tx, dial_with, serve, serve_queue,
+    serve_with,
 };
 use hyperactor_refs::ChannelAddr;
 use support::{Entry, Kind, Ledger, Message, soon};
@@ -137,4 +139,51 @@ async fn what_a_receiver_was_never_handed_because_it_panicked_comes_back() {
         dropped(),
     ];
     assert_eq!(entries, expected);
+}
+
+/// Panics when it decodes the message 3.
+#[derive(Clone, Copy)]
+struct PanicsToDecodeThree;
+
+impl Codec<Message> for PanicsToDecodeThree {
+    fn encode(&self, message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
+        out.put_u64(message.id);
+        Ok(())
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<Message, DecodeError> {
+        let id = bytes.first_chunk().map(|id| u64::from_be_bytes(*id));
+        assert_ne!(id, Some(3), "a decoder that panics");
+        Ok(Message::new(id.unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_decoder_panics_is_refused_alone_and_keeps_its_outcome() {
+    for kind in [Kind::UnixPath, Kind::Tcp] {
+        let place = kind.place();
+        let options = ServeOptions::default();
+        let mut rx = serve_queue(place.bind.clone(), options, PanicsToDecodeThree)
+            .await
+            .unwrap();
+        let ledger = Ledger::default();
+        let options = DialOptions::default();
+        let tx = dial_with(rx.addr().clone(), options, PanicsToDecodeThree);
+        for id in 0..6 {
+            tx.try_post(Message::new(id), ledger.line(id));
+        }
+        for id in [0, 1, 2, 4, 5] {
+            assert_eq!(soon("a message", rx.recv()).await.unwrap().id, id);
+        }
+        ledger.all_settled().await;
+        // It cannot be rebuilt for its sender either.
+        assert!(
+            matches!(
+                ledger.of(3),
+                Entry::Failed(Failure::NotDelivered(Reason::Decode(_)), false)
+            ),
+            "{kind:?}: {:?}",
+            ledger.of(3)
+        );
+    }
 }

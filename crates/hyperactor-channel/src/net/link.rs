@@ -18,7 +18,8 @@ use crate::net::dialer::Driver;
 use crate::options::random_u64;
 use crate::outbound::{Common, Link};
 use crate::{
-    Codec, Completion, DialOptions, EncodeError, Failure, Reason, Rejected, Status, clock, codes,
+    Codec, Completion, DialOptions, EncodeError, Failure, Reason, Rejected, Status, clock, codec,
+    codes,
 };
 
 /// The sending side of one channel over a byte stream.
@@ -318,10 +319,12 @@ impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
     fn call(&self, completion: K, failure: Option<(Failure, Option<Bytes>)>) {
         match failure {
             None => completion.delivered(),
-            Some((failure, body)) => match body.and_then(|body| self.codec.decode(body).ok()) {
-                Some(message) => completion.undelivered(message, failure),
-                None => completion.lost(failure),
-            },
+            Some((failure, body)) => {
+                match body.and_then(|body| codec::decode(&*self.codec, body).ok()) {
+                    Some(message) => completion.undelivered(message, failure),
+                    None => completion.lost(failure),
+                }
+            }
         }
     }
 }

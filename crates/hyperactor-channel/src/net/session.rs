@@ -14,7 +14,7 @@ use crate::net::inbound::NetInbound;
 use crate::net::pump::{Arrived, Ended, Endpoint, Pump, say_at_once};
 use crate::serve::{Ending, Phase, ending};
 use crate::transport::{ByteStream, Identity};
-use crate::{Accept, Codec, Deliver, Inbound, Peer, ServeOptions, Ticket, clock, codes};
+use crate::{Accept, Codec, Deliver, Inbound, Peer, ServeOptions, Ticket, clock, codec, codes};
 
 /// What all sessions of a server share.
 pub(crate) struct Service<C, A> {
@@ -78,7 +78,7 @@ impl<M: Send + 'static, C: Codec<M>, A: Accept<M>> Endpoint for Ends<M, C, A> {
         if ack_now {
             self.inbound.expect_urgent(seq.0 + 1);
         }
-        match self.service.codec.decode(body) {
+        match codec::decode(&self.service.codec, body) {
             Ok(message) => {
                 let ticket = Ticket { seq: seq.0, size };
                 if ack_now {
