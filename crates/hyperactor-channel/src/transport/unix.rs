@@ -75,10 +75,11 @@ fn connected(stream: UnixStream) -> io::Result<Connected> {
 /// Listens at a `unix:` address. A socket file it made is removed when it is dropped, if it is still the same file.
 #[derive(Debug)]
 pub struct UnixListening {
+    /// Declared first: the file goes before the listener closes. While the listener lives, nobody takes the file for stale
+    /// and puts another in its place, and the system gives its inode number to no other file.
+    _file: Option<SocketFile>,
     listener: UnixListener,
     addr: ChannelAddr,
-    /// Declared last: the listener closes before the file goes, so that nobody meets a file without a server for long.
-    _file: Option<SocketFile>,
 }
 
 /// A socket file that this process made, known by device and inode.
@@ -153,9 +154,9 @@ impl UnixListening {
         let listener =
             UnixListener::from_std(socket.into()).map_err(|error| bind_error(bind, error))?;
         Ok(Self {
+            _file: file,
             listener,
             addr,
-            _file: file,
         })
     }
 }
