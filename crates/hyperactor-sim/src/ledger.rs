@@ -56,6 +56,8 @@ pub enum FlawKind {
     Livelock,
     /// The code under test panicked.
     Panic,
+    /// The same seed took two courses.
+    Nondeterministic,
 }
 
 impl fmt::Display for FlawKind {
@@ -74,6 +76,7 @@ impl fmt::Display for FlawKind {
             Self::Unpunished => "unpunished",
             Self::Livelock => "livelock",
             Self::Panic => "panic",
+            Self::Nondeterministic => "nondeterministic",
         })
     }
 }

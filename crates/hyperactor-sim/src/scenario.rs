@@ -12,9 +12,9 @@ use crate::rng::Rng;
 /// The longest fault phase, virtual.
 const HORIZON_MAX: Nanos = 120 * SECOND;
 /// The most messages of a run.
-const POSTS_MAX: u64 = 1000;
+const POSTS_MAX: u64 = 2000;
 /// The most faults of a run.
-const FAULTS_MAX: u64 = 150;
+const FAULTS_MAX: u64 = 300;
 
 /// A node of the world.
 pub const RECEIVER: usize = 0;

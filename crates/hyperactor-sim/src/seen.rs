@@ -48,8 +48,8 @@ seen! {
     stale_epoch = 50, "stale epoch refused";
     /// Frames of an older connection came.
     fenced = 50, "older connection fenced";
-    /// Messages came twice and were dropped.
-    duplicates = 200, "duplicates dropped";
+    /// Messages came twice and were dropped: with an honest peer and a fence this cannot be.
+    duplicates = 0, "duplicates dropped";
     /// A sender waited for credit.
     window_closed = 500, "window closed";
     /// A sender found its log full.
