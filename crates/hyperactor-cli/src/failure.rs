@@ -34,15 +34,22 @@ impl Failure {
         Self::Input(format!("input {}: {why}", path.display()))
     }
 
-    /// Adds what is still there after a failure. A failure of the job says it; the others keep their own text.
+    /// Adds what is still there after a failure. A failure of the job says it; where the text and the status are fixed, the
+    /// log does.
     pub(crate) fn with_left_behind(self, left_behind: &[String]) -> Self {
+        if left_behind.is_empty() {
+            return self;
+        }
         match self {
-            Self::Job(error) if !left_behind.is_empty() => Self::Job(anyhow::anyhow!(
+            Self::Job(error) => Self::Job(anyhow::anyhow!(
                 "{}; left behind: {}",
                 one_line(&error),
                 left_behind.join(", ")
             )),
-            other => other,
+            other => {
+                tracing::warn!("left behind: {}", left_behind.join(", "));
+                other
+            }
         }
     }
 

@@ -87,17 +87,28 @@ impl Input {
         for path in paths {
             walk.root(path)?;
         }
-        if walk.documents.is_empty() {
-            return Err(Failure::Input(format!(
-                "input {origin}: no text found there (skipped: {}); give a file or a folder with text",
-                walk.skipped
-            )));
-        }
-        Ok(Self {
+        let input = Self {
             origin,
             documents: walk.documents,
             skipped: walk.skipped,
-        })
+        };
+        input.require_text()?;
+        Ok(input)
+    }
+
+    /// Refuses an input without any document.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] tells where was looked and what was skipped.
+    pub(crate) fn require_text(&self) -> Result<(), Failure> {
+        if !self.documents.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Input(format!(
+            "input {}: no text found there (skipped: {}); give a file or a folder with text",
+            self.origin, self.skipped
+        )))
     }
 
     /// The first document that is no longer as it was found, if any: a count of it proves nothing.

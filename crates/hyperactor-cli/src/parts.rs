@@ -30,7 +30,7 @@ enum Source {
     Embedded(u64),
 }
 
-/// What each reader reads, and what had to be left out.
+/// What each reader reads.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) shares: Vec<Vec<Part>>,

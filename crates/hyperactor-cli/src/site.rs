@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow};
-
 use hyperactor::host::End;
 use hyperactor::prelude::*;
-
 use tokio::task::JoinSet;
 
 use crate::args::Route;

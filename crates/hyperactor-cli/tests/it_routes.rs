@@ -326,6 +326,19 @@ fn a_missing_input_is_named_before_anything_starts() {
 }
 
 #[test]
+fn an_input_without_a_single_gap_is_no_text() {
+    let place = Place::new(0, 0);
+    fs::write(place.input.path().join("run"), vec![b'a'; 2 << 20]).unwrap();
+    let output = place.demo(&[]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("no text found there (skipped: 1 not text)"),
+        "{text}"
+    );
+}
+
+#[test]
 fn numbers_that_make_no_sense_are_refused() {
     let place = Place::new(0, 0);
     for arguments in [

@@ -42,6 +42,8 @@ pub(crate) async fn run(args: &DemoArgs, signals: &mut Signals) -> Result<Report
         .unless(blocking(move || {
             let mut input = Input::find(&paths)?;
             let plan = Plan::new(&mut input, procs)?;
+            // What looked like text may have turned out to be none.
+            input.require_text()?;
             Ok((input, plan))
         }))
         .await?;
