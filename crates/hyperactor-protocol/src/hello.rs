@@ -194,7 +194,7 @@ pub struct Hello {
     pub session: SessionId,
     /// The connection's number in the session; the answer repeats it.
     pub epoch: ConnectionEpoch,
-    /// The epoch in which the acceptor's state of the session began; 0 from a dialer. Two answers with different
+    /// The epoch in which the acceptor's state of the session began; from a dialer, of the state it knows, else 0. Two answers with different
     /// births come from two states, so what the first had received is unknown to the second.
     pub born: ConnectionEpoch,
     /// Receiving half: the next number expected, where the other side goes on.
@@ -380,6 +380,17 @@ pub enum HelloError {
         /// The highest seen.
         newest: ConnectionEpoch,
     },
+    /// The acceptor's state began with a hello that came late: the dialer knows a younger one, which is gone. The
+    /// state has ended, and the next hello makes a new one.
+    #[error(
+        "the state born in epoch {born} is older than the one of epoch {known} that the dialer knows"
+    )]
+    StaleState {
+        /// The birth of the acceptor's state.
+        born: ConnectionEpoch,
+        /// The birth of the state that the dialer knows.
+        known: ConnectionEpoch,
+    },
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
@@ -403,7 +414,7 @@ impl HelloError {
         match self {
             Self::Version { .. } => HelloCode::Version,
             Self::WrongIncarnation { .. } => HelloCode::WrongIncarnation,
-            Self::StaleEpoch { .. } => HelloCode::StaleEpoch,
+            Self::StaleEpoch { .. } | Self::StaleState { .. } => HelloCode::StaleEpoch,
             Self::Ended => HelloCode::Ended,
             Self::Refused { code } => *code,
             Self::NotHello | Self::Malformed { .. } | Self::Unexpected | Self::Violation(_) => {
@@ -415,7 +426,7 @@ impl HelloError {
     /// Returns whether another attempt for the same session may succeed.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::StaleEpoch { .. } => true,
+            Self::StaleEpoch { .. } | Self::StaleState { .. } => true,
             Self::Refused { code } => code.is_retryable(),
             _ => false,
         }

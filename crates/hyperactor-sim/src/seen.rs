@@ -46,6 +46,8 @@ seen! {
     stale_incarnation = 50, "stale incarnation refused";
     /// A hello came behind a newer one.
     stale_epoch = 50, "stale epoch refused";
+    /// A state made by a hello that came late met its dialer again.
+    stale_state = 1, "state of a late hello ended";
     /// Frames of an older connection came.
     fenced = 50, "older connection fenced";
     /// Messages came twice and were dropped: with an honest peer and a fence this cannot be.

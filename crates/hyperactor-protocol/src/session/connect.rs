@@ -53,11 +53,7 @@ impl Session {
             },
             session: self.id,
             epoch: self.epoch,
-            born: if self.role == Role::Acceptor {
-                self.born
-            } else {
-                ConnectionEpoch(0)
-            },
+            born: self.born,
             next_expected: Seq(self.inbox.next()),
             received_bytes: self.inbox.bytes(),
             oldest_unresolved: Seq(self.outbox.resolved()),
@@ -73,8 +69,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The connection is of no use. An acceptor's session is as it was before, and
-    /// [`Hello::refusal`] with [`HelloError::code`] is the answer. A dialer's session waits for another connection
+    /// The connection is of no use. An acceptor's session is as it was before, except that
+    /// [`HelloError::StaleState`] ends it; [`Hello::refusal`] with [`HelloError::code`] is the answer. A dialer's session waits for another connection
     /// if [`HelloError::is_retryable`], and has failed otherwise.
     pub fn on_hello(&mut self, theirs: &Hello, now: Time) -> Result<Established, HelloError> {
         self.touch(now);
@@ -107,6 +103,13 @@ impl Session {
                 got: theirs.epoch,
                 newest: self.epoch,
             });
+        }
+        // S-10: a hello that came late made this state, and the dialer knows a younger one that is gone: what that one
+        // received is unknown here.
+        if theirs.born > self.born {
+            let (born, known) = (self.born, theirs.born);
+            self.give_up(Cause::SessionLost);
+            return Err(HelloError::StaleState { born, known });
         }
         let resumed = self.peer.is_some();
         self.go_on(theirs, resumed)?;
@@ -145,7 +148,7 @@ impl Session {
         check_shape(theirs)?;
         self.check_lives(theirs)?;
         let same_state = self.peer == Some(theirs.incarnation) && self.born == theirs.born;
-        if says_fresh == same_state && says_fresh || theirs.born > theirs.epoch {
+        if says_fresh && same_state {
             return Err(HelloError::Malformed { field: "born" });
         }
         // S-10: an answer that says "resumed" may come from a state whose first answer was lost on the way. What the
@@ -283,6 +286,7 @@ impl Session {
         self.ack_due = true;
         // The hello has said what is resolved.
         self.resolved_unsaid = false;
+        self.resolved_said = self.outbox.resolved();
         self.counters.connections += 1;
         let resend = self.outbox.sent() - self.outbox.position();
         self.counters.resent += resend;
@@ -367,6 +371,9 @@ fn check_shape(theirs: &Hello) -> Result<(), HelloError> {
         return Err(HelloError::Malformed {
             field: "oldest_unresolved",
         });
+    }
+    if theirs.born > theirs.epoch {
+        return Err(HelloError::Malformed { field: "born" });
     }
     if theirs.epoch.0 == 0 {
         return Err(HelloError::Malformed { field: "epoch" });

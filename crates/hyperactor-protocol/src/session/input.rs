@@ -204,14 +204,20 @@ impl Session {
             self.outbox.resolve_one(seq);
         }
         if failure.is_some() {
-            self.resolved_unsaid = true;
-            let _timer_or_already_running = self.want_ack_soon();
+            self.refused_below = self.refused_below.max(end);
         }
         self.after_outcomes();
         Ok(Accept::Handled)
     }
 
     fn after_outcomes(&mut self) {
+        // S-20: a refusal that came ahead of its turn is let go of once everything before it is resolved, also when
+        // we have said in between how far that was.
+        let resolved = self.outbox.resolved().min(self.refused_below);
+        if resolved > self.resolved_said && !self.resolved_unsaid {
+            self.resolved_unsaid = true;
+            let _timer_or_already_running = self.want_ack_soon();
+        }
         self.offer_capacity();
         self.finish_if_drained();
     }

@@ -110,7 +110,7 @@ pub struct Session {
     local: Incarnation,
     expected: Option<Incarnation>,
     peer: Option<Incarnation>,
-    /// The epoch in which the acceptor's state began.
+    /// The epoch in which the acceptor's state began; at the dialer, of the state it knows.
     born: ConnectionEpoch,
     life: Life,
     epoch: ConnectionEpoch,
@@ -137,6 +137,9 @@ pub struct Session {
     credit_due: bool,
     /// Refusals came since the last time we said what is resolved.
     resolved_unsaid: bool,
+    /// What we said last; and one past the last refusal that the peer keeps until we say so.
+    resolved_said: u64,
+    refused_below: u64,
     ping_due: bool,
     pong_due: Option<u64>,
     pings: u64,
@@ -220,6 +223,8 @@ impl Session {
             ack_at: None,
             credit_due: false,
             resolved_unsaid: false,
+            resolved_said: 0,
+            refused_below: 0,
             ping_due: false,
             pong_due: None,
             pings: 0,

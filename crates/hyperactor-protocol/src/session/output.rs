@@ -135,8 +135,9 @@ impl Session {
             Frame::Credit { messages, bytes }.encode(out);
         }
         if std::mem::take(&mut self.resolved_unsaid) {
+            self.resolved_said = self.outbox.resolved();
             Frame::Resolved {
-                below: Seq(self.outbox.resolved()),
+                below: Seq(self.resolved_said),
             }
             .encode(out);
         }

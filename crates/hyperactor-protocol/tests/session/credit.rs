@@ -172,3 +172,34 @@ fn one_message_that_is_never_settled_stops_credit_only_after_a_long_span() {
     pair.exchange(|_, _| Verdict::Delivered);
     assert_eq!(pair.dialer.unresolved(), 0, "and then it goes on");
 }
+
+/// Found by the simulator, seed 880 of its first version: with a window of one the sender waited for ever.
+#[test]
+fn a_refusal_told_ahead_of_its_turn_gives_its_credit_back() {
+    let mut pair = Pair::connected(&window(2, 1024));
+    push(&mut pair.dialer, b"a");
+    push(&mut pair.dialer, b"b");
+    let sizes = pair.forward().len();
+    assert_eq!(sizes, 2);
+    // The second is refused first; the dialer acknowledges that while the first has no outcome yet.
+    let refused = Verdict::NotDelivered(Refusal::new(7));
+    let _ = pair.acceptor.settle(Seq(1), refused);
+    pair.exchange(|_, _| Verdict::Delivered);
+    assert_eq!(
+        (pair.acceptor.dump().records, pair.dialer.unresolved()),
+        (1, 1)
+    );
+    let _ = pair.acceptor.settle(Seq(0), Verdict::Delivered);
+    for _ in 0..2 {
+        let _ = pair.acceptor.release(1);
+    }
+    pair.exchange(|_, _| Verdict::Delivered);
+    assert_eq!(
+        (pair.acceptor.dump().records, pair.dialer.unresolved()),
+        (0, 0)
+    );
+    for body in [b"c", b"d"] {
+        push(&mut pair.dialer, body);
+    }
+    assert_eq!(pair.forward().len(), 2, "the whole window is open again");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyperactor_protocol::{
-    Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, HelloError,
+    Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, Hello, HelloError,
     HelloKind, Refusal, Seq, Session, Verdict,
 };
 
@@ -301,6 +301,59 @@ fn a_refusal_for_now_leaves_the_session_waiting() {
     assert!(error.is_retryable());
     assert!(!dialer.is_closed());
     assert_eq!((dialer.unresolved(), events(&mut dialer)), (1, vec![]));
+}
+
+/// A network may deliver a connection's first bytes after its successor came and its state went. Found by the
+/// simulator, seed 2399 of its first version.
+#[test]
+fn a_state_born_of_a_hello_that_came_late_ends_and_the_next_attempt_succeeds() {
+    let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
+    let late = dialer.hello(at(0));
+    let second = dialer.hello(at(1));
+    let accept = |hello: &Hello| Session::acceptor(Config::default(), ACCEPTOR, hello, at(1));
+    let mut known = accept(&second);
+    known.on_hello(&second, at(1)).expect("the first to come");
+    dialer
+        .on_hello(&known.hello(at(1)), at(1))
+        .expect("accepted");
+    let mut pair = Pair {
+        dialer,
+        acceptor: known,
+        now: at(1),
+    };
+    push(&mut pair.dialer, b"a");
+    pair.exchange(|_, _| Verdict::Delivered);
+    assert_eq!(pair.dialer.unresolved(), 0);
+
+    // The acceptor forgets, and then the first hello comes out of the network.
+    let mut stale = accept(&late);
+    stale.on_hello(&late, at(50)).expect("nothing is known");
+    let _lost_with_its_connection = stale.hello(at(50));
+    let epoch = pair.epoch();
+    pair.dialer.disconnected(epoch, at(50));
+    let third = pair.dialer.hello(at(50));
+    assert_eq!(
+        third.born, second.epoch,
+        "the dialer says which state it knows"
+    );
+    let error = stale.on_hello(&third, at(50)).expect_err("not that state");
+    assert_eq!(
+        error,
+        HelloError::StaleState {
+            born: late.epoch,
+            known: second.epoch
+        }
+    );
+    assert!(stale.is_closed());
+    let refusal = Hello::refusal(&third, ACCEPTOR, error.code());
+    let error = pair.dialer.on_hello(&refusal, at(50)).expect_err("refused");
+    assert!(error.is_retryable());
+
+    let fourth = pair.dialer.hello(at(60));
+    let mut fresh = accept(&fourth);
+    fresh.on_hello(&fourth, at(60)).expect("a new state");
+    let established = pair.dialer.on_hello(&fresh.hello(at(60)), at(60));
+    assert!(!established.expect("accepted").resumed);
 }
 
 fn push_one(session: &mut Session) {

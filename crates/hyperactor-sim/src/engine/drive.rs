@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hyperactor_protocol::{
-    Cause, Config, Event, Failure, Life, Session, SessionId, Timeout, Verdict,
+    Cause, Config, Event, Failure, HelloCode, Life, Session, SessionId, Timeout, Verdict,
 };
 
 use super::state::Half;
@@ -213,6 +213,9 @@ impl Sim<'_> {
             Cause::TooLarge { .. } => {
                 self.seen.too_large += 1;
                 true
+            }
+            Cause::HelloRefused(HelloCode::Ended) => {
+                reasons.silenced || reasons.ended || reasons.lied
             }
             Cause::HelloRefused(_) => reasons.restarted && self.scenario.world.pinned,
             Cause::Violation(_) => reasons.lied,

@@ -213,6 +213,10 @@ impl Sim<'_> {
                 self.seen.stale_incarnation += 1;
                 self.scenario.world.pinned
             }
+            HelloError::StaleState { .. } => {
+                self.seen.stale_state += 1;
+                true
+            }
             // The acceptor's state ended while the hello was on its way.
             HelloError::Ended => true,
             HelloError::Unexpected => true,
