@@ -35,6 +35,8 @@ pub const READ_STEP_BYTES: usize = 64 * 1024;
 pub const SEGMENT_BYTES: usize = 64 * 1024;
 /// Free bytes below which the outgoing log starts a new buffer rather than let an encoder grow the old one.
 pub const SEGMENT_ROOM_BYTES: usize = 1024;
+/// Bytes above which a log buffer that grew for a large message is let go of, rather than used on for small ones.
+pub const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 /// Emptied log buffers kept for the next segment.
 pub const SPARE_BUFFERS: usize = 2;
 /// Bodies of at least this many bytes are shared with the log instead of being copied into it.

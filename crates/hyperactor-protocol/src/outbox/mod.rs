@@ -3,6 +3,8 @@
 
 mod resolve;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod withdraw;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -12,8 +14,8 @@ use bytes::{Bytes, BytesMut};
 use self::segment::{Place, Segment, step_over};
 use crate::frame::data_header;
 use crate::limits::{
-    DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES, SEGMENT_ROOM_BYTES,
-    SHARED_BODY_BYTES,
+    BUFFER_KEPT_BYTES, DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES,
+    SEGMENT_ROOM_BYTES, SHARED_BODY_BYTES,
 };
 use crate::marks::Marks;
 use crate::{DataFlags, PushError, Seq};
@@ -168,12 +170,12 @@ impl Outbox {
             return Err(PushError::Damaged);
         }
         if let Err(error) = encoded {
-            self.tail.truncate(start);
+            self.cut_back();
             return Err(PushError::Encode(error));
         }
         let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared.len()) as u64;
         if size > max_body {
-            self.tail.truncate(start);
+            self.cut_back();
             return Err(PushError::TooLarge {
                 size,
                 max: max_body,
@@ -220,6 +222,14 @@ impl Outbox {
         self.step = (self.step * 2).min(SEGMENT_BYTES);
     }
 
+    /// Takes back what an encoder wrote, and the memory if it was much.
+    fn cut_back(&mut self) {
+        self.tail.truncate(self.tail_len);
+        if self.tail.capacity() > BUFFER_KEPT_BYTES {
+            self.tail = BytesMut::from(&self.tail[..]);
+        }
+    }
+
     /// Turns the tail into a segment whose last frame ends with `rest`.
     fn seal(&mut self, rest: Bytes) {
         if self.tail_first == self.next {
@@ -227,6 +237,10 @@ impl Outbox {
         }
         self.tail.truncate(self.tail_len);
         let data = self.tail.split().freeze();
+        if data.len() > BUFFER_KEPT_BYTES || self.tail.capacity() > BUFFER_KEPT_BYTES {
+            // What is left of it would keep all of it, for as long as the session has only small messages.
+            self.tail = BytesMut::new();
+        }
         self.tail_len = 0;
         self.segments.push_back(Segment {
             first: self.tail_first,

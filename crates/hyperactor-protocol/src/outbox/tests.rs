@@ -1,0 +1,62 @@
+//! Memory that the log keeps when nothing is in it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Credit, Outbox};
+use crate::limits::BUFFER_KEPT_BYTES;
+use crate::{DataFlags, PushError};
+
+const ALL: Credit = Credit {
+    messages: u64::MAX,
+    bytes: u64::MAX,
+};
+
+fn push(outbox: &mut Outbox, size: usize, result: Result<(), ()>) -> Result<u64, PushError<()>> {
+    let encode = |out: &mut BytesMut| {
+        // Piece by piece, as a serialiser does that does not know how much will come.
+        for _ in 0..size / 1024 {
+            out.put_bytes(7, 1024);
+        }
+        result
+    };
+    outbox
+        .push(DataFlags::NONE, 0, 32 << 20, Bytes::new(), encode)
+        .map(|seq| seq.0)
+}
+
+fn settle_all(outbox: &mut Outbox) {
+    while outbox.take(ALL, 1 << 20).is_some() {}
+    outbox.resolve_below(outbox.next(), |_, _| {});
+    outbox.check();
+    assert_eq!(outbox.held_bytes(), 0);
+}
+
+#[test]
+fn the_buffer_of_a_large_message_goes_with_it() {
+    let mut outbox = Outbox::new(100, 800, 64 << 20, 0);
+    for size in [1024, 20 << 20, 1024] {
+        assert!(push(&mut outbox, size, Ok(())).is_ok());
+        settle_all(&mut outbox);
+    }
+    // A buffer of its own for the small message after it, not what is left of the large one's.
+    assert!(outbox.tail.capacity() <= BUFFER_KEPT_BYTES);
+    assert!(!outbox.tail.try_reclaim(20 << 20));
+}
+
+#[test]
+fn a_message_that_fails_after_it_grew_leaves_no_buffer() {
+    let mut outbox = Outbox::new(100, 800, 64 << 20, 0);
+    assert_eq!(push(&mut outbox, 2048, Ok(())), Ok(0));
+    assert!(matches!(
+        push(&mut outbox, 33 << 20, Ok(())),
+        Err(PushError::TooLarge { .. })
+    ));
+    assert!(outbox.tail.capacity() <= BUFFER_KEPT_BYTES);
+    let error = push(&mut outbox, 20 << 20, Err(()));
+    assert_eq!(error, Err(PushError::Encode(())));
+    assert!(outbox.tail.capacity() <= BUFFER_KEPT_BYTES);
+    // The message before them is whole.
+    assert_eq!(outbox.message(0).map(|body| body.len()), Some(2048));
+    assert_eq!(push(&mut outbox, 1024, Ok(())), Ok(1));
+    settle_all(&mut outbox);
+}
