@@ -291,14 +291,16 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
     /// Dropping it loses nothing.
     pub async fn closed(&self) -> Reason {
         let mut status = self.status();
-        let ended = status
-            .wait_for(|status| matches!(status, Status::Closed(_)))
-            .await;
-        let reason = match ended.as_deref() {
-            Ok(Status::Closed(reason)) => reason.clone(),
-            _ => Reason::Dropped,
+        // In a block of its own: the guard of the status must not live across the wait below, or the future is not `Send`.
+        let reason = {
+            let ended = status
+                .wait_for(|status| matches!(status, Status::Closed(_)))
+                .await;
+            match ended.as_deref() {
+                Ok(Status::Closed(reason)) => reason.clone(),
+                _ => Reason::Dropped,
+            }
         };
-        drop(ended);
         // Why it ended is known a moment before the last outcome is told.
         match self.flush().await {
             Ok(()) | Err(FlushError::Closed(_)) => reason,

@@ -152,9 +152,13 @@ impl Pump {
                 continue;
             }
             // Nothing to read, nothing to write, or no room to write it: wait for either, or for the next deadline.
-            let next = self
-                .over_by
-                .or_else(|| endpoint.with(|session| session.next_timeout()));
+            let Self { epoch, wrote, .. } = self;
+            let next = endpoint.with(|session| {
+                // Told before the wait: told at its end, what a full buffer took first would count as taken then.
+                session.wrote(*epoch, std::mem::take(wrote), now);
+                session.next_timeout()
+            });
+            let next = self.over_by.or(next);
             if self.alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
