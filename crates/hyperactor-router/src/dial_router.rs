@@ -160,9 +160,10 @@ impl DialMailboxRouter {
         let Some(Route::Dial(slot)) = former else {
             return;
         };
-        let Some(client) = slot.present() else {
+        let clients = slot.clients();
+        if clients.is_empty() {
             return self.0.forget_unused(&slot);
-        };
+        }
         let Ok(runtime) = Handle::try_current() else {
             // Without a runtime nothing waits for the outcomes; the slot goes when its place is needed.
             return;
@@ -170,8 +171,7 @@ impl DialMailboxRouter {
         let inner = Arc::downgrade(&self.0);
         drop(runtime.spawn(async move {
             // However it ended, everything has its outcome now.
-            drop(client.flush().await);
-            drop(client);
+            drop(flush_all(clients.into_iter().map(MailboxSender::into_boxed).collect()).await);
             if let Some(inner) = inner.upgrade() {
                 inner.forget_unused(&slot);
             }
@@ -347,7 +347,7 @@ impl MailboxSender for DialMailboxRouter {
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         let senders: Vec<BoxedMailboxSender> = {
             let table = self.0.table.read();
-            let clients = table.slots.values().filter_map(|slot| slot.present());
+            let clients = table.slots.values().flat_map(|slot| slot.clients());
             let bound = table.book.iter().filter_map(|(_, route)| match route {
                 Route::Sender(sender) => Some(sender.clone()),
                 Route::Dial(_) => None,

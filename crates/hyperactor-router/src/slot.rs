@@ -1,10 +1,12 @@
 //! One address of a dialling router, with the client that leads there. A client that has ended is never kept.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use hyperactor_mailbox::{Hop, MailboxSender, MessageEnvelope, ReturnHandle, RouteKind};
 use hyperactor_refs::{ChannelAddr, ChannelTransport};
 use parking_lot::RwLock;
+use tokio::runtime::Handle;
 
 use crate::client::MailboxClient;
 use hyperactor_channel::{DialOptions, Status};
@@ -21,6 +23,8 @@ struct Present {
     client: Option<MailboxClient>,
     /// Counts the clients, so that one that ended is taken out once, and its successor is not.
     generation: u64,
+    /// Clients that have ended and are still telling outcomes, with their numbers: a flush waits for them too.
+    ending: Vec<(u64, MailboxClient)>,
 }
 
 impl Slot {
@@ -33,7 +37,7 @@ impl Slot {
     }
 
     /// Posts through the present client, or, where that has ended, through a new one.
-    pub(crate) fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    pub(crate) fn post(self: &Arc<Self>, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let (client, generation) = self.client();
         if let Err(ended) = client.try_post(envelope, return_handle) {
             self.evict(generation);
@@ -46,6 +50,13 @@ impl Slot {
     /// The client that is there now.
     pub(crate) fn present(&self) -> Option<MailboxClient> {
         self.present.read().client.clone()
+    }
+
+    /// All clients of this address that may still owe outcomes.
+    pub(crate) fn clients(&self) -> Vec<MailboxClient> {
+        let present = self.present.read();
+        let ending = present.ending.iter().map(|(_, client)| client);
+        ending.chain(&present.client).cloned().collect()
     }
 
     /// Whether nothing is connected, or about to be.
@@ -84,17 +95,47 @@ impl Slot {
         (dialled, present.generation)
     }
 
-    fn evict(&self, generation: u64) {
+    fn evict(self: &Arc<Self>, generation: u64) {
         let evicted = {
             let mut present = self.present.write();
-            if present.generation == generation {
-                present.client.take()
-            } else {
-                None
+            if present.generation != generation {
+                return;
             }
+            let evicted = present.client.take();
+            let ending = evicted.clone().map(|client| (generation, client));
+            present.ending.extend(ending);
+            evicted
         };
-        // Its end may run others' code, so not under the lock.
-        drop(evicted);
+        let Some(client) = evicted else { return };
+        let slot = Arc::clone(self);
+        let mut told = Box::pin(async move {
+            // However it ended, everything has its outcome then.
+            drop(client.flush().await);
+            slot.forget_ending(generation);
+        });
+        // As a rule all has been told by now, and there is nothing to wait for.
+        let is_told = told
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready();
+        if is_told {
+            return;
+        }
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(told)),
+            // Without a runtime nobody can wait for it.
+            Err(_) => self.forget_ending(generation),
+        }
+    }
+
+    fn forget_ending(&self, generation: u64) {
+        let told: Vec<_> = {
+            let mut present = self.present.write();
+            let is_told = |entry: &mut (u64, MailboxClient)| entry.0 == generation;
+            present.ending.extract_if(.., is_told).collect()
+        };
+        // The end of a client may run others' code, so not under the lock.
+        drop(told);
     }
 }
 

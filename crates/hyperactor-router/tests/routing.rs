@@ -371,3 +371,57 @@ async fn many_threads_share_one_client_for_an_address() {
     assert_eq!(next, [200; 4]);
     assert!(format!("{router:?}").contains("addresses: 1"), "{router:?}");
 }
+
+/// Takes its time over the one outcome it is told.
+struct Slow {
+    told: tokio::sync::Notify,
+    go_on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl ReturnSink for Slow {
+    fn undelivered(&self, _: Token, _: Undeliverable) {
+        self.told.notify_one();
+        self.go_on.lock().unwrap().recv().unwrap();
+    }
+
+    fn abandoned(&self, _: Token) {
+        panic!("abandoned");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_waits_for_outcomes_of_a_client_that_has_ended_and_was_replaced() {
+    let options = DialOptions {
+        connect_give_up_local: Duration::ZERO,
+        ..DialOptions::default()
+    };
+    let router = DialMailboxRouter::with_options(options);
+    let dest = PortId::new(ActorId::root(proc_at(&nowhere(), "p"), "a"), 5);
+    let (release, go_on) = std::sync::mpsc::channel();
+    let slow = Arc::new(Slow {
+        told: tokio::sync::Notify::new(),
+        go_on: go_on.into(),
+    });
+    let envelope = MessageEnvelope::typed(common::sender(), dest.clone(), 1_u64);
+    router.post(envelope, ReturnHandle::new(slow.clone(), Token::default()));
+    tokio::time::timeout(PATIENCE, slow.told.notified())
+        .await
+        .expect("the outcome is being told");
+    // The first client has ended by now; this dials another.
+    send(&router, &dest, 2_u64).await.unwrap_err();
+    let mut flush = std::pin::pin!(router.flush());
+    for _ in 0..50 {
+        tokio::select! {
+            biased;
+            _ = &mut flush => panic!("an outcome is still being told"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    release.send(()).unwrap();
+    // The client that ended may be named; either way nothing is open now.
+    drop(
+        tokio::time::timeout(PATIENCE, flush)
+            .await
+            .expect("everything has its outcome"),
+    );
+}
