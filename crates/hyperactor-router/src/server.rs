@@ -57,7 +57,7 @@ impl MailboxServerHandle {
     /// Ends the server in order: nothing more is received, what was received is settled, and every peer is told goodbye.
     ///
     /// # Cancel safety
-    /// Dropped half-way, the server ends at once.
+    /// Dropped half-way, the server goes on ending in order by itself.
     pub async fn stop(self) {
         self.server.stop().await;
     }
