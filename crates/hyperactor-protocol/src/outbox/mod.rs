@@ -181,6 +181,12 @@ impl Outbox {
                 max: max_body,
             });
         }
+        let start = if size as usize >= SEGMENT_BYTES && start != 0 {
+            self.part_from(start);
+            0
+        } else {
+            start
+        };
         // `max_body` is below the length field's range, so the narrowing loses nothing.
         let length = (size as usize + DATA_OVERHEAD_BYTES) as u32;
         self.tail[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
@@ -220,6 +226,15 @@ impl Outbox {
         }
         self.tail = BytesMut::with_capacity(need.max(self.step));
         self.step = (self.step * 2).min(SEGMENT_BYTES);
+    }
+
+    /// Gives the frame at `start`, a large one, a segment of its own: small ones before it, which may wait for their
+    /// outcome for long, would hold its memory.
+    fn part_from(&mut self, start: usize) {
+        let mut large = std::mem::take(&mut self.tail);
+        self.tail = BytesMut::from(&large[..start]);
+        self.seal(Bytes::new());
+        self.tail = large.split_off(start);
     }
 
     /// Takes back what an encoder wrote, and the memory if it was much.

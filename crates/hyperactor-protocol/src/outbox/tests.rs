@@ -60,3 +60,34 @@ fn a_message_that_fails_after_it_grew_leaves_no_buffer() {
     assert_eq!(push(&mut outbox, 1024, Ok(())), Ok(1));
     settle_all(&mut outbox);
 }
+
+#[test]
+fn a_large_message_that_is_settled_is_not_held_by_a_small_one_before_it() {
+    const LIMIT: usize = 4 << 20;
+    for shared in [0, 5 << 20] {
+        let mut outbox = Outbox::new(100, 800, LIMIT, 0);
+        // The second buffer has room for more than one of them.
+        assert_eq!(push(&mut outbox, 1024, Ok(())), Ok(0));
+        assert_eq!(push(&mut outbox, 1024, Ok(())), Ok(1));
+        if shared == 0 {
+            assert_eq!(push(&mut outbox, 5 << 20, Ok(())), Ok(2));
+        } else {
+            let tail = Bytes::from(vec![7; shared]);
+            let pushed = outbox.push(DataFlags::NONE, 0, 32 << 20, tail, |out| {
+                out.put_bytes(7, 10);
+                Ok::<(), ()>(())
+            });
+            assert_eq!(pushed.map(|seq| seq.0), Ok(2));
+        }
+        assert!(!outbox.has_room());
+        assert_eq!(push(&mut outbox, 1024, Ok(())), Err(PushError::Full));
+        while outbox.take(ALL, 1 << 20).is_some() {}
+        outbox.resolve_one(2);
+        outbox.check();
+        assert!(outbox.has_room(), "{} bytes are held", outbox.held_bytes());
+        assert_eq!(outbox.message(1).map(|body| body.len()), Some(1024));
+        assert!(outbox.rewind(3));
+        assert_eq!(push(&mut outbox, 1024, Ok(())), Ok(3));
+        settle_all(&mut outbox);
+    }
+}
