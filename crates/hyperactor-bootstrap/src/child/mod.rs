@@ -254,12 +254,14 @@ async fn obey(
     tracing::debug!(target: "hyperactor::bootstrap", event = "proc.stopped", proc = %proc.proc_id(), ?report, "the proc of this process has stopped");
     let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, server.stop()).await;
     let flushed = report.flushed.is_ok() && goodbye.is_ok();
-    if !host.tell(&FromChild::Ending { flushed }) && first != Order::Orphaned {
+    // A host that dies while its children drain removes nothing any more: that is the children's to do then.
+    let has_host = host.tell(&FromChild::Ending { flushed });
+    if !has_host && first != Order::Orphaned {
         tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc");
     }
     // The most urgent order says how the process ended.
-    if order == Order::Orphaned {
-        order
+    if order == Order::Orphaned || !has_host {
+        Order::Orphaned
     } else {
         first
     }
