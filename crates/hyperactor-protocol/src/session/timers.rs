@@ -89,14 +89,14 @@ impl Session {
         if self.life == Life::Closed {
             return None;
         }
-        // Until a call brings the time, a first message waits since the last one known: early, never late.
-        let since = if self.progress_unset {
-            self.now
-        } else {
-            self.progress
-        };
-        let messages =
-            (self.outbox.unresolved() != 0).then(|| since + self.config.delivery_timeout);
+        let messages = (self.outbox.unresolved() != 0).then(|| {
+            if self.progress_unset {
+                // Since when a first message waits is not known before a call brings the time: it is asked for at once.
+                self.now
+            } else {
+                self.progress + self.config.delivery_timeout
+            }
+        });
         let abandoned = (self.role == Role::Acceptor && self.life == Life::Detached)
             .then(|| self.since + self.config.session_ttl);
         [messages, abandoned].into_iter().flatten().min()

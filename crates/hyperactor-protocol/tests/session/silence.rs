@@ -15,7 +15,7 @@ fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
     assert_eq!(dialer.next_timeout(), None, "nothing waits");
     push(&mut dialer, b"a");
     let due = dialer.next_timeout().expect("a message waits");
-    assert_eq!(due, at(30_000));
+    assert_eq!(due, at(0), "the session asks for the time");
     assert_eq!(dialer.on_timeout(at(10)), None, "the call brings the time");
     assert_eq!(dialer.next_timeout(), Some(at(30_010)));
     assert_eq!(dialer.on_timeout(at(30_010)), Some(Timeout::Expired));
@@ -44,7 +44,8 @@ fn a_first_message_after_a_long_rest_has_its_full_time() {
     push(&mut pair.dialer, b"a");
     assert_eq!(
         pair.dialer.next_timeout(),
-        Some(pair.now + Duration::from_secs(30))
+        Some(pair.now),
+        "the session asks for the time"
     );
     pair.now = pair.now + Duration::from_secs(60);
     assert_eq!(pair.dialer.on_timeout(pair.now), None);
@@ -236,4 +237,18 @@ fn a_dialer_with_nothing_to_say_needs_no_connection_for_ever() {
     let epoch = pair.epoch();
     pair.dialer.disconnected(epoch, pair.now);
     assert_eq!(pair.dialer.next_timeout(), None);
+}
+
+/// Found by the simulator, seed 5580 of its first version: the deadline came after twice the time.
+#[test]
+fn a_first_message_on_a_quiet_session_waits_for_one_timeout_and_not_for_two() {
+    let mut session = Session::dialer(Config::default(), ID, DIALER, at(0));
+    push(&mut session, b"a");
+    // Nobody has told the session the time since; it asks for it.
+    let asks = session.next_timeout().expect("something waits");
+    assert!(asks <= at(0));
+    assert_eq!(session.on_timeout(at(5_000)), None);
+    assert_eq!(session.next_timeout(), Some(at(35_000)));
+    assert_eq!(session.on_timeout(at(34_999)), None);
+    assert_eq!(session.on_timeout(at(35_000)), Some(Timeout::Expired));
 }

@@ -208,7 +208,7 @@ impl Sim<'_> {
             }
             Cause::TimedOut => {
                 self.seen.timed_out += 1;
-                reasons.silenced
+                reasons.silenced || reasons.ended || reasons.lied
             }
             Cause::TooLarge { .. } => {
                 self.seen.too_large += 1;
@@ -401,7 +401,7 @@ impl Sim<'_> {
 
     /// A session that is over says its last words, then its half goes.
     fn let_go(&mut self, half: usize) {
-        let (side, link) = (self.halves[half].side, self.halves[half].link);
+        let side = self.halves[half].side;
         if let Some(conn) = self.halves[half].conn
             && self.conns[conn].ends[side].open
             && (!self.conns[conn].ends[side].out.is_empty()
@@ -414,12 +414,6 @@ impl Sim<'_> {
             return;
         }
         self.release_half(half);
-        if side == 0 && !self.links[link].backlog[0].is_empty() {
-            if let Some(next) = self.dialing_half(link) {
-                self.feed(next);
-                self.wake(next);
-            }
-        }
     }
 
     pub(super) fn linger(&mut self, half: usize) {
@@ -437,6 +431,13 @@ impl Sim<'_> {
         if side == 0 {
             if self.links[link].dialer == Some(half) {
                 self.links[link].dialer = None;
+            }
+            // What waited for it goes to the next session.
+            if !self.links[link].backlog[0].is_empty()
+                && let Some(next) = self.dialing_half(link)
+            {
+                self.feed(next);
+                self.wake(next);
             }
         } else {
             self.links[link].accepted.retain(|each| *each != half);

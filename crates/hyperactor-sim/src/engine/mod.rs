@@ -175,6 +175,17 @@ impl<'s> Sim<'s> {
         });
         let healed_in = self.now.saturating_sub(horizon);
         if self.ledger.open() != 0 {
+            // What keeps a message waiting shows in the state of its session.
+            for half in self.halves.iter().filter(|half| !half.gone) {
+                let (node, armed) = (half.node, half.armed);
+                let dump = half.session.dump();
+                self.log.line(
+                    self.now,
+                    node,
+                    "open",
+                    [half.link as u64, dump.unresolved, armed],
+                );
+            }
             return healed_in;
         }
         // What is still on its way arrives; then states that nobody resumes have to go.
