@@ -1,5 +1,6 @@
 //! One address of a dialling router, with the client that leads there. A client that has ended is never kept.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -62,7 +63,9 @@ impl Slot {
     /// Whether nothing is connected, or about to be.
     pub(crate) fn is_idle(&self) -> bool {
         self.present().is_none_or(|client| {
-            matches!(*client.status().borrow(), Status::Idle | Status::Closed(_))
+            let is_idle = matches!(*client.status().borrow(), Status::Idle | Status::Closed(_));
+            // A channel that was just posted to is idle until its task has its turn.
+            is_idle && is_ready(client.flush())
         })
     }
 
@@ -114,11 +117,7 @@ impl Slot {
             slot.forget_ending(generation);
         });
         // As a rule all has been told by now, and there is nothing to wait for.
-        let is_told = told
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_ready();
-        if is_told {
+        if is_ready(told.as_mut()) {
             return;
         }
         match Handle::try_current() {
@@ -137,6 +136,13 @@ impl Slot {
         // The end of a client may run others' code, so not under the lock.
         drop(told);
     }
+}
+
+/// Whether there is nothing to wait for.
+fn is_ready(future: impl Future) -> bool {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    future.as_mut().poll(&mut context).is_ready()
 }
 
 /// How an address of this kind is reached.

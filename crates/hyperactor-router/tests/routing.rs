@@ -425,3 +425,26 @@ async fn a_flush_waits_for_outcomes_of_a_client_that_has_ended_and_was_replaced(
             .expect("everything has its outcome"),
     );
 }
+
+#[tokio::test]
+async fn an_address_with_messages_under_way_is_not_given_up_for_another() {
+    let router = DialMailboxRouter::new();
+    let dest = |number: usize| {
+        let addr = format!("unix:@hyperactor-router-tests-nobody-{number}");
+        let proc_id = proc_at(&addr.parse().unwrap(), "p");
+        PortId::new(ActorId::root(proc_id, "a"), 5)
+    };
+    // No channel has had its turn yet: none has begun to connect, and each has a message.
+    for number in 0..hyperactor_router::limits::ADDRESSES {
+        let envelope = MessageEnvelope::typed(common::sender(), dest(number), 1_u64);
+        let (return_handle, outcome) = ReturnHandle::oneshot();
+        router.post(envelope, return_handle);
+        drop(outcome);
+    }
+    let beyond = dest(hyperactor_router::limits::ADDRESSES);
+    let report = send(&router, &beyond, 2_u64).await.unwrap_err();
+    assert!(
+        matches!(reason(&report), NotDelivered::NoRoute { .. }),
+        "{report}"
+    );
+}
