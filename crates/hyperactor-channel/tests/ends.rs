@@ -187,3 +187,28 @@ async fn a_message_whose_decoder_panics_is_refused_alone_and_keeps_its_outcome()
         );
     }
 }
+
+/// Overwrites what it was to append to.
+struct Damages;
+
+impl Codec<Message> for Damages {
+    fn encode(&self, _message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
+        out.clear();
+        Ok(())
+    }
+
+    fn decode(&self, _bytes: Bytes) -> Result<Message, DecodeError> {
+        Err(DecodeError::new("nothing was encoded"))
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_its_first_message_damages_has_ended_and_says_so() {
+    let place = Kind::UnixPath.place();
+    let addr = place.bind.addr().unwrap().clone();
+    let tx: ChannelTx<Message> = dial_tx(addr, DialOptions::default(), Damages);
+    let (_, reason) = tx.try_post(Message::new(1)).unwrap_err();
+    assert!(matches!(reason, Reason::Encode(_)), "{reason}");
+    let why = soon("the end", tx.closed()).await;
+    assert!(matches!(why, Reason::Encode(_)), "{why}");
+}

@@ -11,7 +11,7 @@ use hyperactor_protocol::{
     Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, PushError, Session, SessionId,
 };
 use hyperactor_refs::ChannelAddr;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 use crate::net::dialer::Driver;
@@ -156,15 +156,11 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
                 if matches!(error, PushError::Full) {
                     shared.common.capacity.set(false);
                 }
-                // A damaged log has failed the session: the driver has outcomes to tell.
-                let waker = state
-                    .session
-                    .is_closed()
-                    .then(|| state.parked.take())
-                    .flatten();
-                drop(state);
-                if let Some(waker) = waker {
-                    waker.wake();
+                // A damaged log has failed the session.
+                if state.session.is_closed() {
+                    self.end(state);
+                } else {
+                    drop(state);
                 }
                 Err(Rejected {
                     message,
@@ -183,6 +179,13 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
     fn close(&self) {
         let mut state = self.0.state.lock();
         state.session.close();
+        self.end(state);
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
+    /// Wakes the driver for the end of the session; without a driver, tells it here.
+    fn end(&self, mut state: MutexGuard<'_, State<K>>) {
         if state.driven {
             let waker = state.parked.take();
             drop(state);
@@ -190,7 +193,7 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
                 waker.wake();
             }
         } else {
-            // Nothing was ever posted: there is nobody to tell and nothing to wait for.
+            // No message was ever taken: there is nobody to tell and nothing to wait for.
             state.driven = true;
             let mut outcomes = Outcomes::default();
             state.gather(&self.0, &mut outcomes);
@@ -198,9 +201,7 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
             self.0.tell(&mut outcomes);
         }
     }
-}
 
-impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
     fn start(&self) {
         let driver = Driver::new(Arc::clone(&self.0));
         match &self.0.runtime {
