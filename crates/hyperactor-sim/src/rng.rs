@@ -20,7 +20,7 @@ impl Rng {
     }
 
     /// Returns the next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         let [s0, s1, s2, s3] = self.state;
         let result = s1.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let (s2, s3) = (s2 ^ s0, s3 ^ s1);
@@ -31,7 +31,7 @@ impl Rng {
     /// Returns a number below `end`, which counts as 1 when it is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         // The high half of the product; its bias is far below what a run could notice.
-        let product = u128::from(self.next()) * u128::from(end.max(1));
+        let product = u128::from(self.next_u64()) * u128::from(end.max(1));
         (product >> 64) as u64
     }
 
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn equal_seeds_give_equal_numbers_and_streams_differ() {
         let (mut one, mut same, mut other) = (Rng::new(7, 1), Rng::new(7, 1), Rng::new(7, 2));
-        let (a, b, c) = (one.next(), same.next(), other.next());
+        let (a, b, c) = (one.next_u64(), same.next_u64(), other.next_u64());
         assert_eq!(a, b);
         assert_ne!(a, c);
     }

@@ -125,6 +125,10 @@ impl Outbox {
     }
 
     pub(crate) fn has_room(&self) -> bool {
+        // A deliberate fault for the test of the simulator's oracle: a log without limits.
+        if cfg!(planted = "P13") {
+            return true;
+        }
         self.held_bytes < self.max_bytes
             && self.unresolved() < self.max_messages
             && self.next - self.resolved < self.max_span

@@ -124,7 +124,11 @@ impl Session {
     }
 
     fn write_ack(&mut self, out: &mut BytesMut) {
-        let (received, settled) = (Seq(self.inbox.next()), Seq(self.inbox.settled()));
+        let (received, mut settled) = (Seq(self.inbox.next()), Seq(self.inbox.settled()));
+        // A deliberate fault for the test of the simulator's oracle: received counts as settled.
+        if cfg!(planted = "P2") {
+            settled = received;
+        }
         Frame::Ack { received, settled }.encode(out);
         self.unacked = 0;
         self.ack_due = false;

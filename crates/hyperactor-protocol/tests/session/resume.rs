@@ -247,7 +247,7 @@ fn an_unexpected_life_ends_the_session_of_a_dialer_that_insists() {
             found: other
         }
     );
-    let refusal = hyperactor_protocol::Hello::refusal(&hello, other, error.code());
+    let refusal = Hello::refusal(&hello, other, error.code());
     assert!(dialer.on_hello(&refusal, at(0)).is_err());
     let told = events(&mut dialer);
     assert!(
@@ -296,7 +296,7 @@ fn a_refusal_for_now_leaves_the_session_waiting() {
     push_one(&mut dialer);
     let hello = dialer.hello(at(0));
     let code = hyperactor_protocol::HelloCode::TooMany;
-    let refusal = hyperactor_protocol::Hello::refusal(&hello, ACCEPTOR, code);
+    let refusal = Hello::refusal(&hello, ACCEPTOR, code);
     let error = dialer.on_hello(&refusal, at(0)).expect_err("refused");
     assert!(error.is_retryable());
     assert!(!dialer.is_closed());

@@ -40,11 +40,11 @@ impl Sim<'_> {
                 }
                 Waiting::Relayed { id, .. } => {
                     let size = self.ledger.entry(id).map_or(0, |entry| entry.size());
-                    (id, size, id % 3 == 0)
+                    (id, size, id.is_multiple_of(3))
                 }
             };
             let body = ledger::body(id, size);
-            let shared = if id % 4 == 0 {
+            let shared = if id.is_multiple_of(4) {
                 body.slice(ledger::BODY_MIN..)
             } else {
                 bytes::Bytes::new()
@@ -180,7 +180,7 @@ impl Sim<'_> {
         }
         self.give_verdict(half, seq, id);
         // Some leave their queue later than they are settled.
-        if id % 5 == 0 && !self.healed {
+        if id.is_multiple_of(5) && !self.healed {
             let pause = self.rng.below(self.scenario.world.service + 1);
             self.push(self.now + pause, Ev::Release(half, size));
         } else {

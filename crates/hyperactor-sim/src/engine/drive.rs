@@ -328,7 +328,7 @@ impl Sim<'_> {
             let link_state = &mut self.links[link];
             link_state.dial_planned = true;
             // Full jitter, from nothing up to the limit.
-            let most = (10 * MILLI << link_state.attempts.min(7)).min(BACKOFF_MAX);
+            let most = ((10 * MILLI) << link_state.attempts.min(7)).min(BACKOFF_MAX);
             let pause = if link_state.attempts == 0 {
                 0
             } else {

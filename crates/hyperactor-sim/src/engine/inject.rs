@@ -151,8 +151,8 @@ impl Sim<'_> {
         }
         for conn in 0..self.conns.len() {
             let ends = self.links[self.conns[conn].link].ends;
-            for side in 0..2 {
-                if ends[side] == node && self.conns[conn].ends[side].open {
+            for (side, end) in ends.into_iter().enumerate() {
+                if end == node && self.conns[conn].ends[side].open {
                     if silent {
                         self.blacken(conn, 1 - side, true);
                     } else {

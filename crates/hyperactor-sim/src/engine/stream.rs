@@ -95,11 +95,11 @@ impl Sim<'_> {
             let hello = end.hello_left.min(count);
             end.hello_left -= hello;
             frames += count - hello;
-            self.send(conn, side, bytes);
+            self.send(conn, side, &bytes);
         }
     }
 
-    fn send(&mut self, conn: usize, side: usize, bytes: Bytes) {
+    fn send(&mut self, conn: usize, side: usize, bytes: &Bytes) {
         let link = self.conns[conn].link;
         let (by, until) = self.links[link].extra[side];
         let extra = if until > self.now { by } else { 0 };
