@@ -14,7 +14,9 @@ mod fuzz;
 mod it;
 mod layers;
 mod lint;
+mod mutants;
 mod shell;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;
@@ -68,6 +70,12 @@ enum Task {
     },
     /// Throws mutated input at the parsers and decoders of one layer.
     Fuzz(fuzz::Arguments),
+    /// Runs sessions in the simulator: faults from seeds, a ledger as the judge.
+    Sim(sim::Arguments),
+    /// Runs one seed of the simulator again, with its log; or shrinks it.
+    Replay(sim::ReplayArguments),
+    /// Builds the protocol with planted bugs; the simulator has to find each.
+    Mutants(mutants::Arguments),
     /// Runs all that a change has to pass, with a table of times and counts at the end.
     Ci,
 }
@@ -84,6 +92,9 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Docs { open } => lint::docs(open),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Sim(arguments) => sim::run(&arguments),
+        Task::Replay(arguments) => sim::replay(&arguments),
+        Task::Mutants(arguments) => mutants::run(&arguments),
         Task::Ci => ci::run(),
     };
     match result {
