@@ -20,6 +20,8 @@ pub(crate) enum ToChild {
     Up(Vec<Sibling>),
     /// This life of a proc is over.
     Gone(Sibling),
+    /// The host is about to end everything: the last child to go takes the socket directory along.
+    Closing,
     /// End, letting the actors empty their mailboxes first.
     Drain { deadline: Duration },
     /// End now, in order.
@@ -110,6 +112,7 @@ mod tests {
             ToChild::Drain {
                 deadline: Duration::from_millis(1500),
             },
+            ToChild::Closing,
             ToChild::Stop,
         ]
     }

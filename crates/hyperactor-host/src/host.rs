@@ -270,6 +270,7 @@ impl Host {
             inner.procs.lock().stopping = true;
             inner.running()
         };
+        inner.manager.closing();
         let ends = running.into_iter().map(|hosted| async move {
             let exit = hosted
                 .inner

@@ -30,6 +30,10 @@ pub trait ProcManager: Send + Sync + 'static {
     /// Ends within a deadline of the manager's own.
     fn spawn(&self, spec: ProcSpec) -> BoxFuture<'_, Result<Box<dyn ProcHandle>, ProcSpawnError>>;
 
+    /// Notes that the host begins to end: its procs are asked to end next, and no others are made. A manager uses this to
+    /// have its procs tidy up for a host that may not live long enough to do it. Does nothing by default.
+    fn closing(&self) {}
+
     /// Removes what belongs to no single proc. Called once, after the last proc has ended. Returns what could not
     /// be removed, in words.
     fn shutdown(&self) -> BoxFuture<'_, Vec<String>> {

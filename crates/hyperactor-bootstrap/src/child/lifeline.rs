@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ pub(super) struct Lifeline {
     pub(super) control: UnixStream,
     pub(super) dialer: LocalProcDialer,
     pub(super) orders: watch::Sender<Order>,
+    /// Set when the host is about to end everything.
+    pub(super) closing: Arc<AtomicBool>,
     pub(super) dir: Arc<SocketDir>,
     pub(super) name: String,
 }
@@ -96,6 +99,7 @@ impl Lifeline {
             ToChild::Gone(sibling) => self
                 .dialer
                 .announce_gone(&sibling.name, sibling.incarnation),
+            ToChild::Closing => self.closing.store(true, Ordering::Release),
             ToChild::Drain { deadline } => {
                 self.orders.send_replace(Order::Drain(deadline));
             }

@@ -5,6 +5,7 @@ mod lifeline;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -179,10 +180,12 @@ fn live(
     drop(inside);
 
     let (orders, order) = watch::channel(Order::Live);
+    let closing = Arc::new(AtomicBool::new(false));
     let lifeline = Lifeline {
         control: host.reader()?,
         dialer: dialer.clone(),
         orders,
+        closing: Arc::clone(&closing),
         dir: Arc::clone(&dir),
         name: name.clone(),
     };
@@ -202,7 +205,9 @@ fn live(
         }
         Ok::<_, BootError>(obey(&proc, server, &mut orders, host).await)
     })?;
-    leave(runtime, &dir, &name, end);
+    // Said before the order that ended this proc, and by the same thread.
+    let host_closes = closing.load(Ordering::Acquire);
+    leave(runtime, &dir, &name, end, host_closes);
     Ok(match end {
         Order::Terminate => EXIT_TERMINATED,
         Order::Orphaned => EXIT_HOST_GONE,
@@ -268,11 +273,13 @@ async fn obey(
 }
 
 /// Removes what this process leaves in the file system.
-fn leave(runtime: Runtime, dir: &SocketDir, name: &str, end: Order) {
+fn leave(runtime: Runtime, dir: &SocketDir, name: &str, end: Order, host_closes: bool) {
     // An actor that blocks its thread must not hold up the end of the process.
     runtime.shutdown_background();
     let left = if end == Order::Orphaned {
         dir.leave(name)
+    } else if host_closes {
+        dir.leave_last(name)
     } else {
         dir.remove_socket(name).map(drop)
     };

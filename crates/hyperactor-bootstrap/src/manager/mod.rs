@@ -352,6 +352,16 @@ impl ProcManager for ProcessManager {
         Box::pin(self.spawn_process(spec))
     }
 
+    /// From here on the last child to end removes the socket directory, so that a host that is killed in the middle of its
+    /// end leaves nothing either: as long as a child lives, there is somebody to tidy up.
+    fn closing(&self) {
+        let mut table = self.shared.table.lock();
+        table.stopping = true;
+        for entry in table.procs.values() {
+            entry.outbox.send(&ToChild::Closing);
+        }
+    }
+
     fn shutdown(&self) -> BoxFuture<'_, Vec<String>> {
         Box::pin(async move {
             self.shared.kill_all();

@@ -232,6 +232,16 @@ impl SocketDir {
         sweep::remove_if_abandoned(&self.path, &self.dir)?;
         removed.map(drop)
     }
+
+    /// Takes this process's socket out of the directory of a host that is ending everything, and removes the directory
+    /// when no other proc has a socket in it. The host, which may live or not by then, finds nothing left to do.
+    pub(crate) fn leave_last(&self, name: &str) -> Result<(), SocketDirError> {
+        let removed = self.remove_socket(name);
+        if self.sockets()?.iter().all(|name| name == BACKEND_NAME) {
+            sweep::remove_all(&self.path, &self.dir)?;
+        }
+        removed.map(drop)
+    }
 }
 
 impl Drop for SocketDir {

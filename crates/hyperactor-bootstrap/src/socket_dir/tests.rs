@@ -93,6 +93,23 @@ fn a_child_leaves_the_directory_of_a_living_host_alone() {
 }
 
 #[test]
+fn the_last_child_of_an_ending_host_removes_the_directory_and_the_host_finds_nothing_to_do() {
+    let base = base();
+    let host = SocketDir::create_in(base.path()).unwrap();
+    let child = SocketDir::open(host.path()).unwrap();
+    let _backend = UnixListener::bind(host.backend_path()).unwrap();
+    let _one = UnixListener::bind(child.socket_path("one")).unwrap();
+    let _two = UnixListener::bind(child.socket_path("two")).unwrap();
+    child.leave_last("one").unwrap();
+    assert!(host.backend_path().exists(), "another proc still needs it");
+    assert!(child.socket_path("two").exists());
+    child.leave_last("two").unwrap();
+    assert!(!host.path().exists());
+    child.leave_last("two").unwrap();
+    host.remove().unwrap();
+}
+
+#[test]
 fn a_path_that_the_kernel_would_refuse_is_refused_first_with_the_limit() {
     let base = base();
     let long = base.path().join("x".repeat(80));

@@ -42,6 +42,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             blocked_actor,
         ),
         trial("a_drain_handles_what_is_queued", drain),
+        trial(
+            "the_socket_directory_of_an_ending_host_goes_before_its_last_child",
+            directory_goes_first,
+        ),
     ]
 }
 
@@ -221,4 +225,26 @@ async fn drain() -> TestResult {
         "it did not wait for the queue"
     );
     world.end().await
+}
+
+/// A host may be killed in the middle of its orderly end. As long as a child lives, it can tidy up; so nothing may be left
+/// for a host without children to do.
+async fn directory_goes_first() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let pids = [&pair.a, &pair.b].map(|hosted| hosted.info().pid.unwrap_or_default());
+    let dir = world.dir.clone();
+    let watcher = std::thread::spawn(move || {
+        while pids.iter().any(|pid| is_alive(*pid)) {
+            std::thread::yield_now();
+        }
+        dir.exists()
+    });
+    world.end().await?;
+    let outlived = watcher.join().map_err(|_| "the watcher panicked")?;
+    assert!(
+        !outlived,
+        "the directory was there when the last child had gone"
+    );
+    Ok(())
 }
