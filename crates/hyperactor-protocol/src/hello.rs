@@ -380,10 +380,10 @@ pub enum HelloError {
         /// The highest seen.
         newest: ConnectionEpoch,
     },
-    /// The acceptor's state began with a hello that came late: the dialer knows a younger one, which is gone. The
-    /// state has ended, and the next hello makes a new one.
+    /// The acceptor's state began with a hello that came late: the dialer knows another one, which is gone, and
+    /// has gone on since. The state has ended, and the next hello makes a new one.
     #[error(
-        "the state born in epoch {born} is older than the one of epoch {known} that the dialer knows"
+        "the state born in epoch {born} lacks what passed in the one of epoch {known} that the dialer knows"
     )]
     StaleState {
         /// The birth of the acceptor's state.

@@ -76,6 +76,8 @@ seen! {
     goodbye = 100, "goodbye";
     /// A peer lied and the session ended.
     lies = 50, "lies punished";
+    /// Runs in which nothing fell silent healed within five seconds.
+    live_healed = 500, "live pairs healed within 5 s";
     /// Connections made.
     connections = 10_000, "connections";
     /// Faults that took effect.

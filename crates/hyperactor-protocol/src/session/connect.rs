@@ -104,9 +104,11 @@ impl Session {
                 newest: self.epoch,
             });
         }
-        // S-10: a hello that came late made this state, and the dialer knows a younger one that is gone: what that one
-        // received is unknown here.
-        if theirs.born > self.born {
+        // S-10: the dialer never took an answer of a state that it does not know, so nothing came into it. If the
+        // numbers differ all the same, a hello that came late made this state, and what passed since is unknown here.
+        let moved = theirs.next_unsent.0 != self.inbox.next()
+            || theirs.next_expected.0 != self.acked_received;
+        if theirs.born != self.born && moved {
             let (born, known) = (self.born, theirs.born);
             self.give_up(Cause::SessionLost);
             return Err(HelloError::StaleState { born, known });

@@ -356,6 +356,34 @@ fn a_state_born_of_a_hello_that_came_late_ends_and_the_next_attempt_succeeds() {
     assert!(!established.expect("accepted").resumed);
 }
 
+/// The same where the state that the dialer knows is the older one. Found by the simulator, seed 190622.
+#[test]
+fn a_state_of_a_late_hello_ends_also_when_it_is_younger_than_the_known_one() {
+    let mut pair = Pair::connected(&Config::default());
+    let known = pair.epoch();
+    pair.dialer.disconnected(known, at(10));
+    let late = pair.dialer.hello(at(10));
+    pair.reconnect();
+    push(&mut pair.dialer, b"a");
+    pair.exchange(|_, _| Verdict::Delivered);
+
+    // The acceptor forgets, and then the middle one of three hellos comes out of the network.
+    let mut stale = Session::acceptor(Config::default(), ACCEPTOR, &late, at(50));
+    stale.on_hello(&late, at(50)).expect("nothing is known");
+    let epoch = pair.epoch();
+    pair.dialer.disconnected(epoch, at(50));
+    let next = pair.dialer.hello(at(50));
+    let error = stale.on_hello(&next, at(50)).expect_err("not that state");
+    assert_eq!(
+        error,
+        HelloError::StaleState {
+            born: late.epoch,
+            known
+        }
+    );
+    assert!(error.code().is_retryable() && stale.is_closed());
+}
+
 fn push_one(session: &mut Session) {
     let pushed = session.push_with(DataFlags::NONE, |out| {
         out.extend_from_slice(b"a");

@@ -26,6 +26,8 @@ use crate::seen::Seen;
 
 /// After the faults end, everything has its outcome within this time.
 const LIVENESS_BOUND: Nanos = 60 * SECOND;
+/// The same, where nothing had fallen silent: no deadline has to pass before traffic flows again.
+const LIVE_BOUND: Nanos = 5 * SECOND;
 /// Events after which a run counts as one that never ends.
 const EVENTS_MAX: u64 = 3_000_000;
 /// Own invariants are asserted at every so many events.
@@ -188,11 +190,22 @@ impl<'s> Sim<'s> {
             }
             return healed_in;
         }
+        let reasons = self.reasons;
+        let silent = reasons.silenced || reasons.ended || reasons.lied;
+        if !silent {
+            self.seen.live_healed += 1;
+            if healed_in > LIVE_BOUND {
+                self.ledger.flaw(FlawKind::Unresolved, || {
+                    format!("live pairs needed {} ms to heal", healed_in / 1_000_000)
+                });
+            }
+        }
         // What is still on its way arrives; then states that nobody resumes have to go.
         self.until(self.now + SECOND, |_| false);
         self.end_senders();
         let config = &self.scenario.world.config;
-        let patience = config.session_ttl + config.silence_timeout * 2;
+        // A hello that was delayed for long may still come; then the connection has to fall silent first.
+        let patience = config.session_ttl + config.silence_timeout * 4;
         self.until(self.now + patience.as_nanos() as Nanos, |_| false);
         for at in 0..self.halves.len() {
             let half = &self.halves[at];
