@@ -76,8 +76,8 @@ seen! {
     goodbye = 100, "goodbye";
     /// A peer lied and the session ended.
     lies = 50, "lies punished";
-    /// Runs in which nothing fell silent healed within five seconds.
-    live_healed = 500, "live pairs healed within 5 s";
+    /// Runs in which nothing fell silent, held to outcomes without a pause of five seconds.
+    live_healed = 500, "live pairs healed at once";
     /// Connections made.
     connections = 10_000, "connections";
     /// Faults that took effect.

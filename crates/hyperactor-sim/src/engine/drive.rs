@@ -255,6 +255,10 @@ impl Sim<'_> {
                     Told::Unknown => self.seen.unknown += 1,
                 }
                 self.ledger.tell(sent.id, told);
+                if self.healed {
+                    self.quiet = self.quiet.max(self.now - self.told_at);
+                    self.told_at = self.now;
+                }
             }
         }
     }
