@@ -17,6 +17,7 @@ mod lint;
 mod mutants;
 mod shell;
 mod sim;
+mod suites;
 mod test;
 mod tidy;
 mod workspace;
@@ -70,6 +71,15 @@ enum Task {
     },
     /// Throws mutated input at the parsers and decoders of one layer.
     Fuzz(fuzz::Arguments),
+    /// Breaks connections between real channels, and counts what became of every message.
+    #[command(after_help = suites::help(suites::Group::Chaos))]
+    Chaos(suites::Arguments),
+    /// Exhausts what channels live on: memory, descriptors, address space.
+    #[command(after_help = suites::help(suites::Group::Limits))]
+    Limits(suites::Arguments),
+    /// Deceives channels: garbage, lies, lengths that cannot be, peers that never finish.
+    #[command(after_help = suites::help(suites::Group::Sec))]
+    Sec(suites::Arguments),
     /// Runs sessions in the simulator: faults from seeds, a ledger as the judge.
     Sim(sim::Arguments),
     /// Runs one seed of the simulator again, with its log; or shrinks it.
@@ -92,6 +102,9 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Docs { open } => lint::docs(open),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Chaos(arguments) => suites::run(suites::Group::Chaos, &arguments),
+        Task::Limits(arguments) => suites::run(suites::Group::Limits, &arguments),
+        Task::Sec(arguments) => suites::run(suites::Group::Sec, &arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Replay(arguments) => sim::replay(&arguments),
         Task::Mutants(arguments) => mutants::run(&arguments),

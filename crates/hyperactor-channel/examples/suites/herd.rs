@@ -1,0 +1,155 @@
+//! 200 senders whose host dies and comes back: they dial it with growing, scattered pauses, and all of them get through
+//! soon after it is there again. The host is a process of its own, so that its processor time can be told.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyperactor_channel::{DialOptions, ServeOptions, dial_tx, serve_queue};
+use hyperactor_refs::{BindSpec, ChannelAddr};
+use hyperactor_testkit::{ChaosProxy, Key, Script, Stamped};
+
+use crate::support::net::{Kind, Place};
+use crate::support::process::{child, cpu_time};
+use crate::support::traffic::codec;
+use crate::support::{Context, Report, holds_within, quantile, runtime};
+
+const SENDERS: usize = 200;
+const ROUNDS: u64 = 5;
+/// How long the host is away, and the time after its end from which dials are counted.
+const AWAY: Duration = Duration::from_secs(3);
+const SETTLING: Duration = Duration::from_secs(1);
+/// Dials of one sender in a second, while the host is away.
+const DIALS: u64 = 3;
+const RECOVERED: Duration = Duration::from_secs(5);
+const CPU: Duration = Duration::from_secs(3);
+
+pub(crate) fn run(context: &Context, report: &mut Report) {
+    runtime().block_on(rounds(context, report));
+}
+
+/// The host: serves the address that it is told, until it is killed.
+pub(crate) fn host(arguments: &[String]) {
+    runtime().block_on(async {
+        let addr: ChannelAddr = arguments[0].parse().unwrap();
+        let options = ServeOptions::default();
+        let mut rx = serve_queue::<Stamped>(BindSpec::from(addr), options, codec())
+            .await
+            .unwrap();
+        println!("{}", rx.addr());
+        while rx.recv().await.is_some() {}
+    });
+}
+
+fn start(addr: &str) -> Child {
+    let mut host = child("herd", &[addr])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line.trim(), addr);
+    host
+}
+
+async fn rounds(context: &Context, report: &mut Report) {
+    let place = Place::new(Kind::Path);
+    let addr = place.bind.addr().unwrap().to_string();
+    let mut host = start(&addr);
+    // Stands before the host and accepts for it: a sender whose connection is closed at once is the harder case.
+    let proxy = ChaosProxy::start(&addr, Script::pass()).await.unwrap();
+    let dialled: ChannelAddr = proxy.endpoint().to_string().parse().unwrap();
+    let senders = context.count(SENDERS);
+    let round = Arc::new(AtomicU64::new(0));
+    let reached: Arc<Vec<AtomicU64>> = Arc::new((0..senders).map(|_| AtomicU64::new(0)).collect());
+    for number in 0..senders {
+        let (addr, round, reached) = (dialled.clone(), Arc::clone(&round), Arc::clone(&reached));
+        tokio::spawn(async move {
+            let key = Key {
+                sender: 0,
+                stream: 0,
+                number: 0,
+            };
+            let mut tx = dial_tx::<Stamped>(addr.clone(), DialOptions::default(), codec());
+            loop {
+                let now = round.load(Ordering::Relaxed);
+                if tx
+                    .send(Stamped::new(key, vec![1; 100]))
+                    .await
+                    .is_delivered()
+                {
+                    reached[number].fetch_max(now + 1, Ordering::Relaxed);
+                }
+                if matches!(
+                    &*tx.status().borrow(),
+                    hyperactor_channel::Status::Closed(_)
+                ) {
+                    tx = dial_tx(addr.clone(), DialOptions::default(), codec());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    let everybody = |target: u64| {
+        let reached = Arc::clone(&reached);
+        move || {
+            reached
+                .iter()
+                .all(|one| one.load(Ordering::Relaxed) > target)
+        }
+    };
+    assert!(
+        holds_within(RECOVERED, everybody(0)).await,
+        "not everybody came at first"
+    );
+    let (mut times, mut dials, mut worst) = (Vec::new(), 0, Duration::ZERO);
+    for number in 1..=context.scaled(ROUNDS) {
+        host.kill().unwrap();
+        host.wait().unwrap();
+        tokio::time::sleep(SETTLING).await;
+        let before = proxy.report().connections;
+        tokio::time::sleep(AWAY - SETTLING).await;
+        dials += proxy.report().connections - before;
+        // Only what is posted from here on counts as through.
+        round.store(number, Ordering::Relaxed);
+        let started = Instant::now();
+        host = start(&addr);
+        let all = holds_within(RECOVERED * 2, everybody(number)).await;
+        times.push(if all {
+            started.elapsed()
+        } else {
+            RECOVERED * 2
+        });
+        worst = worst.max(cpu_time(host.id()));
+    }
+    let rounds = context.scaled(ROUNDS);
+    let seconds = rounds * (AWAY - SETTLING).as_secs();
+    report.at_least("rounds", rounds, context.scaled(ROUNDS));
+    report.at_least(
+        "dials while the host was away",
+        dials,
+        senders as u64 * rounds / 2,
+    );
+    report.at_most(
+        "dials while the host was away",
+        dials,
+        DIALS * seconds * senders as u64,
+    );
+    report.figure(
+        "median recovery of all",
+        format!("{:.1?}", quantile(&mut times, 500)),
+    );
+    report.within(
+        "longest recovery of all",
+        quantile(&mut times, 1000),
+        RECOVERED,
+    );
+    report.within("processor time of a host, from start to all", worst, CPU);
+    host.kill().unwrap();
+    host.wait().unwrap();
+    proxy.stop().await;
+}

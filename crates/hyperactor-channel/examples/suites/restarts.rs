@@ -1,0 +1,126 @@
+//! A receiver that restarts on the same address, again and again: each new life is usable at the first handshake, also
+//! for a channel that knew the old one, and gets nothing that was meant for the old one.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hyperactor_channel::{
+    DialOptions, Outbound, ServeError, ServeOptions, ServerHandle, Status, dial_with, serve_with,
+};
+use hyperactor_refs::{BindSpec, Incarnation};
+use hyperactor_testkit::{Class, Stamped};
+
+use crate::support::net::{Kind, Place};
+use crate::support::traffic::{Books, Line, Recording, Sender, codec};
+use crate::support::{Context, Report, holds_within, quantile, runtime};
+
+/// On each transport.
+const RESTARTS: u64 = 200;
+const PATIENCE: Duration = Duration::from_secs(20);
+const USABLE: Duration = Duration::from_millis(500);
+
+pub(crate) fn run(context: &Context, report: &mut Report) {
+    for kind in Kind::ALL {
+        runtime().block_on(transport(kind, context, report));
+    }
+}
+
+async fn transport(kind: Kind, context: &Context, report: &mut Report) {
+    let name = kind.name();
+    let restarts = context.scaled(RESTARTS);
+    // The first sender keeps its channel, the second dials anew in each life.
+    let books = Books::new(2);
+    let place = Place::new(kind);
+    let (mut bind, mut tx) = (place.bind.clone(), None::<Outbound<Stamped, Line>>);
+    let (mut old, mut new) = (Sender::new(&books, 0), Sender::new(&books, 1));
+    (old.awaited, new.awaited) = (true, true);
+    let (mut times, mut handshakes, mut at_once, mut raced) = (Vec::new(), 0, 0, 0);
+    for life in 1..=restarts {
+        let recording = Recording::new(&books, life);
+        let server = serve(&bind, life, &recording).await;
+        bind = server.addr().clone().into();
+        let started = Instant::now();
+        let kept = tx.get_or_insert_with(|| {
+            let options = DialOptions::default();
+            dial_with(server.addr().clone(), options, codec())
+        });
+        // What it sends to the end of the old life is nobody's fault: it has learnt of that end, or is here already.
+        let learnt = holds_within(PATIENCE, || {
+            let status = kept.status().borrow().clone();
+            status == Status::Idle || recording.sessions.load(Ordering::Relaxed) != 0
+        });
+        assert!(learnt.await, "the end of life {} was not noticed", life - 1);
+        let fresh = dial_with(server.addr().clone(), DialOptions::default(), codec());
+        let keys = [
+            old.post(kept, vec![1; 10]).await,
+            new.post(&fresh, vec![2; 10]).await,
+        ];
+        let settled = holds_within(PATIENCE, || books.count(Class::Unresolved) == 0);
+        assert!(settled.await, "stuck in life {life}");
+        times.push(started.elapsed());
+        let arrived = |sender: usize| {
+            let verdict = books.of(sender).verdict();
+            verdict.keys(Class::Delivered).contains(&keys[sender])
+        };
+        at_once += u64::from(arrived(0)) + u64::from(arrived(1));
+        handshakes += recording.sessions.load(Ordering::Relaxed);
+        // Posted and not waited for: this one races with the end of the server.
+        old.post(kept, vec![3; 10]).await;
+        raced += 1;
+        drop(server);
+        fresh.close();
+        fresh.closed().await;
+    }
+    if let Some(tx) = tx {
+        tx.close();
+        tx.closed().await;
+    }
+    books.judge(name, report);
+    report.at_least(
+        &format!("{name}: restarts"),
+        restarts,
+        context.scaled(RESTARTS),
+    );
+    report.at_least(
+        &format!("{name}: messages that raced with an end"),
+        raced,
+        restarts,
+    );
+    report.check(
+        &format!("{name}: the first message to each life was delivered, by both channels"),
+        at_once == 2 * restarts,
+        format!("{at_once} of {}", 2 * restarts),
+    );
+    report.at_most(
+        &format!("{name}: sessions of all lives"),
+        handshakes,
+        2 * restarts,
+    );
+    report.figure(
+        &format!("{name}: median time to outcome"),
+        format!("{:.1?}", quantile(&mut times, 500)),
+    );
+    report.within(
+        &format!("{name}: 99 of 100 lives usable"),
+        quantile(&mut times, 990),
+        USABLE,
+    );
+}
+
+/// Serves the same address again: whoever had it before may need a moment to let go of it.
+async fn serve(bind: &BindSpec, life: u64, recording: &Recording) -> ServerHandle {
+    let started = Instant::now();
+    loop {
+        let options = ServeOptions {
+            incarnation: Incarnation::new(life),
+            ..ServeOptions::default()
+        };
+        match serve_with(bind.clone(), options, codec(), recording.clone()).await {
+            Ok(server) => return server,
+            Err(ServeError::AddrInUse { .. }) if started.elapsed() < Duration::from_secs(5) => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

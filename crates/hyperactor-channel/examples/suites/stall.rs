@@ -1,0 +1,190 @@
+//! Connections that stall in the middle of a frame for three times the delivery timeout: every post has its outcome in
+//! time, also when it is the only message, what is said of a message stays true when the stall ends, and later traffic
+//! flows.
+
+use std::time::{Duration, Instant};
+
+use hyperactor_channel::{
+    DialOptions, Outbound, Outcome, ServeOptions, dial_tx, dial_with, serve_queue,
+};
+use hyperactor_protocol::limits::{DATA_HEADER_BYTES, HELLO_FIXED_BYTES};
+use hyperactor_refs::{ChannelAddr, ChannelTransport};
+use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Ledger, Plan, Script, Seed, Stamped};
+
+use crate::support::net::{Kind, Place};
+use crate::support::traffic::{Books, Line, Receiver, Sender, codec};
+use crate::support::{Context, Report, quantile, runtime};
+
+/// All transports together, all at once.
+const CASES: usize = 50;
+const DELIVERY: Duration = Duration::from_secs(1);
+const STALL: Duration = Duration::from_secs(3);
+/// From the post of the last message to its outcome.
+const RESOLVED: Duration = Duration::from_secs(2);
+/// Until a message sent after the stall is delivered.
+const RECOVERED: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(context: &Context, report: &mut Report) {
+    runtime().block_on(cases(context, report));
+}
+
+async fn cases(context: &Context, report: &mut Report) {
+    let cases = context.count(CASES);
+    // Each has a second sender for what comes after the stall.
+    let books = Books::new(2 * cases);
+    let mut served = Vec::new();
+    for kind in Kind::ALL {
+        let place = Place::new(kind);
+        let rx = serve_queue(place.bind.clone(), ServeOptions::default(), codec())
+            .await
+            .unwrap();
+        let addr = rx.addr().clone();
+        served.push((place, addr, Receiver::start(rx, books.clone(), 1)));
+    }
+    let mut running = Vec::new();
+    for case in 0..cases {
+        let addr = served[case % served.len()].1.clone();
+        let seed = context.seed.fork(&format!("stall/{case}"));
+        let work = Case {
+            books: books.clone(),
+            case,
+            cases,
+            seed,
+            addr,
+        };
+        running.push(tokio::spawn(work.run()));
+    }
+    let (mut resolved, mut recovered) = (Vec::new(), Vec::new());
+    let (mut stalls, mut alone, mut blocked) = (0, 0, 0);
+    for case in running {
+        let done = case.await.unwrap();
+        stalls += done.stalls;
+        alone += u64::from(done.is_alone);
+        blocked += u64::from(done.is_blocked);
+        resolved.push(done.resolved);
+        recovered.push(done.recovered);
+    }
+    for (_place, _addr, receiver) in served {
+        receiver.stop().await;
+    }
+    books.judge("stall", report);
+    let undone: u64 = [Class::Returned, Class::Unknown, Class::Recovered]
+        .map(|class| books.count(class))
+        .iter()
+        .sum();
+    report.at_least("stalls", stalls, cases as u64);
+    report.at_least(
+        "messages that the stall left without delivery",
+        undone,
+        cases as u64,
+    );
+    report.at_least("stalls of the only message", alone, cases as u64 / 4);
+    report.at_least(
+        "stalls with a window of 0: the kernel takes no more",
+        blocked,
+        cases as u64 / 4,
+    );
+    report.figure(
+        "median time to outcome",
+        format!("{:.1?}", quantile(&mut resolved, 500)),
+    );
+    report.within(
+        "longest time to outcome",
+        quantile(&mut resolved, 1000),
+        RESOLVED,
+    );
+    report.within(
+        "longest time to delivery after the stall",
+        quantile(&mut recovered, 1000),
+        RECOVERED,
+    );
+}
+
+struct Case {
+    books: Books,
+    case: usize,
+    cases: usize,
+    seed: Seed,
+    addr: ChannelAddr,
+}
+
+struct Done {
+    stalls: u64,
+    is_alone: bool,
+    is_blocked: bool,
+    resolved: Duration,
+    recovered: Duration,
+}
+
+impl Case {
+    async fn run(self) -> Done {
+        let mut rng = self.seed.rng();
+        let is_alone = self.case.is_multiple_of(2);
+        // Many, or one, of a size that the kernel's buffers take or do not take.
+        let is_large = self.case % 4 < 2;
+        let size = match (is_large, self.addr.transport()) {
+            (false, _) => 100,
+            (true, ChannelTransport::Tcp) => 16 << 20,
+            (true, _) => 2 << 20,
+        };
+        let first_body = HELLO_FIXED_BYTES + DATA_HEADER_BYTES;
+        // In the middle of the first frame, whatever its size.
+        let at = first_body as u64 + rng.below(if is_large { 100_000 } else { 80 });
+        let plan = Plan::pass().step(Direction::Up, at, Act::Stall(STALL));
+        let proxy = ChaosProxy::start(&self.addr, Script::pass().then(plan))
+            .await
+            .unwrap();
+        let addr: ChannelAddr = proxy.endpoint().to_string().parse().unwrap();
+        let options = DialOptions {
+            delivery_timeout: DELIVERY,
+            ..DialOptions::default()
+        };
+        let tx: Outbound<Stamped, Line> = dial_with(addr.clone(), options, codec());
+        let mut sender = Sender::new(&self.books, self.case);
+        let started = Instant::now();
+        let messages = if is_alone { 1 } else { 2 };
+        for _ in 0..messages {
+            sender.post(&tx, vec![7; size]).await;
+        }
+        // All of it has its outcome when the flush ends, whichever way.
+        let _each_has_its_outcome = tx.flush().await;
+        let resolved = started.elapsed();
+        tokio::time::sleep(STALL.saturating_sub(resolved)).await;
+        let recovered = later(
+            &self.books.of(self.cases + self.case).clone(),
+            self.cases + self.case,
+            &addr,
+        )
+        .await;
+        tx.close();
+        let stalls = proxy.stop().await.stalls;
+        Done {
+            stalls,
+            is_alone,
+            is_blocked: is_large,
+            resolved,
+            recovered,
+        }
+    }
+}
+
+/// Sends one message the same way after the stall; how long its delivery takes.
+async fn later(ledger: &Ledger, number: usize, addr: &ChannelAddr) -> Duration {
+    let started = Instant::now();
+    let tx = dial_tx::<Stamped>(addr.clone(), DialOptions::default(), codec());
+    let message = ledger.post(u32::try_from(number).unwrap(), 0, b"later".to_vec());
+    let key = message.key();
+    let outcome = tx.send(message).await;
+    ledger.outcome(key, told(&outcome));
+    assert_eq!(outcome, Outcome::Delivered);
+    started.elapsed()
+}
+
+/// An outcome as a ledger knows it.
+pub(crate) fn told(outcome: &Outcome) -> hyperactor_testkit::Outcome {
+    match outcome {
+        Outcome::Delivered => hyperactor_testkit::Outcome::Delivered,
+        Outcome::NotDelivered(_) => hyperactor_testkit::Outcome::NotDelivered,
+        Outcome::Unknown(_) => hyperactor_testkit::Outcome::Unknown,
+    }
+}
