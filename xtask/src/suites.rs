@@ -77,11 +77,6 @@ const SUITES: &[Suite] = &[
         shows: "500 dials against 64 descriptors: sessions live on, and all recover",
     },
     Suite {
-        group: Group::Limits,
-        name: "frames",
-        shows: "oversized headers in 512 MiB of address space: nothing aborts, each fails alone",
-    },
-    Suite {
         group: Group::Sec,
         name: "garbage",
         shows: "10,000 connections of random bytes: only their own connection dies",
