@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::counts::Counts;
 use crate::test::Selection;
 use crate::workspace::Workspace;
-use crate::{examples, it, layers, lint, shell, test};
+use crate::{examples, it, layers, lint, mutants, shell, sim, test};
 
 /// The longest that the demo may take before it counts as hung.
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
@@ -29,6 +29,10 @@ const STEPS: &[(&str, Work)] = &[
     ("test", || tests().map(Some)),
     ("it all", || {
         it::run_suites(&it::select("all")?, None).map(Some)
+    }),
+    ("sim", || sim::run(&sim::Arguments::CI).map(|()| None)),
+    ("mutants", || {
+        mutants::run(&mutants::Arguments::CI).map(|()| None)
     }),
     ("examples", || examples::run_examples(None).map(Some)),
     ("demo", || demo().map(|()| None)),

@@ -69,6 +69,14 @@ pub(crate) struct Arguments {
     seeds: u64,
 }
 
+impl Arguments {
+    /// What every change has to pass.
+    pub(crate) const CI: Self = Self {
+        name: None,
+        seeds: 1_000,
+    };
+}
+
 /// How one planted bug showed.
 struct Found {
     seed: u64,

@@ -23,6 +23,15 @@ pub(crate) struct Arguments {
     twice: u64,
 }
 
+impl Arguments {
+    /// What every change has to pass.
+    pub(crate) const CI: Self = Self {
+        seeds: 10_000,
+        from: 0,
+        twice: 5,
+    };
+}
+
 #[derive(Args)]
 pub(crate) struct ReplayArguments {
     /// The seed, as a failing run prints it.
