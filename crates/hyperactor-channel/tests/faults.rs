@@ -190,7 +190,7 @@ async fn a_receiver_that_restarts_in_mid_stream_gets_each_message_at_most_once()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_server_that_died_is_known_within_a_second() {
-    for kind in [Kind::UnixPath, Kind::UnixAbstract, Kind::Tcp] {
+    for kind in [Kind::UnixPath, Kind::Tcp] {
         let place = kind.place();
         let keeper = Keeper::default();
         let server = serve_with(
@@ -560,5 +560,19 @@ async fn dropping_every_future_loses_nothing() {
             }
             () = tokio::task::yield_now() => {}
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_message_is_given_the_time_that_a_connection_needs() {
+    for kind in [Kind::UnixPath, Kind::Tcp] {
+        let place = kind.place();
+        let (addr, mut rx) = serve::<Message>(place.bind.clone()).await.unwrap();
+        let proxy = Proxy::start(addr, |_| Cut::NEVER).await;
+        let tx: ChannelTx<Message> = dial(proxy.addr.clone());
+        assert!(tx.send(Message::new(1)).await.is_delivered());
+        assert_eq!(soon("the message", rx.recv()).await.unwrap().id, 1);
+        let connections = proxy.connections.load(Ordering::SeqCst);
+        assert_eq!(connections, 1, "connections were given up at once");
     }
 }

@@ -188,8 +188,13 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
 
     /// How long until the session must be looked at.
     fn time_left(&mut self) -> Duration {
-        let next = self.ends.with(|session| session.next_timeout());
-        next.map_or(Duration::MAX, |next| next.since(clock::now()))
+        let now = clock::now();
+        let next = self.ends.with(|session| {
+            // A first message waits from the moment the session is told of: without it there would be no time at all.
+            while session.on_timeout(now).is_some() {}
+            session.next_timeout()
+        });
+        next.map_or(Duration::MAX, |next| next.since(now))
     }
 
     /// Judges why there is no connection. A local address that is absent or refuses has nobody behind it: the kernel
