@@ -570,8 +570,12 @@ async fn a_first_message_is_given_the_time_that_a_connection_needs() {
         let (addr, mut rx) = serve::<Message>(place.bind.clone()).await.unwrap();
         let proxy = Proxy::start(addr, |_| Cut::NEVER).await;
         let tx: ChannelTx<Message> = dial(proxy.addr.clone());
-        assert!(tx.send(Message::new(1)).await.is_delivered());
-        assert_eq!(soon("the message", rx.recv()).await.unwrap().id, 1);
+        for id in 0..50 {
+            tx.post(Message::new(id));
+        }
+        for id in 0..50 {
+            assert_eq!(soon("the message", rx.recv()).await.unwrap().id, id);
+        }
         let connections = proxy.connections.load(Ordering::SeqCst);
         assert_eq!(connections, 1, "connections were given up at once");
     }
