@@ -143,6 +143,8 @@ impl Hand<'_> {
         let sent = if races { frames.len() } else { whole + 1 };
         let second = Hello {
             epoch: ConnectionEpoch(2),
+            // A dialer says which state of the server it knows.
+            born: answer.born,
             next_unsent: Seq(sent as u64),
             ..first
         };
