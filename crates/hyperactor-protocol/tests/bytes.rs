@@ -270,6 +270,7 @@ proptest! {
     }
 }
 
+/// W-06.
 #[test]
 fn a_claimed_length_takes_no_memory() {
     let mut decoder = FrameDecoder::new(limits::FRAME_MAX_CEILING);
@@ -291,6 +292,7 @@ fn a_claimed_length_takes_no_memory() {
     );
 }
 
+/// W-06.
 #[test]
 fn a_large_frame_gets_room_as_it_arrives() {
     let mut stream = BytesMut::new();

@@ -144,6 +144,7 @@ fn open() -> Hello {
     }
 }
 
+/// W-01, and W-09 for the extension that nobody knows.
 #[test]
 fn both_hellos_have_the_bytes_on_the_page() {
     let refused = Hello::refusal(&open(), Incarnation::new(0xAC), HelloCode::StaleEpoch);

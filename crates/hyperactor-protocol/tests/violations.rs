@@ -51,6 +51,7 @@ fn check(mut pair: Pair, lie: Frame, violation: Violation) {
     assert_eq!(push, Err(PushError::Closed));
 }
 
+/// S-18.
 #[test]
 fn an_ack_of_a_message_never_sent_is_a_violation() {
     let lie = Frame::Ack {
@@ -90,6 +91,7 @@ fn an_ack_of_a_queued_message_is_a_violation() {
     );
 }
 
+/// S-18.
 #[test]
 fn an_ack_that_goes_back_is_a_violation() {
     let mut pair = with_sent(3);
@@ -164,6 +166,7 @@ fn what_is_settled_was_received_and_stays_so() {
     );
 }
 
+/// S-18.
 #[test]
 fn more_settled_than_received_is_a_violation() {
     let lie = Frame::Ack {
@@ -194,6 +197,7 @@ fn a_settlement_of_a_message_never_sent_is_a_violation() {
     }
 }
 
+/// S-18.
 #[test]
 fn shrinking_credit_is_a_violation() {
     let lie = Frame::Credit {
@@ -243,6 +247,7 @@ fn a_goodbye_about_messages_never_sent_is_a_violation() {
     );
 }
 
+/// S-18.
 #[test]
 fn outcomes_claimed_before_they_were_given_are_a_violation() {
     let mut pair = with_sent(0);
@@ -254,6 +259,7 @@ fn outcomes_claimed_before_they_were_given_are_a_violation() {
     assert_eq!(pair.hand_acceptor(lie), Err(violation));
 }
 
+/// S-02.
 #[test]
 fn a_message_before_one_that_precedes_it_is_a_violation() {
     let mut pair = with_sent(0);
@@ -305,6 +311,7 @@ fn messages_and_bytes_beyond_the_credit_are_violations() {
     );
 }
 
+/// W-05.
 #[test]
 fn a_frame_longer_than_the_limit_is_a_violation_before_its_body_comes() {
     let mut decoder = FrameDecoder::new(limits::FRAME_MAX_FLOOR);
@@ -318,6 +325,7 @@ fn a_frame_longer_than_the_limit_is_a_violation_before_its_body_comes() {
     assert_eq!(decoder.next_frame(), Err(violation), "it stays broken");
 }
 
+/// W-02 and W-03.
 #[test]
 fn malformed_heads_are_violations_each_by_name() {
     let cases: [(&[u8], Violation); 9] = [
@@ -408,6 +416,7 @@ fn settlements_with_impossible_fields_are_violations() {
     }
 }
 
+/// W-08.
 #[test]
 fn a_second_hello_is_a_violation_with_its_own_name() {
     let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
@@ -476,6 +485,7 @@ fn resume(lie: impl FnOnce(&mut Hello)) -> HelloError {
     error
 }
 
+/// S-06.
 #[test]
 fn a_resume_point_outside_what_was_sent_is_a_violation() {
     let foreign = |at| {
@@ -518,6 +528,7 @@ fn a_resume_that_claims_outcomes_nobody_gave_is_a_violation() {
     assert_eq!(resume(lie), HelloError::Violation(violation));
 }
 
+/// S-04.
 #[test]
 fn numbers_near_the_end_of_their_range_are_malformed_and_overflow_nothing() {
     for set in [
@@ -584,6 +595,7 @@ fn a_session_that_begins_at_the_highest_number_still_works() {
     acceptor.check();
 }
 
+/// S-01.
 #[test]
 fn a_stranger_cannot_take_a_session_over_nor_disturb_it() {
     let mut pair = with_sent(0);
@@ -638,6 +650,7 @@ fn no_version_in_common_is_refused_with_the_range_that_would_do() {
     );
 }
 
+/// S-19.
 #[test]
 fn a_settlement_of_a_resolved_message_changes_nothing() {
     let mut pair = with_sent(3);

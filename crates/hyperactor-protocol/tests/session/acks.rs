@@ -20,6 +20,7 @@ fn refused(code: u16) -> Verdict {
     Verdict::NotDelivered(Refusal::new(code))
 }
 
+/// S-03.
 #[test]
 fn received_is_not_delivered() {
     let mut pair = Pair::connected(&Config::default());
@@ -117,6 +118,7 @@ fn a_range_that_the_acknowledgement_covers_needs_no_frame() {
     assert_eq!(written(&mut pair.acceptor, pair.now), [ack(3, 3)]);
 }
 
+/// S-20.
 #[test]
 fn a_refusal_is_written_before_the_acknowledgement_that_covers_it() {
     let mut pair = Pair::connected(&Config {
@@ -207,6 +209,7 @@ fn many_refusals_with_details_all_precede_the_acknowledgement() {
     assert_eq!(events(&mut pair.dialer).len(), 1000);
 }
 
+/// W-04.
 #[test]
 fn a_detail_that_is_too_long_is_left_out_and_its_code_arrives() {
     let mut pair = Pair::connected(&Config::default());
@@ -224,6 +227,7 @@ fn a_detail_that_is_too_long_is_left_out_and_its_code_arrives() {
     );
 }
 
+/// S-17.
 #[test]
 fn someone_who_waits_is_answered_at_once() {
     let mut pair = Pair::connected(&Config::default());
@@ -234,6 +238,7 @@ fn someone_who_waits_is_answered_at_once() {
     assert_eq!(written(&mut pair.acceptor, pair.now), [ack(1, 1)]);
 }
 
+/// S-17.
 #[test]
 fn without_anyone_waiting_an_acknowledgement_takes_its_delay_and_no_longer() {
     let mut pair = Pair::connected(&Config::default());
@@ -251,6 +256,7 @@ fn without_anyone_waiting_an_acknowledgement_takes_its_delay_and_no_longer() {
     assert_eq!(written(&mut pair.acceptor, due), [ack(1, 1)]);
 }
 
+/// S-17.
 #[test]
 fn sixty_four_settled_messages_are_acknowledged_at_once() {
     let mut pair = Pair::connected(&Config::default());
@@ -310,6 +316,7 @@ fn acknowledgements_flow_while_the_queues_are_full() {
     assert_eq!(pair.dialer.unresolved(), 12);
 }
 
+/// S-16.
 #[test]
 fn a_message_that_comes_twice_is_dropped_and_acknowledged_again() {
     let mut pair = Pair::connected(&Config::default());
@@ -327,6 +334,7 @@ fn a_message_that_comes_twice_is_dropped_and_acknowledged_again() {
     assert_eq!(written(&mut pair.acceptor, pair.now), [ack(1, 1)]);
 }
 
+/// S-19.
 #[test]
 fn the_first_verdict_counts() {
     let mut pair = Pair::connected(&Config::default());

@@ -24,6 +24,7 @@ fn credits(frames: &[Frame]) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// S-13.
 #[test]
 fn messages_stop_where_the_credit_ends() {
     let mut pair = Pair::connected(&window(10, 1 << 20));
@@ -47,6 +48,7 @@ fn bytes_stop_where_the_credit_ends_and_one_message_may_reach_over() {
     );
 }
 
+/// S-13.
 #[test]
 fn a_message_larger_than_the_window_passes() {
     let mut pair = Pair::connected(&window(4, 1000));
@@ -61,6 +63,7 @@ fn a_message_larger_than_the_window_passes() {
     assert_eq!(pair.dialer.unresolved(), 0);
 }
 
+/// S-15.
 #[test]
 fn credit_is_told_when_a_quarter_is_free_and_not_for_every_message() {
     let mut pair = Pair::connected(&window(100, 1 << 20));
@@ -75,6 +78,7 @@ fn credit_is_told_when_a_quarter_is_free_and_not_for_every_message() {
     assert_eq!(credits(&frames), [(125, (1 << 20) + 25)]);
 }
 
+/// S-15.
 #[test]
 fn a_blocked_sender_gets_little_credit_after_the_delay() {
     let mut pair = Pair::connected(&window(100, 1 << 20));
@@ -105,6 +109,7 @@ fn more_is_never_released_than_came() {
     assert_eq!(credits(&frames), [(5, 101)]);
 }
 
+/// S-14.
 #[test]
 fn a_refusal_that_the_sender_may_not_know_holds_its_credit() {
     let mut pair = Pair::connected(&window(4, 1 << 20));
@@ -148,6 +153,7 @@ fn a_sender_that_lets_go_of_refusals_is_never_held() {
     assert_eq!(pair.acceptor.dump().records, 0);
 }
 
+/// S-14.
 #[test]
 fn one_message_that_is_never_settled_stops_credit_only_after_a_long_span() {
     let mut pair = Pair::connected(&window(4, 1 << 20));

@@ -8,6 +8,7 @@ use hyperactor_protocol::{
 
 use crate::common::{Pair, events, push, written};
 
+/// S-23.
 #[test]
 fn closing_waits_for_every_outcome_then_says_goodbye() {
     let mut pair = Pair::connected(&Config::default());
@@ -74,6 +75,7 @@ fn a_receiver_that_leaves_settles_first_and_what_it_never_had_is_not_delivered()
     assert_eq!(events(&mut pair.acceptor), [Event::Drained]);
 }
 
+/// S-23.
 #[test]
 fn what_comes_in_while_closing_is_refused_and_not_lost() {
     let mut pair = Pair::connected(&Config::default());
@@ -108,6 +110,7 @@ fn two_ends_that_close_at_once_both_come_to_an_end() {
     assert!(pair.acceptor.is_closed(), "{}", pair.acceptor.dump());
 }
 
+/// S-24.
 #[test]
 fn a_closing_end_without_a_connection_and_without_debts_is_done() {
     let mut pair = Pair::connected(&Config::default());
@@ -172,6 +175,7 @@ fn giving_up_never_counts_as_delivery() {
     assert_eq!(events(&mut pair.dialer), []);
 }
 
+/// S-22.
 #[test]
 fn a_peer_that_gives_up_leaves_received_messages_unknown_and_the_rest_certain() {
     let mut pair = Pair::connected(&Config::default());

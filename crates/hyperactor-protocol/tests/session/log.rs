@@ -82,6 +82,7 @@ fn an_oversized_message_fails_alone() {
     );
 }
 
+/// S-21.
 #[test]
 fn a_message_too_large_for_a_peer_found_later_fails_alone() {
     let small = Config {
@@ -268,6 +269,7 @@ fn a_large_body_is_written_from_where_it_lies() {
     assert_eq!(crate::common::frames(&wire).len(), 1);
 }
 
+/// W-07.
 #[test]
 fn a_settlement_in_the_middle_of_a_message_does_not_tear_it() {
     let mut pair = Pair::connected(&Config::default());

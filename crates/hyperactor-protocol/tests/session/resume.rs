@@ -19,6 +19,7 @@ fn unknown(seq: u64, cause: Cause, body: &'static [u8]) -> Event {
     }
 }
 
+/// S-06.
 #[test]
 fn what_the_lost_connection_swallowed_is_sent_again_and_only_that() {
     let mut pair = Pair::connected(&Config::default());
@@ -36,6 +37,7 @@ fn what_the_lost_connection_swallowed_is_sent_again_and_only_that() {
     assert_eq!(pair.dialer.dump().resent, 2);
 }
 
+/// S-12.
 #[test]
 fn lost_settlements_are_said_again_before_the_acknowledgement() {
     let mut pair = Pair::connected(&Config::default());
@@ -84,6 +86,7 @@ fn lost_settlements_are_said_again_before_the_acknowledgement() {
     assert_eq!(pair.dialer.unresolved(), 1, "{told:?}");
 }
 
+/// S-11.
 #[test]
 fn a_restarted_peer_leaves_sent_messages_unknown_and_takes_the_rest_at_once() {
     let config = Config {
@@ -122,6 +125,7 @@ fn a_peer_that_forgot_the_session_leaves_sent_messages_unknown() {
     );
 }
 
+/// S-10.
 #[test]
 fn a_fresh_answer_that_is_lost_does_not_turn_unknown_into_delivered() {
     let mut pair = Pair::connected(&Config::default());
@@ -183,6 +187,7 @@ fn a_first_answer_that_is_lost_costs_nothing() {
     assert_eq!(pair.acceptor.unresolved(), 0);
 }
 
+/// S-07 and S-08.
 #[test]
 fn a_new_connection_replaces_a_half_open_one_at_once() {
     let mut pair = Pair::connected(&Config::default());
@@ -211,6 +216,7 @@ fn a_new_connection_replaces_a_half_open_one_at_once() {
     assert_eq!(pair.forward(), [(Seq(0), Bytes::from_static(b"a"))]);
 }
 
+/// S-08.
 #[test]
 fn a_late_hello_of_an_older_connection_is_refused() {
     let mut pair = Pair::connected(&Config::default());
@@ -231,6 +237,7 @@ fn a_late_hello_of_an_older_connection_is_refused() {
     );
 }
 
+/// S-09.
 #[test]
 fn an_unexpected_life_ends_the_session_of_a_dialer_that_insists() {
     let config = Config::default();
@@ -262,6 +269,7 @@ fn an_unexpected_life_ends_the_session_of_a_dialer_that_insists() {
     );
 }
 
+/// S-11.
 #[test]
 fn verdicts_for_messages_of_the_life_before_mean_nothing() {
     let mut pair = Pair::connected(&Config::default());
@@ -305,6 +313,7 @@ fn a_refusal_for_now_leaves_the_session_waiting() {
 
 /// A network may deliver a connection's first bytes after its successor came and its state went. Found by the
 /// simulator, seed 2399 of its first version.
+/// S-10.
 #[test]
 fn a_state_born_of_a_hello_that_came_late_ends_and_the_next_attempt_succeeds() {
     let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));

@@ -55,6 +55,7 @@ fn a_first_message_after_a_long_rest_has_its_full_time() {
     );
 }
 
+/// S-27.
 #[test]
 fn messages_sent_into_silence_end_as_unknown() {
     let config = Config {
@@ -88,6 +89,7 @@ fn messages_sent_into_silence_end_as_unknown() {
     );
 }
 
+/// S-25.
 #[test]
 fn a_large_message_that_moves_does_not_time_out() {
     let mut pair = Pair::connected(&Config::default());
@@ -119,6 +121,7 @@ fn a_large_message_that_arrives_slowly_keeps_the_connection_alive() {
     }
 }
 
+/// S-25.
 #[test]
 fn pings_into_a_dead_connection_do_not_keep_it_alive() {
     let mut pair = Pair::connected(&Config::default());
@@ -182,6 +185,7 @@ fn a_ping_is_answered_and_the_answer_is_life() {
     );
 }
 
+/// S-26.
 #[test]
 fn two_idle_ends_wake_up_for_keepalive_only() {
     let mut pair = Pair::connected(&Config::default());
@@ -201,6 +205,7 @@ fn two_idle_ends_wake_up_for_keepalive_only() {
     assert_eq!(pair.dialer.life(), Life::Connected);
 }
 
+/// S-26.
 #[test]
 fn a_handshake_that_hangs_ends() {
     let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
@@ -214,6 +219,7 @@ fn a_handshake_that_hangs_ends() {
     assert_eq!(dialer.life(), Life::Detached);
 }
 
+/// S-27.
 #[test]
 fn a_session_that_nobody_resumes_expires() {
     let mut pair = Pair::connected(&Config::default());
