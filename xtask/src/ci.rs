@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::counts::Counts;
 use crate::test::Selection;
 use crate::workspace::Workspace;
-use crate::{examples, it, layers, lint, mutants, shell, sim, test};
+use crate::{examples, it, layers, lint, mutants, shell, sim, spec, test};
 
 /// The longest that the demo may take before it counts as hung.
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
@@ -26,6 +26,7 @@ const STEPS: &[(&str, Work)] = &[
     ("fmt", || lint::fmt(true).map(|()| None)),
     ("lint", || lint::sources().map(|()| None)),
     ("layers", || layers::run().map(|()| None)),
+    ("spec", || spec::run().map(|()| None)),
     ("test", || tests().map(Some)),
     ("it all", || {
         it::run_suites(&it::select("all")?, None).map(Some)

@@ -17,6 +17,7 @@ mod lint;
 mod mutants;
 mod shell;
 mod sim;
+mod spec;
 mod suites;
 mod test;
 mod tidy;
@@ -55,6 +56,8 @@ enum Task {
     Lint,
     /// Checks the edges between crates, the lock file, and the tidiness of the repository's text.
     Layers,
+    /// Names the clauses of the specification that no code or no test cites, and citations of none.
+    Spec,
     /// Runs all tests: unit, integration and documentation.
     Test(test::Arguments),
     /// Runs integration suites: real processes, real sockets.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Task::Fmt { check } => lint::fmt(check),
         Task::Lint => lint::all(),
         Task::Layers => layers::run(),
+        Task::Spec => spec::run(),
         Task::Test(arguments) => test::run(&arguments),
         Task::It(arguments) => it::run(&arguments),
         Task::Examples(arguments) => examples::run(&arguments),

@@ -60,7 +60,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<String>> {
 }
 
 /// The files of the repository: those that git knows or would add, and that are still there.
-fn files(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let listed = shell::capture(Command::new("git").current_dir(root).args([
         "ls-files",
         "--cached",

@@ -131,6 +131,7 @@ impl Payload {
                 };
                 Err((Self::Encoded { type_hash, bytes }, error))
             }
+            // E-04: whether these bytes would decode as `M` is not tried.
             other => {
                 let error = PayloadError::TypeMismatch {
                     expected: M::type_name().into_owned(),

@@ -12,7 +12,7 @@
 //! …       rest  payload
 //! ```
 //!
-//! The ids stand as counted bytes so that one met before is recognised without decoding it. The payload comes last and
+//! E-02: the ids stand as counted bytes so that one met before is recognised without decoding it. The payload comes last and
 //! is sliced out of the buffer it came in.
 
 use std::cell::RefCell;
@@ -58,7 +58,7 @@ pub enum EncodeError {
     Id(String),
 }
 
-/// Bytes are no envelope.
+/// Bytes are no envelope. E-03: it concerns this one alone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -156,6 +156,7 @@ impl MessageEnvelope {
             headers,
             ttl,
         };
+        // E-01: whatever is left is the payload, passed on as it came.
         Ok(head.with_payload(Payload::Encoded { type_hash, bytes }))
     }
 }

@@ -31,6 +31,7 @@ fn golden() -> MessageEnvelope {
     envelope
 }
 
+/// E-02: each id behind its length.
 #[test]
 fn an_envelope_has_the_bytes_of_its_specification() {
     // The same bytes, field by field, stand in docs/spec/envelope.md.
@@ -53,6 +54,7 @@ fn an_envelope_comes_back_from_its_bytes() {
     assert_eq!(back.into_message::<String>().unwrap(), "hi");
 }
 
+/// E-01.
 #[test]
 fn the_payload_is_a_slice_of_the_buffer_it_came_in() {
     let bytes = encoded(&golden());
@@ -74,6 +76,7 @@ fn every_cut_of_an_envelope_is_an_error_or_a_shorter_payload() {
     }
 }
 
+/// E-03.
 #[test]
 fn what_is_no_envelope_says_why() {
     let decode = |bytes: Vec<u8>| MessageEnvelope::decode(bytes.into()).unwrap_err();
@@ -113,6 +116,7 @@ fn what_is_no_envelope_says_why() {
     ));
 }
 
+/// E-03.
 #[test]
 fn an_id_that_is_too_long_fails_its_message_alone() {
     let long = ActorId::root(common::proc_id(), "x".repeat(limits::ID_BYTES));

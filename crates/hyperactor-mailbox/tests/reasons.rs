@@ -108,6 +108,7 @@ fn a_full_queue_gives_the_message_back_with_something_to_wait_for() {
     post_and_see(&mailbox, envelope(dest)).unwrap();
 }
 
+/// E-04.
 #[test]
 fn a_message_of_another_type_is_refused_by_name() {
     let mailbox = Mailbox::new(actor("a"));
