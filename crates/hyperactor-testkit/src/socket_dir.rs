@@ -1,9 +1,12 @@
 //! A private folder for a test's sockets, with a path so short that every socket name fits.
+//!
+//! A folder is locked for as long as its process lives, so that the next test can tell what a killed one left behind and
+//! remove it, whatever its age.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::hash;
@@ -12,10 +15,21 @@ use crate::limits::{SOCKET_DIR_BYTES, SOCKET_PATH_BYTES};
 /// How often another name is tried when one is taken.
 const ATTEMPTS: u32 = 16;
 
+/// How many folders of dead processes one new folder sweeps away at most.
+const SWEEP_MAX: usize = 256;
+
+/// What every folder's name begins with; 16 hexadecimal digits follow.
+const PREFIX: &str = "ha-";
+const DIGITS: usize = 16;
+
 /// A folder of mode 0700 in the temporary folder, removed with all that is in it when dropped.
+///
+/// What a process that was killed left there is removed when the next folder is made.
 #[derive(Debug)]
 pub struct TempSocketDir {
     path: PathBuf,
+    /// Locked while this process lives: nobody else sweeps the folder.
+    _lock: File,
 }
 
 impl TempSocketDir {
@@ -27,16 +41,25 @@ impl TempSocketDir {
     ///
     /// What the system says when the folder cannot be made, with the path.
     pub fn new() -> io::Result<Self> {
-        let name_room = 1 + "ha-0123456789abcdef".len();
+        let name_room = 1 + PREFIX.len() + DIGITS;
         let mut base = std::env::temp_dir();
         if base.as_os_str().len() + name_room > SOCKET_DIR_BYTES {
             base = PathBuf::from("/tmp");
         }
+        sweep(&base);
         let mut attempt = 0;
         loop {
-            let path = base.join(format!("ha-{:016x}", hash::random()));
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self { path }),
+            let path = base.join(format!("{PREFIX}{:016x}", hash::random()));
+            let made = DirBuilder::new().mode(0o700).create(&path);
+            match made.and_then(|()| claim(&path)) {
+                Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
+                Ok(None) if attempt < ATTEMPTS => attempt += 1,
+                Ok(None) => {
+                    return Err(io::Error::other(format!(
+                        "{ATTEMPTS} folders under {} were taken for abandoned and swept",
+                        base.display()
+                    )));
+                }
                 Err(error)
                     if error.kind() == io::ErrorKind::AlreadyExists && attempt < ATTEMPTS =>
                 {
@@ -90,6 +113,61 @@ impl TempSocketDir {
     }
 }
 
+/// Locks a folder just made. `None` when a sweeper was faster, and removes it or has done so.
+fn claim(path: &Path) -> io::Result<Option<File>> {
+    let Some(lock) = try_lock(path)? else {
+        return Ok(None);
+    };
+    // The sweeper may have had the lock before us: then the name leads nowhere, or elsewhere, by now.
+    let here = match path.symlink_metadata() {
+        Ok(here) => here,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let own = lock.metadata()?;
+    Ok(((own.dev(), own.ino()) == (here.dev(), here.ino())).then_some(lock))
+}
+
+/// Opens and locks a folder; `None` when somebody else has the lock, or the folder is gone.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let folder = match File::open(path) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Removes the folders of this kind whose processes are dead. What cannot be removed is left to the next sweep: it must
+/// keep no test from running.
+fn sweep(base: &Path) {
+    let (Ok(entries), Ok(own)) = (base.read_dir(), Path::new("/proc/self").metadata()) else {
+        return;
+    };
+    let folders = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        digits.is_some_and(|digits| {
+            digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        })
+    });
+    for folder in folders.take(SWEEP_MAX) {
+        let is_ours = folder
+            .metadata()
+            .is_ok_and(|folder| folder.is_dir() && folder.uid() == own.uid());
+        if is_ours
+            && let Ok(Some(_lock)) = try_lock(&folder.path())
+            && let Err(error) = std::fs::remove_dir_all(folder.path())
+        {
+            eprintln!("cannot sweep {}: {error}", folder.path().display());
+        }
+    }
+}
+
 impl Drop for TempSocketDir {
     fn drop(&mut self) {
         match std::fs::remove_dir_all(&self.path) {
@@ -119,6 +197,23 @@ mod tests {
         drop(folder);
         assert!(!path.exists());
         drop(listener);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_and_what_a_living_one_has_is_not() {
+        let living = TempSocketDir::new().unwrap();
+        let dead = living
+            .path()
+            .with_file_name(format!("{PREFIX}{:016x}", hash::random()));
+        DirBuilder::new().mode(0o700).create(&dead).unwrap();
+        drop(UnixListener::bind(dead.join("s")).unwrap());
+        let stranger = dead.with_file_name(format!("{PREFIX}stranger-{:x}", hash::random()));
+        std::fs::create_dir(&stranger).unwrap();
+        let next = TempSocketDir::new().unwrap();
+        assert!(!dead.exists(), "{} is still there", dead.display());
+        assert!(living.path().exists() && next.path().exists());
+        assert!(stranger.exists(), "no folder of this kind, and removed");
+        std::fs::remove_dir(&stranger).unwrap();
     }
 
     #[test]
