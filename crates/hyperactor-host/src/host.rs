@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hyperactor_channel::ServeOptions;
-use hyperactor_mailbox::MailboxSender;
+use hyperactor_mailbox::{MailboxSender, ProcExit};
 use hyperactor_proc::{Proc, StopReport};
 use hyperactor_refs::{BindSpec, ChannelAddr, Incarnation, ProcId, Reference};
 use hyperactor_router::{DialMailboxRouter, MailboxServer, MailboxServerHandle};
@@ -19,7 +19,7 @@ use crate::error::HostError;
 use crate::hosted::{Hosted, HostedProc};
 use crate::limits;
 use crate::manager::ProcManager;
-use crate::spec::{End, EndedBy, ProcConfig, ProcExit, ProcSpec};
+use crate::spec::{End, EndedBy, ProcConfig, ProcSpec};
 
 /// The name of a host's own proc.
 pub const SERVICE_PROC: &str = "service";

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use hyperactor_mailbox::ProcExit;
 use hyperactor_proc::{ActorRef, Outbox, RemoteSpawn, RemoteSpawnError, spawn_remote};
 use hyperactor_refs::ProcId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::manager::ProcHandle;
-use crate::spec::{End, EndedBy, ProcExit, ProcInfo};
+use crate::spec::{End, EndedBy, ProcInfo};
 
 /// A proc that a host made. A clone is another handle of the same proc; dropping them all leaves the proc running: it
 /// is the host's.

@@ -16,8 +16,7 @@ pub use error::HostError;
 pub use forwarding::{BackendForwarding, Forwarding};
 pub use host::{Host, HostReport, SERVICE_PROC};
 pub use hosted::HostedProc;
+pub use hyperactor_mailbox::{DeathCertificate, OutOfMemory, ProcExit, ResourceUse};
 pub use local::LocalProcManager;
 pub use manager::{ProcHandle, ProcManager, ProcSpawnError};
-pub use spec::{
-    End, EndedBy, ProcConfig, ProcExit, ProcInfo, ProcSpec, RoutePolicy, UnknownRoutePolicy,
-};
+pub use spec::{End, EndedBy, ProcConfig, ProcInfo, ProcSpec, RoutePolicy, UnknownRoutePolicy};

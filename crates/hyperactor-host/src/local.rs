@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_channel::ServeOptions;
-use hyperactor_mailbox::BoxFuture;
+use hyperactor_mailbox::{BoxFuture, ProcExit};
 use hyperactor_proc::{Proc, ProcAgent, Registry};
 use hyperactor_refs::{BindSpec, ChannelTransport};
 use hyperactor_router::{MailboxServer, MailboxServerHandle};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::forwarding::{BackendForwarding, Forwarding};
 use crate::limits;
 use crate::manager::{ProcHandle, ProcManager, ProcSpawnError};
-use crate::spec::{End, ProcExit, ProcInfo, ProcSpec};
+use crate::spec::{End, ProcInfo, ProcSpec};
 
 /// Makes procs in this process, each with an address and an agent of its own, as if it were a process.
 pub struct LocalProcManager {

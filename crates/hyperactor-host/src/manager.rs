@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use hyperactor_mailbox::BoxFuture;
+use hyperactor_mailbox::{BoxFuture, ProcExit};
 use hyperactor_refs::BindSpec;
 use tokio::sync::watch;
 
-use crate::spec::{End, ProcExit, ProcInfo, ProcSpec};
+use crate::spec::{End, ProcInfo, ProcSpec};
 
 /// Makes procs real.
 ///

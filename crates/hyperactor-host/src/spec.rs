@@ -115,39 +115,6 @@ pub enum End {
     Kill,
 }
 
-/// How a proc ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum ProcExit {
-    /// Its process exited with this status.
-    Exited(i32),
-    /// Its process was ended by this signal.
-    Signalled(i32),
-    /// It ran in this process and was stopped.
-    InProcess,
-    /// It is over, and how it ended could not be learnt.
-    Lost,
-}
-
-impl ProcExit {
-    /// Whether the proc ended in order: stopped in this process, or exit status 0.
-    #[must_use]
-    pub fn is_orderly(&self) -> bool {
-        matches!(self, Self::InProcess | Self::Exited(0))
-    }
-}
-
-impl fmt::Display for ProcExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(status) => write!(f, "exited with status {status}"),
-            Self::Signalled(signal) => write!(f, "was ended by signal {signal}"),
-            Self::InProcess => f.write_str("was stopped"),
-            Self::Lost => f.write_str("ended in an unknown way"),
-        }
-    }
-}
-
 /// Who wanted a proc to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -174,14 +141,5 @@ mod tests {
             error.to_string(),
             "`fast` is no route policy: use auto, relay or direct"
         );
-    }
-
-    #[test]
-    fn only_a_zero_status_or_a_stop_is_orderly() {
-        assert!(ProcExit::Exited(0).is_orderly());
-        assert!(ProcExit::InProcess.is_orderly());
-        for exit in [ProcExit::Exited(1), ProcExit::Signalled(9), ProcExit::Lost] {
-            assert!(!exit.is_orderly(), "{exit:?}");
-        }
     }
 }

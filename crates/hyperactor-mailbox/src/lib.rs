@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod capacity;
+mod certificate;
 mod encoding;
 mod envelope;
 mod failure;
@@ -25,6 +26,7 @@ mod wire;
 pub mod limits;
 
 pub use capacity::{Capacity, Room};
+pub use certificate::{DeathCertificate, Handling, OutOfMemory, ProcExit, ResourceUse};
 pub use envelope::{EnvelopeHead, MessageEnvelope};
 pub use failure::{Failure, NotDelivered, Outcome, Unknown};
 pub use headers::{Headers, HeadersFull};

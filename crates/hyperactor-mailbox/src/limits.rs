@@ -43,3 +43,12 @@ pub const DECODED_ID_BYTES: usize = 256;
 
 /// Names of procs listed in an answer about an unknown one.
 pub const KNOWN_NAMES: usize = 16;
+
+/// Bytes of a dead process's last words that its certificate keeps.
+pub const LAST_WORDS_BYTES: usize = 4 * 1024;
+
+/// Messages in hand that a certificate names.
+pub const HANDLING_MAX: usize = 16;
+
+/// Bytes of an actor's or a type's name in a certificate.
+pub const HANDLING_NAME_BYTES: usize = 128;

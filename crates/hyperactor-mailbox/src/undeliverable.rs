@@ -1,10 +1,12 @@
 //! A message that came back: the envelope, the reason and the route that it had taken.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Capacity;
+use crate::certificate::DeathCertificate;
 use crate::envelope::MessageEnvelope;
 use crate::failure::Failure;
 use crate::limits;
@@ -60,6 +62,8 @@ pub struct Undeliverable {
     pub route: Vec<Hop>,
     /// What to wait for before another try; only where a queue in this process was full.
     pub capacity: Option<Capacity>,
+    /// How the destination's process ended, where that is why the message came back and this process knows it.
+    pub certificate: Option<Arc<DeathCertificate>>,
 }
 
 impl Undeliverable {
@@ -70,6 +74,7 @@ impl Undeliverable {
             failure: failure.into(),
             route: Vec::new(),
             capacity: None,
+            certificate: None,
         }
     }
 
@@ -93,6 +98,9 @@ impl fmt::Display for Undeliverable {
             self.envelope.dest(),
             self.failure
         )?;
+        if let Some(certificate) = &self.certificate {
+            write!(f, "; {certificate}")?;
+        }
         for (at, hop) in self.route.iter().rev().enumerate() {
             write!(f, "{}{hop}", if at == 0 { "; route: " } else { ", " })?;
         }

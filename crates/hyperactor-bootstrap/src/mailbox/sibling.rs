@@ -363,6 +363,7 @@ impl Core {
             failure,
             route,
             capacity,
+            certificate,
         } = report;
         let fault = self.connect.fault(&failure);
         let now = Instant::now();
@@ -401,6 +402,7 @@ impl Core {
                     failure,
                     route,
                     capacity,
+                    certificate,
                 };
                 self.give_back(handle, report, was_direct);
             }
