@@ -1,6 +1,7 @@
-//! Planted bugs: each is built into the protocol on purpose, and the simulator has to find it. What it does not
-//! find, it would not find by accident either.
+//! Planted bugs: each is built into a layer on purpose, and the suite that guards the layer has to find it. What a
+//! suite does not find on purpose, it would not find by accident either.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,48 +16,78 @@ struct Plant {
     /// The value of `cfg(planted)` that turns it on.
     name: &'static str,
     what: &'static str,
+    suite: Suite,
 }
+
+/// Who has to find it.
+enum Suite {
+    /// The simulator, within the seeds of the command.
+    Sim,
+    /// The mutated input for this member's parsers, within [`EXECS`] inputs.
+    Fuzz(&'static str),
+}
+
+/// The inputs within which a bug in a parser must be found.
+const EXECS: &str = "1000000";
+
+/// The seed of those inputs: each run of the command is the same.
+const FUZZ_SEED: &str = "1";
 
 const PLANTS: &[Plant] = &[
     Plant {
         name: "P1",
         what: "dropped with its session counts as delivered",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P2",
         what: "acknowledged before it is handed over",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P3",
         what: "acknowledgements pass gaps",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P4",
         what: "a new life is taken for the old one",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P5",
         what: "older connections are not fenced",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P6",
         what: "sessions never expire",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P7",
         what: "acknowledgements of unsent messages believed",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P9",
         what: "a refusal leaves a hole that never closes",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P12",
         what: "one that is too large fails its neighbours",
+        suite: Suite::Sim,
     },
     Plant {
         name: "P13",
         what: "the outgoing log has no limit",
+        suite: Suite::Sim,
+    },
+    Plant {
+        name: "P16",
+        what: "parsing an address looks something up",
+        suite: Suite::Fuzz("hyperactor-refs"),
     },
 ];
 
@@ -64,7 +95,7 @@ const PLANTS: &[Plant] = &[
 pub(crate) struct Arguments {
     /// Only this one, such as `P3`; all of them if left out.
     name: Option<String>,
-    /// The seeds within which each must be found.
+    /// The seeds within which the simulator must find each.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
 }
@@ -78,8 +109,10 @@ impl Arguments {
 }
 
 /// How one planted bug showed.
+#[derive(Debug, PartialEq, Eq)]
 struct Found {
-    seed: u64,
+    /// What leads there again: a seed, a target, a test.
+    by: String,
     flaw: String,
 }
 
@@ -99,84 +132,155 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         rows.push((plant, found, took));
     }
     println!(
-        "{:<5} {:<46} {:>6}  {:>7}  flaw",
-        "bug", "what", "seed", "ms"
+        "{:<5} {:<46} {:>10}  {:>7}  flaw",
+        "bug", "what", "found by", "ms"
     );
     for (plant, found, took) in &rows {
-        let (seed, flaw) = match found {
-            Some(found) => (found.seed.to_string(), found.flaw.as_str()),
-            None => ("-".to_owned(), "NOT FOUND"),
+        let (by, flaw) = match found {
+            Some(found) => (found.by.as_str(), found.flaw.as_str()),
+            None => ("-", "NOT FOUND"),
         };
         let (name, what, took) = (plant.name, plant.what, took.as_millis());
-        println!("{name:<5} {what:<46} {seed:>6}  {took:>7}  {flaw}");
+        println!("{name:<5} {what:<46} {by:>10}  {took:>7}  {flaw}");
+    }
+    let slowest = rows.iter().max_by_key(|(.., took)| *took);
+    if let Some((plant, _, took)) = slowest {
+        println!("slowest: {} in {} ms", plant.name, took.as_millis());
     }
     let passed = rows.iter().filter(|(_, found, _)| found.is_some()).count();
     let failed = rows.len() - passed;
     println!("{passed} passed, {failed} failed");
     if failed != 0 {
         bail!(
-            "{failed} planted bugs were not found within {} seeds",
+            "{failed} planted bugs were not found within {} seeds or {EXECS} inputs",
             arguments.seeds
         );
     }
     Ok(())
 }
 
-/// Builds the simulator with the bug in, in a folder of its own, and runs it until it finds something.
+/// Builds the suite with the bug in, in a folder of its own, and runs it until it finds something. The time is that
+/// of the run alone.
 fn hunt(plant: &Plant, seeds: u64) -> Result<(Option<Found>, Duration)> {
     let target = Workspace::load()?
         .target_directory
         .join("planted")
         .join(plant.name);
+    eprint!("{} ", plant.name);
+    shell::run(&mut plant.suite.build(plant.name, &target))?;
+    let started = Instant::now();
+    let output = plant
+        .suite
+        .command(&target, seeds)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start the suite with a planted bug")?;
+    let took = started.elapsed();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.lines().find_map(|line| plant.suite.read_failure(line));
+    if found.is_some() == output.status.success() {
+        bail!("the report of the suite and its exit code differ:\n{text}");
+    }
+    Ok((found, took))
+}
+
+impl Suite {
+    fn build(&self, plant: &str, target: &Path) -> Command {
+        match self {
+            Self::Sim => {
+                let mut build = cargo_build(plant, target);
+                build.args(["--release", "--package", sim::PACKAGE]);
+                build
+            }
+            Self::Fuzz(package) => {
+                let mut build = cargo_build(plant, target);
+                build.args(["--release", "--package", package]);
+                build.args(["--example", "fuzz", "--features", "fuzzing"]);
+                build
+            }
+        }
+    }
+
+    fn command(&self, target: &Path, seeds: u64) -> Command {
+        match self {
+            Self::Sim => {
+                let mut command = Command::new(target.join("release").join(sim::PACKAGE));
+                command.args(["run", "--seeds", &seeds.to_string(), "--until-failure"]);
+                command
+            }
+            Self::Fuzz(_) => {
+                let mut command = Command::new(target.join("release/examples/fuzz"));
+                command.args(["--execs", EXECS, "--seed", FUZZ_SEED]);
+                // What is found on purpose is no finding to keep.
+                command.arg("--findings").arg(target.join("findings"));
+                command
+            }
+        }
+    }
+
+    /// Reads the line that says what was found: `seed 7: lost: message 3 …`, `fuzz: finding in parts: …`.
+    fn read_failure(&self, line: &str) -> Option<Found> {
+        let (by, flaw) = match self {
+            Self::Sim => {
+                let (seed, rest) = line.strip_prefix("seed ")?.split_once(": ")?;
+                let seed: u64 = seed.parse().ok()?;
+                (format!("seed {seed}"), rest.split_once(": ")?.0)
+            }
+            Self::Fuzz(_) => {
+                let (target, flaw) = line.strip_prefix("fuzz: finding in ")?.split_once(": ")?;
+                (target.to_owned(), flaw)
+            }
+        };
+        // Of a long message the beginning tells.
+        let flaw = flaw.chars().take(60).collect();
+        Some(Found { by, flaw })
+    }
+}
+
+fn cargo_build(plant: &str, target: &Path) -> Command {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    flags.push_str(&format!(" --cfg planted=\"{}\"", plant.name));
-    let mut build = shell::cargo();
-    build
-        .args(["build", "--quiet", "--release", "--package", sim::PACKAGE])
-        .arg("--target-dir")
-        .arg(&target)
+    flags.push_str(&format!(" --cfg planted=\"{plant}\""));
+    let mut command = shell::cargo();
+    command
+        .args(["build", "--quiet", "--target-dir"])
+        .arg(target)
         .env("RUSTFLAGS", flags)
-        // Ten builds from nothing: how fast they are matters more than how fast their code is.
+        // A dozen builds from nothing: how fast they are matters more than how fast their code is.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
-    eprint!("{} ", plant.name);
-    shell::run(&mut build)?;
-    let started = Instant::now();
-    let output = Command::new(target.join("release").join(sim::PACKAGE))
-        .args(["run", "--seeds", &seeds.to_string(), "--until-failure"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start the simulator with a planted bug")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let found = text.lines().find_map(read_failure);
-    if found.is_some() == output.status.success() {
-        bail!("the simulator's report and its exit code differ:\n{text}");
-    }
-    Ok((found, started.elapsed()))
-}
-
-/// Reads `seed 7: lost: message 3 …`.
-fn read_failure(line: &str) -> Option<Found> {
-    let (seed, rest) = line.strip_prefix("seed ")?.split_once(": ")?;
-    let (flaw, _) = rest.split_once(": ")?;
-    Some(Found {
-        seed: seed.parse().ok()?,
-        flaw: flaw.to_owned(),
-    })
+    command
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn found(by: &str, flaw: &str) -> Option<Found> {
+        let (by, flaw) = (by.to_owned(), flaw.to_owned());
+        Some(Found { by, flaw })
+    }
+
     #[test]
-    fn a_failing_seed_is_read_and_other_lines_are_not() {
-        let found = read_failure("seed 7: false outcome: message 3 was told: twice").unwrap();
-        assert_eq!((found.seed, found.flaw.as_str()), (7, "false outcome"));
-        assert!(read_failure("seeds 0 to 9").is_none());
-        assert!(read_failure("9 passed, 0 failed").is_none());
+    fn a_finding_of_each_suite_is_read_and_other_lines_are_not() {
+        let (sim, fuzz) = (Suite::Sim, Suite::Fuzz("a"));
+        let line = "seed 7: false outcome: message 3 was told: twice";
+        assert_eq!(sim.read_failure(line), found("seed 7", "false outcome"));
+        let line = "fuzz: finding in parts: it broke";
+        assert_eq!(fuzz.read_failure(line), found("parts", "it broke"));
+        for suite in [sim, fuzz] {
+            for other in ["seeds 0 to 9", "9 passed, 0 failed", "fuzz: 9 inputs"] {
+                assert_eq!(suite.read_failure(other), None, "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_planted_bug_has_a_name_of_its_own() {
+        for (at, plant) in PLANTS.iter().enumerate() {
+            assert!(PLANTS[..at].iter().all(|other| other.name != plant.name));
+        }
     }
 }

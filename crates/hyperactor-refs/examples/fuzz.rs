@@ -3,7 +3,8 @@
 //! `cargo run --release -p hyperactor-refs --features fuzzing --example fuzz -- --execs 20000000`
 //!
 //! `--seed N` repeats a run, `--target NAME` chooses one target, `--save` writes what was seen first into the corpus, and
-//! `--replay FILE` runs one file. It ends with 1 if there is a finding, whose input is written below `fuzz/artifacts`.
+//! `--replay FILE` runs one file. It ends with 1 if there is a finding, whose input is written below `fuzz/artifacts`, or into
+//! the folder that `--findings` names.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ struct Options {
     targets: Vec<Target>,
     save: bool,
     replay: Option<PathBuf>,
+    findings: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -74,7 +76,7 @@ fn start() -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
         Err(finding) => {
-            let file = write_finding(&folder.join("artifacts/refs"), &finding)?;
+            let file = write_finding(&options.findings, &finding)?;
             println!("fuzz: finding in {}: {}", finding.target, finding.message);
             println!("  input: {}", finding.input.escape_ascii());
             println!(
@@ -226,6 +228,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<d
         targets: TARGETS.to_vec(),
         save: false,
         replay: None,
+        findings: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/artifacts/refs"),
     };
     while let Some(argument) = arguments.next() {
         let mut value = || {
@@ -237,6 +240,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<d
             "--execs" => options.execs = value()?.parse()?,
             "--seed" => options.seed = value()?.parse()?,
             "--save" => options.save = true,
+            "--findings" => options.findings = value()?.into(),
             "--replay" => options.replay = Some(value()?.into()),
             "--target" => {
                 let name = value()?;
