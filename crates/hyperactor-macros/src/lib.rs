@@ -4,6 +4,8 @@ mod actor;
 mod entry;
 mod message;
 mod paths;
+mod schema;
+mod serde_attrs;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, ItemFn, parse_macro_input};

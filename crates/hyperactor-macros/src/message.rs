@@ -1,10 +1,11 @@
-//! The derive of `Message`. It makes a name and a hash; how a message is encoded is serde's matter.
+//! The derive of `Message`. It makes a name and two hashes; what goes into that of the shape is in `schema.rs`, and how
+//! a message is encoded is serde's matter.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Error, GenericParam, LitStr, Result, parse_quote};
 
-use crate::paths;
+use crate::{paths, schema};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     if let Data::Union(union) = &input.data {
@@ -16,6 +17,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = wire_name(input)?;
     let support = paths::message_support()?;
     let ident = &input.ident;
+    let schema = schema::hash(input, &support)?;
 
     let mut generics = input.generics.clone();
     let mut hash = quote!(#support::type_hash(NAME));
@@ -62,6 +64,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             #[automatically_derived]
             impl #impl_generics #support::Message for #ident #type_generics #where_clause {
                 const TYPE_HASH: ::core::primitive::u64 = #hash;
+                const SCHEMA_HASH: ::core::primitive::u64 = #schema;
                 fn type_name() -> ::std::borrow::Cow<'static, ::core::primitive::str> {
                     #type_name
                 }

@@ -67,14 +67,17 @@ pub enum NotDelivered {
         /// The most that is allowed in bytes.
         max: u64,
     },
-    /// The port takes another type.
-    #[error("port `{port_id}` takes `{expected}`, and the message is `{found}`")]
+    /// The port takes another type, or another version of it: then both texts are its name with the hash of a shape.
+    #[error(
+        "port `{port_id}` takes `{expected}`, and the message is `{found}`{}",
+        SameName(expected, found)
+    )]
     TypeMismatch {
         /// The port that was addressed.
         port_id: PortId,
         /// The name of the type the port takes.
         expected: String,
-        /// The name, or the hash, of the type that came.
+        /// The name, or the wire hash, of the type that came.
         found: String,
     },
     /// The bytes do not decode as the type they claim to be.
@@ -205,6 +208,24 @@ impl fmt::Display for KnownNames<'_> {
         match self.0 {
             [] => f.write_str("it has none"),
             names => write!(f, "it has: {}", names.join(", ")),
+        }
+    }
+}
+
+/// Says what to do when two texts differ in the shape alone.
+struct SameName<'a>(&'a str, &'a str);
+
+impl fmt::Display for SameName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |text: &str| {
+            text.split_once(" (schema ")
+                .map(|(name, _)| name.to_owned())
+        };
+        match name(self.0) {
+            Some(same) if name(self.1).as_ref() == Some(&same) => {
+                f.write_str("; the two programs were built from different versions of that type")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -17,6 +17,7 @@ mod payload;
 mod port;
 mod port_ref;
 mod queue;
+mod schema;
 mod sender;
 mod settle;
 mod settle_oneshot;
@@ -39,6 +40,7 @@ pub use payload::{ErasedMessage, Payload, PayloadError};
 pub use port::{PortHandle, PortReceiver};
 pub use port_ref::{OncePortRef, PortRef};
 pub use queue::{PushError, Queue};
+pub use schema::wire_hash;
 pub use sender::{
     BoxFuture, BoxedMailboxSender, FlushError, MailboxSender, UnroutableMailboxSender,
 };
@@ -50,5 +52,6 @@ pub use wire::{DecodeError, EncodeError};
 /// What the derives name; not for people.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::schema::{Opaque, Shape, fold};
     pub use crate::{Message, combine, type_hash};
 }

@@ -13,16 +13,26 @@ use serde::de::DeserializeOwned;
 ///
 /// Usually derived. Sent within a proc it is moved and never encoded; sent to another process it is encoded once.
 ///
-/// The name stands for the type on the wire: two programs that exchange a message must give it the same name and
-/// the same fields. A received payload with another hash than the port expects is refused.
+/// The name stands for the type: two programs that exchange a message must give it the same name. They must give it
+/// the same shape, too, since an encoded message does not say which fields it has; that they do is known by a hash of
+/// the shape. A received payload of another type or shape than the port expects is refused as a type mismatch.
+///
+/// A derived shape hash covers the kind of the type, and each field's name, type and place; of an enum, each variant's
+/// name and place, too. A field's own shape goes in if its type is a message, as are those of the standard library;
+/// else the type's name stands for it, without its path: derive `Message` on it, too, to have its fields covered.
+/// What is written by hand into an implementation of serde's traits is not seen.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a message",
     label = "not a message",
-    note = "put `#[derive(Message, serde::Serialize, serde::Deserialize)]` on `{Self}`"
+    note = "put `#[derive(Message, serde::Serialize, serde::Deserialize)]` on `{Self}`; what leaves a process owns its data, so send `String` for `&str` and `Vec<T>` for `&[T]`"
 )]
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {
     /// The hash of the type's name: [`type_hash`] of it, for a generic type [`combine`]d with its parameters' hashes.
     const TYPE_HASH: u64;
+
+    /// The hash of what the encoding consists of. An implementation by hand that leaves it out has the name stand for
+    /// the shape.
+    const SCHEMA_HASH: u64 = Self::TYPE_HASH;
 
     /// The stable name of the type.
     fn type_name() -> Cow<'static, str>;
@@ -96,6 +106,11 @@ macro_rules! generic {
                 $(let hash = combine(hash, $param::TYPE_HASH);)+
                 hash
             };
+            const SCHEMA_HASH: u64 = {
+                let hash = type_hash($name);
+                $(let hash = combine(hash, $param::SCHEMA_HASH);)+
+                hash
+            };
             fn type_name() -> Cow<'static, str> {
                 let parameters: &[Cow<'static, str>] = &[$($param::type_name()),+];
                 Cow::Owned(format!("{}<{}>", $name, parameters.join(", ")))
@@ -111,6 +126,10 @@ generic! {
 
 impl<K: Message + Eq + std::hash::Hash, V: Message> Message for HashMap<K, V> {
     const TYPE_HASH: u64 = combine(combine(type_hash("HashMap"), K::TYPE_HASH), V::TYPE_HASH);
+    const SCHEMA_HASH: u64 = combine(
+        combine(type_hash("HashMap"), K::SCHEMA_HASH),
+        V::SCHEMA_HASH,
+    );
     fn type_name() -> Cow<'static, str> {
         Cow::Owned(format!("HashMap<{}, {}>", K::type_name(), V::type_name()))
     }
@@ -122,6 +141,11 @@ macro_rules! tuple {
             const TYPE_HASH: u64 = {
                 let hash = type_hash("tuple");
                 $(let hash = combine(hash, $param::TYPE_HASH);)+
+                hash
+            };
+            const SCHEMA_HASH: u64 = {
+                let hash = type_hash("tuple");
+                $(let hash = combine(hash, $param::SCHEMA_HASH);)+
                 hash
             };
             fn type_name() -> Cow<'static, str> {

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encoding;
 use crate::message::Message;
+use crate::schema::{self, wire_hash};
 use crate::wire::EncodeError;
 
 /// A [`Message`] whose type is known only at run time. Implemented for every message; not meant to be implemented else.
@@ -18,7 +19,7 @@ pub trait ErasedMessage: Any + Send {
     /// What the type's `Serialize` reports. The buffer may then hold a part of the encoding.
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError>;
 
-    /// [`Message::TYPE_HASH`] of the message.
+    /// The [`wire_hash`] of the message.
     fn type_hash(&self) -> u64;
 
     /// [`Message::type_name`] of the message.
@@ -37,7 +38,7 @@ impl<M: Message> ErasedMessage for M {
     }
 
     fn type_hash(&self) -> u64 {
-        M::TYPE_HASH
+        wire_hash::<M>()
     }
 
     fn type_name(&self) -> Cow<'static, str> {
@@ -57,7 +58,7 @@ pub enum Payload {
     Typed(Box<dyn ErasedMessage>),
     /// An encoded value; a relay passes it on untouched.
     Encoded {
-        /// [`Message::TYPE_HASH`] of what is encoded.
+        /// The [`wire_hash`] of what is encoded.
         type_hash: u64,
         /// The encoding.
         bytes: Bytes,
@@ -70,7 +71,7 @@ impl Payload {
         Self::Typed(Box::new(message))
     }
 
-    /// The hash of the type it carries.
+    /// The [`wire_hash`] of the message it carries.
     #[must_use]
     pub fn type_hash(&self) -> u64 {
         match self {
@@ -88,12 +89,23 @@ impl Payload {
         }
     }
 
-    /// The name of the type, where it is known: an encoded payload tells only a hash.
-    pub(crate) fn describe(&self) -> String {
-        match self {
+    /// Why it is no `M`. An encoded payload tells only a hash, but half of that is known if it is an `M` of another
+    /// shape.
+    fn mismatch<M: Message>(&self) -> PayloadError {
+        let expected = M::type_name().into_owned();
+        let found = match self {
             Self::Typed(message) => (**message).type_name().into_owned(),
+            Self::Encoded { type_hash, .. }
+                if schema::is_same_type(*type_hash, wire_hash::<M>()) =>
+            {
+                return PayloadError::TypeMismatch {
+                    found: schema::describe(&expected, *type_hash),
+                    expected: schema::describe(&expected, wire_hash::<M>()),
+                };
+            }
             Self::Encoded { type_hash, .. } => format!("{type_hash:#018x}"),
-        }
+        };
+        PayloadError::TypeMismatch { expected, found }
     }
 
     /// Takes the message out: a downcast of a value, a decoding of bytes.
@@ -108,7 +120,7 @@ impl Payload {
                     // The type was compared above, so this arm is never taken; it is written without a panic.
                     Err(_) => Err((
                         Self::Encoded {
-                            type_hash: M::TYPE_HASH,
+                            type_hash: wire_hash::<M>(),
                             bytes: Bytes::new(),
                         },
                         PayloadError::Decode {
@@ -118,7 +130,7 @@ impl Payload {
                     )),
                 }
             }
-            Self::Encoded { type_hash, bytes } if type_hash == M::TYPE_HASH => {
+            Self::Encoded { type_hash, bytes } if type_hash == wire_hash::<M>() => {
                 // Bytes left over mean that sender and receiver disagree on the fields: refused, not ignored.
                 let error = match postcard::take_from_bytes::<M>(&bytes) {
                     Ok((message, [])) => return Ok(message),
@@ -133,10 +145,7 @@ impl Payload {
             }
             // E-04: whether these bytes would decode as `M` is not tried.
             other => {
-                let error = PayloadError::TypeMismatch {
-                    expected: M::type_name().into_owned(),
-                    found: other.describe(),
-                };
+                let error = other.mismatch::<M>();
                 Err((other, error))
             }
         }
@@ -158,15 +167,15 @@ impl fmt::Debug for Payload {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// It is of another type.
+    /// It is of another type, or of another shape: then both texts are the type's name with the hash of a shape.
     #[error("expected a message of type `{expected}` and found `{found}`")]
     TypeMismatch {
         /// The name of the type asked for.
         expected: String,
-        /// The name, or the hash, of the type that is there.
+        /// The name, or the wire hash, of the type that is there.
         found: String,
     },
-    /// It has the right type's hash and does not decode: sender and receiver disagree on the fields.
+    /// It has the right hash and does not decode: sender and receiver disagree on what the hash does not cover.
     #[error("the payload does not decode as `{expected}`: {error}")]
     Decode {
         /// The name of the type asked for.

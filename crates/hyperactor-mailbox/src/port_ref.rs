@@ -94,6 +94,8 @@ macro_rules! reference {
 
         impl<M: Message> Message for $name<M> {
             const TYPE_HASH: u64 = combine(type_hash($text), M::TYPE_HASH);
+            // The shape of what is sent there later: whoever disagrees on it shall learn so before the first reply.
+            const SCHEMA_HASH: u64 = combine(type_hash($text), M::SCHEMA_HASH);
 
             fn type_name() -> Cow<'static, str> {
                 Cow::Owned(format!(concat!($text, "<{}>"), M::type_name()))

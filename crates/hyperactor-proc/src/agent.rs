@@ -49,7 +49,7 @@ pub struct SpawnActor {
     pub type_name: String,
     /// The actor's name in the proc.
     pub name: String,
-    /// The type hash of the parameters, so that a difference of versions is seen.
+    /// The wire hash of the parameters, so that a difference of versions is seen.
     pub params_type: u64,
     /// The encoded parameters; at most [`limits::SPAWN_PARAMS_BYTES_MAX`].
     pub params: Bytes,

@@ -56,7 +56,7 @@ pub use hyperactor_mailbox::{Message, OncePortRef, Outbox, Outcome, PortRef, Und
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{Actor, Exports, Ports, Receives};
-    pub use hyperactor_mailbox::{Message, combine, type_hash};
+    pub use hyperactor_mailbox::__private::{Message, Opaque, Shape, combine, fold, type_hash};
     pub use serde::{Serialize, de::DeserializeOwned};
     pub use tokio;
 }

@@ -1,7 +1,7 @@
 //! The typed call that spawns an actor in another process, through the agent there.
 
 use bytes::BytesMut;
-use hyperactor_mailbox::{EncodeError, ErasedMessage, Message, Outbox};
+use hyperactor_mailbox::{EncodeError, ErasedMessage, Outbox, wire_hash};
 use hyperactor_refs::ProcId;
 
 use crate::{ActorRef, AskError, ProcAgent, RemoteSpawn, SpawnActor, SpawnRefusal, limits};
@@ -94,7 +94,7 @@ pub async fn spawn_remote<A: RemoteSpawn>(
         .ask(cx, |reply| SpawnActor {
             type_name: A::type_name().to_owned(),
             name,
-            params_type: A::Params::TYPE_HASH,
+            params_type: wire_hash::<A::Params>(),
             params: encoded.freeze(),
             reply,
         })

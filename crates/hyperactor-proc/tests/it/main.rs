@@ -9,5 +9,6 @@ mod lifecycle;
 mod logs;
 mod messages;
 mod remote;
+mod schema;
 mod stopping;
 mod two_procs;
