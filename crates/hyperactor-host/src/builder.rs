@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyperactor_channel::ServeOptions;
 use hyperactor_refs::BindSpec;
 
+use crate::config::ProcConfig;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::manager::ProcManager;
-use crate::spec::ProcConfig;
 
 /// Choices about a host that has defaults for all of them.
 #[derive(Debug, Default)]

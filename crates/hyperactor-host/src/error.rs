@@ -26,8 +26,11 @@ pub enum HostError {
         /// The name.
         name: String,
     },
-    /// A proc of this name runs, or is being started.
-    #[error("a proc called `{name}` is running on this host: end it first, or choose another name")]
+    /// A proc of this name runs, or is being started, for the first time or again.
+    #[error(
+        "a proc called `{name}` is running on this host or about to be started: end it or give it up first, or choose \
+         another name"
+    )]
     NameInUse {
         /// The name.
         name: String,

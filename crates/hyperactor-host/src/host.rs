@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,14 +12,20 @@ use hyperactor_proc::{Proc, StopReport};
 use hyperactor_refs::{BindSpec, ChannelAddr, Incarnation, ProcId, Reference};
 use hyperactor_router::{DialMailboxRouter, MailboxServer, MailboxServerHandle};
 use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use crate::builder::HostBuilder;
+use crate::config::ProcConfig;
 use crate::entrance::{Entrance, OwnProc};
 use crate::error::HostError;
+use crate::events::ProcEvent;
 use crate::hosted::{Hosted, HostedProc};
+use crate::keeper::Watch;
 use crate::limits;
 use crate::manager::ProcManager;
-use crate::spec::{End, EndedBy, ProcConfig, ProcSpec};
+use crate::restart::Lives;
+use crate::spec::{End, EndedBy, ProcSpec};
 
 /// The name of a host's own proc.
 pub const SERVICE_PROC: &str = "service";
@@ -36,13 +42,16 @@ pub struct Host {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     frontend: ChannelAddr,
     backend: ChannelAddr,
     router: DialMailboxRouter,
     service: Proc,
     default_config: ProcConfig,
     procs: Mutex<Procs>,
+    events: broadcast::Sender<ProcEvent>,
+    /// Whether the host was told to stop.
+    stopping: watch::Sender<bool>,
     /// Taken out when the host stops.
     servers: Mutex<Vec<MailboxServerHandle>>,
     /// Declared last: dropping it ends the procs that are still there.
@@ -58,6 +67,8 @@ struct Procs {
 enum Place {
     /// Somebody is starting a proc of this name.
     Taken,
+    /// A proc of this name has ended and is to be started again.
+    Resting,
     Running(HostedProc),
 }
 
@@ -148,6 +159,8 @@ impl Host {
             service,
             default_config: config,
             procs: Mutex::default(),
+            events: broadcast::Sender::new(limits::EVENTS_MAX),
+            stopping: watch::Sender::new(false),
             servers: Mutex::new(vec![front, back]),
             manager,
         };
@@ -202,32 +215,14 @@ impl Host {
     /// As long as the manager waits for a proc. At most [`limits::PROCS_MAX`] procs.
     pub async fn spawn(&self, name: &str, config: ProcConfig) -> Result<HostedProc, HostError> {
         let inner = &self.inner;
-        let proc_id = Arc::new(self.proc_id(name)?);
+        self.proc_id(name)?;
         if name == SERVICE_PROC {
             return Err(HostError::Reserved {
                 name: name.to_owned(),
             });
         }
         let place = inner.take_place(name)?;
-        let spec = ProcSpec {
-            proc_id: Arc::clone(&proc_id),
-            incarnation: random_incarnation()?,
-            frontend: inner.frontend.clone(),
-            backend: inner.backend.clone(),
-            config,
-        };
-        let handle = inner.manager.spawn(spec).await?;
-        inner
-            .router
-            .bind(Arc::clone(&proc_id), handle.info().addr.clone())?;
-        let hosted = HostedProc {
-            inner: Arc::new(Hosted::new(handle)),
-        };
-        place.fill(hosted.clone())?;
-        let watch = watch_exit(Arc::downgrade(inner), inner.router.clone(), hosted.clone());
-        tokio::spawn(watch);
-        tracing::info!(target: "hyperactor::host", event = "proc.ready", proc = %proc_id, pid = hosted.info().pid, "a proc is ready");
-        Ok(hosted)
+        inner.launch(place, config, Lives::default()).await
     }
 
     /// As [`spawn`](Self::spawn), with the host's default configuration.
@@ -253,6 +248,19 @@ impl Host {
         self.inner.running()
     }
 
+    /// Tells of every start and every end of a proc from here on. A receiver that is more than [`limits::EVENTS_MAX`]
+    /// events behind misses the oldest and is told how many.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<ProcEvent> {
+        self.inner.events.subscribe()
+    }
+
+    /// Gives up a proc that has ended and waits to be started again: its name is free, and it stays gone. Returns
+    /// whether there was such a proc.
+    pub fn give_up(&self, name: &str) -> bool {
+        self.inner.take_resting_place(name).is_some()
+    }
+
     /// Ends the host: all procs at the same time, then its own proc, then its addresses.
     ///
     /// Procs empty their mailboxes for at most `deadline`, and are ended by force when that does not help. A second call
@@ -268,6 +276,7 @@ impl Host {
         let inner = &self.inner;
         let running = {
             inner.procs.lock().stopping = true;
+            inner.stopping.send_replace(true);
             inner.running()
         };
         inner.manager.closing();
@@ -302,27 +311,6 @@ fn service_reference(proc_id: &ProcId) -> Reference {
     Reference::from(Arc::new(proc_id.clone()))
 }
 
-/// Tidies up when a proc has ended, then says so.
-async fn watch_exit(host: Weak<Inner>, router: DialMailboxRouter, hosted: HostedProc) {
-    let mut exited = hosted.inner.handle.exited();
-    let exit = match exited.wait_for(Option::is_some).await {
-        Ok(exit) => exit.unwrap_or(ProcExit::Lost),
-        Err(_) => ProcExit::Lost,
-    };
-    drop(exited);
-    router.unbind(&Reference::from(Arc::clone(&hosted.info().proc_id)));
-    if let Some(inner) = host.upgrade() {
-        inner.procs.lock().by_name.remove(hosted.name());
-    }
-    let by = hosted.ended_by();
-    if by == EndedBy::Itself {
-        tracing::warn!(target: "hyperactor::host", event = "proc.lost", proc = %hosted.proc_id(), %exit, "a proc ended that nobody had asked to");
-    } else {
-        tracing::info!(target: "hyperactor::host", event = "proc.ended", proc = %hosted.proc_id(), %exit, ?by, "a proc has ended");
-    }
-    hosted.inner.exited.send_replace(Some(exit));
-}
-
 fn random_incarnation() -> Result<Incarnation, HostError> {
     let number = getrandom::u64().map_err(|error| HostError::Random {
         reason: error.to_string(),
@@ -336,9 +324,90 @@ impl Inner {
         let procs = self.procs.lock();
         let running = procs.by_name.values().filter_map(|place| match place {
             Place::Running(hosted) => Some(hosted.clone()),
-            Place::Taken => None,
+            Place::Taken | Place::Resting => None,
         });
         running.collect()
+    }
+
+    /// Makes the proc of a name that is taken, and watches over it.
+    pub(crate) async fn launch(
+        self: &Arc<Self>,
+        place: Reservation<'_>,
+        config: ProcConfig,
+        lives: Lives,
+    ) -> Result<HostedProc, HostError> {
+        let proc_id = Arc::new(ProcId::direct(self.frontend.clone(), place.name)?);
+        let spec = ProcSpec {
+            proc_id: Arc::clone(&proc_id),
+            incarnation: random_incarnation()?,
+            frontend: self.frontend.clone(),
+            backend: self.backend.clone(),
+            config: config.clone(),
+        };
+        let since = Instant::now();
+        let handle = self.manager.spawn(spec).await?;
+        let addr = handle.info().addr.clone();
+        self.router.bind(Arc::clone(&proc_id), addr)?;
+        let hosted = HostedProc {
+            inner: Arc::new(Hosted::new(handle)),
+        };
+        place.fill(hosted.clone())?;
+        tracing::info!(target: "hyperactor::host", event = "proc.ready", proc = %proc_id, pid = hosted.info().pid, "a proc is ready");
+        self.tell(ProcEvent::Ready {
+            info: hosted.info().clone(),
+            restarts: lives.total(),
+        });
+        let watch = Watch {
+            host: Arc::downgrade(self),
+            router: self.router.clone(),
+            hosted: hosted.clone(),
+            config,
+            lives,
+            stopping: self.stopping.subscribe(),
+            since,
+        };
+        tokio::spawn(watch.run());
+        Ok(hosted)
+    }
+
+    /// Tells whoever listens.
+    pub(crate) fn tell(&self, event: ProcEvent) {
+        // An error means that nobody does.
+        drop(self.events.send(event));
+    }
+
+    /// Frees the name of a proc that has ended, or keeps it for its next life.
+    pub(crate) fn vacate(&self, name: &str, rests: bool) {
+        let mut procs = self.procs.lock();
+        if rests && !procs.stopping {
+            procs.by_name.insert(name.to_owned(), Place::Resting);
+        } else {
+            procs.by_name.remove(name);
+        }
+    }
+
+    /// Keeps a free name for the next life of a proc. `false` when it is not free, or the host stops.
+    pub(crate) fn rest(&self, name: &str) -> bool {
+        let mut procs = self.procs.lock();
+        let can = !procs.stopping && !procs.by_name.contains_key(name);
+        if can {
+            procs.by_name.insert(name.to_owned(), Place::Resting);
+        }
+        can
+    }
+
+    /// Takes the name of a proc that waits to be started again. It is free when the returned value is dropped unfilled.
+    pub(crate) fn take_resting_place<'a>(&'a self, name: &'a str) -> Option<Reservation<'a>> {
+        let mut procs = self.procs.lock();
+        match procs.by_name.get_mut(name) {
+            Some(place @ Place::Resting) => *place = Place::Taken,
+            _ => return None,
+        }
+        Some(Reservation {
+            host: self,
+            name,
+            filled: false,
+        })
     }
 
     /// Takes a name. It is free again when the returned value is dropped unfilled.
@@ -376,7 +445,7 @@ impl Drop for Inner {
 }
 
 /// A name that is taken for a proc that is being started.
-struct Reservation<'a> {
+pub(crate) struct Reservation<'a> {
     host: &'a Inner,
     name: &'a str,
     filled: bool,

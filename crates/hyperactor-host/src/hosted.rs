@@ -1,14 +1,15 @@
 //! One proc of a host, as its callers hold it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use hyperactor_mailbox::ProcExit;
+use hyperactor_mailbox::{DeathCertificate, ProcExit};
 use hyperactor_proc::{ActorRef, Outbox, RemoteSpawn, RemoteSpawnError, spawn_remote};
 use hyperactor_refs::ProcId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::logs::ProcLogs;
 use crate::manager::ProcHandle;
 use crate::spec::{End, EndedBy, ProcInfo};
 
@@ -23,6 +24,8 @@ pub(crate) struct Hosted {
     pub(crate) handle: Box<dyn ProcHandle>,
     /// Published when the proc has ended, its name is free and no message is routed to it any more.
     pub(crate) exited: watch::Sender<Option<ProcExit>>,
+    /// Set before the end is published.
+    certificate: OnceLock<Arc<DeathCertificate>>,
     pub(crate) ended_by: Mutex<EndedBy>,
 }
 
@@ -32,6 +35,7 @@ impl Hosted {
         Self {
             handle,
             exited,
+            certificate: OnceLock::new(),
             ended_by: Mutex::new(EndedBy::Itself),
         }
     }
@@ -42,6 +46,13 @@ impl Hosted {
         if *ended_by == EndedBy::Itself && self.exited.borrow().is_none() {
             *ended_by = by;
         }
+    }
+
+    /// Publishes the end of the proc.
+    pub(crate) fn publish_end(&self, certificate: Arc<DeathCertificate>) {
+        let exit = certificate.exit;
+        self.certificate.get_or_init(|| certificate);
+        self.exited.send_replace(Some(exit));
     }
 
     pub(crate) async fn end(&self, how: End, by: EndedBy) -> ProcExit {
@@ -116,6 +127,19 @@ impl HostedProc {
         // The sender lives in this handle: the wait ends with the condition.
         let exit = exited.wait_for(Option::is_some).await;
         exit.ok().and_then(|exit| *exit).unwrap_or(ProcExit::Lost)
+    }
+
+    /// How the proc ended, and why as far as it is known; `None` until [`exited`](Self::exited) tells.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Arc<DeathCertificate>> {
+        self.inner.certificate.get().cloned()
+    }
+
+    /// The last lines that the proc's process wrote to standard output and standard error, also after its end. Empty
+    /// where that is not captured; see [`OutputPolicy`](crate::OutputPolicy).
+    #[must_use]
+    pub fn logs(&self) -> ProcLogs {
+        self.inner.handle.logs()
     }
 
     /// Who wanted the proc to end, as far as it was anybody; [`EndedBy::Itself`] while it runs.

@@ -1,22 +1,31 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+mod config;
 mod entrance;
 mod error;
+mod events;
 mod forwarding;
 mod host;
 mod hosted;
+mod keeper;
 pub mod limits;
 mod local;
+mod logs;
 mod manager;
+mod restart;
 mod spec;
 
 pub use builder::HostBuilder;
+pub use config::{OutputPolicy, ProcConfig, ProcLimits, RoutePolicy, UnknownRoutePolicy};
 pub use error::HostError;
+pub use events::ProcEvent;
 pub use forwarding::{BackendForwarding, Forwarding};
 pub use host::{Host, HostReport, SERVICE_PROC};
 pub use hosted::HostedProc;
 pub use hyperactor_mailbox::{DeathCertificate, OutOfMemory, ProcExit, ResourceUse};
 pub use local::LocalProcManager;
+pub use logs::{LogLine, LogTail, OutputStream, ProcLogs};
 pub use manager::{ProcHandle, ProcManager, ProcSpawnError};
-pub use spec::{End, EndedBy, ProcConfig, ProcInfo, ProcSpec, RoutePolicy, UnknownRoutePolicy};
+pub use restart::{RestartPolicy, RestartWhen};
+pub use spec::{End, EndedBy, ProcInfo, ProcSpec};

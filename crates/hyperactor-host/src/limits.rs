@@ -8,3 +8,24 @@ pub const PROCS_MAX: usize = 1_024;
 
 /// How long the servers of a host may take to say goodbye when it stops.
 pub const SERVER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many bytes of a process's last lines are kept.
+pub const LOG_BYTES: usize = 64 * 1024;
+
+/// How many bytes a kept line counts beside its text, so that empty lines are bounded, too.
+pub const LOG_LINE_OVERHEAD: usize = 32;
+
+/// How many restarts of one proc there may be within [`RESTART_WINDOW`], unless its policy says otherwise.
+pub const RESTARTS_MAX: u32 = 5;
+
+/// How far back restarts count, unless the policy says otherwise.
+pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest pause before a first restart, unless the policy says otherwise.
+pub const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause before any restart, unless the policy says otherwise.
+pub const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// How many events a receiver of [`Host::events`](crate::Host::events) may be behind before it misses the oldest.
+pub const EVENTS_MAX: usize = 1_024;

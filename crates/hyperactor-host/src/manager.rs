@@ -1,12 +1,14 @@
 //! The border to whatever makes procs real: [`ProcManager`] makes one, [`ProcHandle`] watches and ends it. The manager for
 //! procs in this process is in `local`; the one for operating-system processes is in another crate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyperactor_mailbox::{BoxFuture, ProcExit};
+use hyperactor_mailbox::{BoxFuture, DeathCertificate, ProcExit};
 use hyperactor_refs::BindSpec;
 use tokio::sync::watch;
 
+use crate::logs::ProcLogs;
 use crate::spec::{End, ProcInfo, ProcSpec};
 
 /// Makes procs real.
@@ -57,6 +59,17 @@ pub trait ProcHandle: Send + Sync + 'static {
 
     /// Tells when the proc has ended, and how. The value is `None` until then.
     fn exited(&self) -> watch::Receiver<Option<ProcExit>>;
+
+    /// How the proc ended and why, as far as the manager knows more than [`exited`](Self::exited) tells. Asked for after
+    /// the end. Nothing by default.
+    fn certificate(&self) -> Option<Arc<DeathCertificate>> {
+        None
+    }
+
+    /// The last lines that the proc's process wrote, also after its end. None by default.
+    fn logs(&self) -> ProcLogs {
+        ProcLogs::default()
+    }
 }
 
 /// Why a manager could not make a proc.

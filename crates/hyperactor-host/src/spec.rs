@@ -1,12 +1,13 @@
 //! What a host tells a proc manager about the proc it wants, and what it is told back: plain values, all of which can
 //! be sent to another process.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_refs::{ChannelAddr, Incarnation, ProcId};
 use serde::{Deserialize, Serialize};
+
+use crate::config::ProcConfig;
 
 /// Everything that is decided about a proc before it exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,72 +22,6 @@ pub struct ProcSpec {
     pub backend: ChannelAddr,
     /// What the caller chose.
     pub config: ProcConfig,
-}
-
-/// What a caller may choose about a proc.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct ProcConfig {
-    /// How its messages reach other procs of the same host.
-    pub route: RoutePolicy,
-}
-
-impl ProcConfig {
-    /// The defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Chooses how messages reach other procs of the same host.
-    #[must_use]
-    pub fn with_route(mut self, route: RoutePolicy) -> Self {
-        self.route = route;
-        self
-    }
-}
-
-/// How a proc's messages reach other procs of the same host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum RoutePolicy {
-    /// Straight from process to process where that works, through the host where it does not.
-    #[default]
-    Auto,
-    /// Always through the host.
-    Relay,
-    /// Never through the host: where the straight way does not work, the message comes back.
-    Direct,
-}
-
-impl fmt::Display for RoutePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Relay => "relay",
-            Self::Direct => "direct",
-        })
-    }
-}
-
-/// A text that names no [`RoutePolicy`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no route policy: use auto, relay or direct")]
-pub struct UnknownRoutePolicy(String);
-
-impl std::str::FromStr for RoutePolicy {
-    type Err = UnknownRoutePolicy;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "relay" => Ok(Self::Relay),
-            "direct" => Ok(Self::Direct),
-            other => Err(UnknownRoutePolicy(other.chars().take(40).collect())),
-        }
-    }
 }
 
 /// A proc that runs.
@@ -125,21 +60,4 @@ pub enum EndedBy {
     Caller,
     /// The stop of the whole host.
     Host,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn route_policies_print_and_parse_back() {
-        for policy in [RoutePolicy::Auto, RoutePolicy::Relay, RoutePolicy::Direct] {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
-        }
-        let error = "fast".parse::<RoutePolicy>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`fast` is no route policy: use auto, relay or direct"
-        );
-    }
 }
