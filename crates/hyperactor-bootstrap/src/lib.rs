@@ -12,6 +12,6 @@ mod startup;
 
 pub use child::{Bootstrap, boot, route_counts};
 pub use error::{BootError, ManagerError};
-pub use mailbox::RouteCount;
+pub use mailbox::{RouteCount, RouteReport, RouteRung, RungRefusal};
 pub use manager::ProcessManager;
 pub use socket_dir::{SOCKET_NAME_BYTES, SocketDir, SocketDirError, socket_name};

@@ -2,6 +2,7 @@
 //! sibling is reached, and how the route to it changes, is in `sibling` and `route`.
 
 mod connect;
+mod explain;
 mod pending;
 mod route;
 mod sibling;
@@ -11,8 +12,8 @@ mod words;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 
 use hyperactor_host::{RoutePolicy, SERVICE_PROC};
 use hyperactor_mailbox::{
@@ -27,6 +28,7 @@ use tokio::runtime::Handle;
 use crate::limits;
 use crate::socket_dir::socket_name;
 use connect::SocketConnect;
+pub use explain::{RouteReport, RouteRung, RungRefusal};
 use sibling::Sibling;
 use words::Life;
 
@@ -41,7 +43,8 @@ use words::Life;
 /// A message goes straight when the sibling's socket answers, and by the backend when it does not: absent, refusing,
 /// stale or lost, it is tried again later (after 10 ms to 2 s), and no error is remembered for longer than that.
 /// What never left on a connection that failed goes by the backend; what may have arrived comes back as
-/// unknown. [`RoutePolicy`] forces one route.
+/// unknown. [`RoutePolicy`] forces one route; [`explain`](Self::explain) says which is taken, and why.
+/// A link over which nothing went for [`limits::LINK_IDLE`] is closed, and opened again by the next message.
 ///
 /// # Ordering
 ///
@@ -92,6 +95,8 @@ struct Shared {
     own: Option<(Arc<ProcId>, BoxedMailboxSender)>,
     runtime: Option<Handle>,
     siblings: RwLock<HashMap<Box<str>, Arc<Sibling>>>,
+    /// Starts the task that closes idle links.
+    idle: Once,
     /// Messages to the service proc.
     service: AtomicU64,
     /// Messages to other hosts.
@@ -206,6 +211,12 @@ impl LocalProcDialer {
         counts
     }
 
+    /// Says which way messages to a proc go at the moment, and why not by a faster one.
+    #[must_use]
+    pub fn explain(&self, proc_id: &ProcId) -> RouteReport {
+        explain::explain(&self.shared, proc_id)
+    }
+
     /// Returns how many messages went to other hosts.
     #[must_use]
     pub fn remote_count(&self) -> u64 {
@@ -223,6 +234,7 @@ impl Shared {
             own: None,
             runtime: Handle::try_current().ok(),
             siblings: RwLock::default(),
+            idle: Once::new(),
             service: AtomicU64::new(0),
             remote: AtomicU64::new(0),
         }
@@ -232,11 +244,37 @@ impl Shared {
         ProcId::Direct(self.frontend.clone(), name.to_owned())
     }
 
+    fn known(&self) -> Vec<Arc<Sibling>> {
+        self.siblings.read().values().map(Arc::clone).collect()
+    }
+
+    /// Starts, once, the task that closes links over which nothing went for a while. It ends with the dialer.
+    fn close_idle_links(self: &Arc<Self>) {
+        let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else {
+            return;
+        };
+        self.idle.call_once(|| {
+            let shared = Arc::downgrade(self);
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(limits::LINK_IDLE).await;
+                    let Some(shared) = shared.upgrade() else {
+                        return;
+                    };
+                    for sibling in shared.known() {
+                        sibling.close_idle();
+                    }
+                }
+            });
+        });
+    }
+
     /// The sibling of a name, known or new; `None` when no more can be kept.
-    fn sibling_named(&self, name: &str) -> Option<Arc<Sibling>> {
+    fn sibling_named(self: &Arc<Self>, name: &str) -> Option<Arc<Sibling>> {
         if let Some(sibling) = self.siblings.read().get(name) {
             return Some(Arc::clone(sibling));
         }
+        self.close_idle_links();
         let path = self.socket_dir.join(socket_name(name));
         let connect = Arc::new(SocketConnect::new(path, self.runtime.clone()));
         let proc_id = Arc::new(self.proc_id(name));
@@ -257,7 +295,7 @@ impl Shared {
 
 impl MailboxSender for LocalProcDialer {
     fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        let shared = &*self.shared;
+        let shared = &self.shared;
         let proc_id = envelope.dest().proc_id();
         if let Some((_, sender)) = shared.own.as_ref().filter(|(own, _)| **own == *proc_id) {
             return sender.post_unchecked(envelope, return_handle);
@@ -285,13 +323,7 @@ impl MailboxSender for LocalProcDialer {
 
     /// Resolves when everything posted before has an outcome, whichever way it went.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        let siblings: Vec<_> = self
-            .shared
-            .siblings
-            .read()
-            .values()
-            .map(Arc::clone)
-            .collect();
+        let siblings = self.shared.known();
         let waits: Vec<_> = siblings.iter().map(|sibling| sibling.flush()).collect();
         let backend = self.shared.backend.flush();
         Box::pin(async move {

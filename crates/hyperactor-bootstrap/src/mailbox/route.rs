@@ -14,6 +14,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::time::Duration;
 
 use hyperactor_host::RoutePolicy;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use super::pending::Groups;
 use super::slots::Slots;
-use super::words::{Admit, Back, Fault, Life, Open, Returned, Settled, Via, Wants};
+use super::words::{Admit, Back, Fault, Life, Open, Returned, Settled, Standing, Via, Wants, Way};
 use crate::limits;
 
 /// Where messages go now.
@@ -87,6 +88,10 @@ pub(super) struct Routes<L> {
     opening: bool,
     retry_at: Option<Instant>,
     backoff: Duration,
+    /// Why the straight way failed last, and when; for people.
+    fault: Option<(Instant, String)>,
+    /// How many messages had been posted when it was last asked whether the link is idle.
+    seen: u64,
 }
 
 impl<L: Clone> Routes<L> {
@@ -110,6 +115,8 @@ impl<L: Clone> Routes<L> {
             opening: false,
             retry_at: None,
             backoff: Duration::ZERO,
+            fault: None,
+            seen: 0,
         }
     }
 
@@ -153,8 +160,9 @@ impl<L: Clone> Routes<L> {
     }
 
     /// The straight way cannot be used for now.
-    pub(super) fn not_opened(&mut self, now: Instant) {
+    pub(super) fn not_opened(&mut self, now: Instant, why: String) {
         self.opening = false;
+        self.fault = Some((now, why));
         self.back_off(now);
     }
 
@@ -281,6 +289,7 @@ impl<L: Clone> Routes<L> {
         envelope: MessageEnvelope,
         full: Option<&Capacity>,
         fault: Fault,
+        why: &impl Display,
         now: Instant,
     ) -> Returned<L> {
         let Some(UnderWay {
@@ -303,7 +312,7 @@ impl<L: Clone> Routes<L> {
         };
         let failed = is_direct && fault != Fault::None;
         let useless = if failed {
-            self.direct_failed(now)
+            self.direct_failed(now, why)
         } else {
             None
         };
@@ -345,13 +354,14 @@ impl<L: Clone> Routes<L> {
     }
 
     /// Messages go by the host from now on, or by a new link where the host is not to be used. Returns the old link.
-    fn direct_failed(&mut self, now: Instant) -> Option<L> {
+    fn direct_failed(&mut self, now: Instant, why: &impl Display) -> Option<L> {
         let next = match self.policy {
             RoutePolicy::Direct => Next::Unlinked,
             _ => Next::Relay,
         };
         match std::mem::replace(&mut self.route, Route::Fence(next)) {
             Route::Direct(link) | Route::Fence(Next::Direct(link)) => {
+                self.fault = Some((now, why.to_string()));
                 self.back_off(now);
                 Some(link)
             }
@@ -409,9 +419,11 @@ impl<L: Clone> Routes<L> {
         self.retry_at = None;
         self.backoff = Duration::ZERO;
         let useless = match life {
-            Life::Gone(_) => self.direct_failed(now),
+            Life::Gone(_) => self.direct_failed(now, &"the host said that it has ended"),
             // A link to an earlier life leads nowhere.
-            Life::Up(_) if was_other_life => self.direct_failed(now),
+            Life::Up(_) if was_other_life => {
+                self.direct_failed(now, &"the link led to an earlier life of it")
+            }
             _ => None,
         };
         self.retry_at = None;
@@ -434,6 +446,45 @@ impl<L: Clone> Routes<L> {
     /// Whether messages wait for a link that somebody has to make.
     pub(super) fn waits_for_link(&self) -> bool {
         matches!(self.route, Route::Unlinked) && !self.held.is_empty()
+    }
+
+    /// Asked from time to time: gives up a link over which nothing went since it was asked last. The next message opens
+    /// another.
+    pub(super) fn take_idle_link(&mut self) -> Option<L> {
+        let was_used = std::mem::replace(&mut self.seen, self.order) != self.order;
+        let is_quiet = self.open == 0 && self.held.is_empty() && !self.draining;
+        if was_used || !is_quiet || !matches!(self.route, Route::Direct(_)) {
+            return None;
+        }
+        let next = match self.policy {
+            RoutePolicy::Direct => Route::Unlinked,
+            _ => Route::Relay,
+        };
+        match std::mem::replace(&mut self.route, next) {
+            Route::Direct(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Where messages go, and what stands against the straight way.
+    pub(super) fn standing(&self) -> Standing {
+        let way = match &self.route {
+            Route::Relay => Way::Relay,
+            Route::Direct(_) => Way::Direct,
+            Route::Unlinked => Way::Waiting,
+            Route::Fence(Next::Relay) => Way::Changing { to_direct: false },
+            Route::Fence(Next::Direct(_) | Next::Unlinked) => Way::Changing { to_direct: true },
+        };
+        Standing {
+            policy: self.policy,
+            way,
+            life: self.life,
+            is_opening: self.opening,
+            fault: self.fault.clone(),
+            retry_at: self.retry_at,
+            under_way: self.open,
+            held: self.held.len() + self.returned.len(),
+        }
     }
 
     /// What is known of the sibling's life.

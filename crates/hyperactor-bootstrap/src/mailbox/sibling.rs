@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::connect::{Connect, Link};
 use super::route::Routes;
 use super::sink::{HeldRoom, Leased, Sink};
-use super::words::{Admit, Back, Life, Open, Returned, Settled, Via, Wants};
+use super::words::{Admit, Back, Life, Open, Returned, Settled, Standing, Via, Wants};
 use crate::limits;
 
 /// The routes to one sibling, and the counts of what they carried.
@@ -80,6 +80,17 @@ impl Sibling {
             direct.load(Ordering::Relaxed),
             relayed.load(Ordering::Relaxed),
         )
+    }
+
+    /// Where its messages go, and what stands against the straight way.
+    pub(super) fn standing(&self) -> Standing {
+        self.core.routes.lock().standing()
+    }
+
+    /// Closes a link over which nothing went since the last call.
+    pub(super) fn close_idle(&self) {
+        let idle = self.core.routes.lock().take_idle_link();
+        self.core.discard(idle);
     }
 
     /// Posts a message by the route of the moment. Never blocks.
@@ -172,7 +183,7 @@ impl Core {
 
     fn probe(self: &Arc<Self>) {
         let Some(runtime) = self.connect.runtime() else {
-            self.routes.lock().not_opened(Instant::now());
+            self.not_opened("there is no runtime to look for its socket in");
             return;
         };
         let probe = self.connect.probe();
@@ -187,10 +198,17 @@ impl Core {
                         target: "hyperactor::route", event = "route.no_answer", proc = %core.proc_id, ?failed,
                         "a sibling's socket does not answer"
                     );
-                    core.routes.lock().not_opened(Instant::now());
+                    core.not_opened(match failed {
+                        Ok(Err(error)) => format!("its socket does not answer: {error}"),
+                        _ => format!("its socket does not answer within {:?}", limits::PROBE_TIMEOUT),
+                    });
                 }
             }
         });
+    }
+
+    fn not_opened(&self, why: impl Into<String>) {
+        self.routes.lock().not_opened(Instant::now(), why.into());
     }
 
     /// Makes a link. It connects with the first message; nothing is waited for here.
@@ -202,7 +220,7 @@ impl Core {
             None
         };
         let Some(link) = self.connect.connect(expect) else {
-            self.routes.lock().not_opened(Instant::now());
+            self.not_opened("its socket's path is too long for the kernel, or there is no runtime");
             return;
         };
         let opened = self.routes.lock().opened(link);
@@ -367,10 +385,14 @@ impl Core {
         } = report;
         let fault = self.connect.fault(&failure);
         let now = Instant::now();
-        let returned =
-            self.routes
-                .lock()
-                .returned(token.id, envelope, capacity.as_ref(), fault, now);
+        let returned = self.routes.lock().returned(
+            token.id,
+            envelope,
+            capacity.as_ref(),
+            fault,
+            &failure,
+            now,
+        );
         let Returned {
             back,
             was_direct,
@@ -455,3 +477,7 @@ impl Core {
 #[cfg(test)]
 #[path = "sibling_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "idle_tests.rs"]
+mod idle_tests;

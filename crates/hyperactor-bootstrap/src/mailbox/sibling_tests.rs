@@ -14,7 +14,7 @@ use super::*;
 
 /// A way whose messages stay where they are until the test settles them.
 #[derive(Clone, Default)]
-struct Way(Arc<WayState>);
+pub(super) struct Way(Arc<WayState>);
 
 #[derive(Default)]
 struct WayState {
@@ -53,7 +53,7 @@ impl Link for Way {
 }
 
 impl Way {
-    fn numbers(&self) -> Vec<u64> {
+    pub(super) fn numbers(&self) -> Vec<u64> {
         self.0
             .under_way
             .lock()
@@ -69,12 +69,12 @@ impl Way {
         Some(number)
     }
 
-    fn deliver_all(&self) -> Vec<u64> {
+    pub(super) fn deliver_all(&self) -> Vec<u64> {
         std::iter::from_fn(|| self.deliver()).collect()
     }
 
     /// Gives the first message back.
-    fn fail(&self, failure: impl Into<Failure>) -> Option<u64> {
+    pub(super) fn fail(&self, failure: impl Into<Failure>) -> Option<u64> {
         let (number, envelope, handle) = self.0.under_way.lock().pop_front()?;
         handle.undeliverable(envelope, failure);
         Some(number)
@@ -91,13 +91,13 @@ impl Way {
         Some(number)
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Relaxed)
     }
 }
 
-struct Ways {
-    relay: Way,
+pub(super) struct Ways {
+    pub(super) relay: Way,
     direct: Mutex<Vec<Way>>,
     answers: AtomicBool,
     probes: AtomicU64,
@@ -137,9 +137,9 @@ impl Connect for Arc<Ways> {
     }
 }
 
-struct World {
-    sibling: Sibling,
-    ways: Arc<Ways>,
+pub(super) struct World {
+    pub(super) sibling: Sibling,
+    pub(super) ways: Arc<Ways>,
     outcomes: VecDeque<(u64, OutcomeReceiver)>,
     next: u64,
 }
@@ -148,7 +148,7 @@ fn addr() -> ChannelAddr {
     "unix:@host".parse().unwrap()
 }
 
-fn refused() -> NotDelivered {
+pub(super) fn refused() -> NotDelivered {
     NotDelivered::Connect {
         addr: addr(),
         error: "refused".to_owned(),
@@ -170,7 +170,7 @@ fn envelope(number: u64) -> MessageEnvelope {
 }
 
 impl World {
-    fn new(policy: RoutePolicy) -> Self {
+    pub(super) fn new(policy: RoutePolicy) -> Self {
         let ways = Arc::new(Ways {
             relay: Way::default(),
             direct: Mutex::default(),
@@ -189,7 +189,7 @@ impl World {
         }
     }
 
-    fn post(&mut self) -> u64 {
+    pub(super) fn post(&mut self) -> u64 {
         let (handle, outcome) = ReturnHandle::oneshot();
         self.next += 1;
         self.sibling.post(envelope(self.next), handle);
@@ -197,11 +197,11 @@ impl World {
         self.next
     }
 
-    fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.sibling.announce(Life::Up(Incarnation::new(1)));
     }
 
-    fn direct(&self) -> Way {
+    pub(super) fn direct(&self) -> Way {
         self.ways
             .direct
             .lock()
@@ -210,12 +210,12 @@ impl World {
             .clone()
     }
 
-    fn links(&self) -> usize {
+    pub(super) fn links(&self) -> usize {
         self.ways.direct.lock().len()
     }
 
     /// The outcomes of all messages, in the order posted; each must be there.
-    async fn outcomes(&mut self) -> Vec<(u64, Result<(), SendFailure>)> {
+    pub(super) async fn outcomes(&mut self) -> Vec<(u64, Result<(), SendFailure>)> {
         let mut all = Vec::new();
         for (number, outcome) in self.outcomes.drain(..) {
             all.push((number, outcome.await));

@@ -1,7 +1,9 @@
 //! What the routes to a sibling are told, and what they answer: plain values. Who decides is in `route`.
 
+use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::{MessageEnvelope, ReturnHandle};
 use hyperactor_refs::Incarnation;
+use tokio::time::Instant;
 
 /// Which way one message goes.
 #[derive(Clone, Debug)]
@@ -98,4 +100,31 @@ pub(super) enum Open {
     Dial,
     /// Find out in the background whether its socket answers.
     Probe,
+}
+
+/// Where the messages to a sibling go now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Through the host.
+    Relay,
+    /// Straight.
+    Direct,
+    /// Nowhere, until everything on the old route has its outcome.
+    Changing { to_direct: bool },
+    /// Nowhere, until there is a link: the host is not to be used.
+    Waiting,
+}
+
+/// What the routes to a sibling can tell about themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) policy: RoutePolicy,
+    pub(super) way: Way,
+    pub(super) life: Life,
+    pub(super) is_opening: bool,
+    /// Why the straight way failed last, and when.
+    pub(super) fault: Option<(Instant, String)>,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) under_way: usize,
+    pub(super) held: usize,
 }
