@@ -50,6 +50,12 @@ pub enum HostError {
     /// The router has no place for another address.
     #[error(transparent)]
     Router(#[from] BookFull),
+    /// The host's own actor could not be started.
+    #[error("cannot start the host's agent: {reason}")]
+    Agent {
+        /// What its proc said.
+        reason: String,
+    },
     /// The system's source of randomness failed.
     #[error("cannot draw a random number for a proc's incarnation: {reason}")]
     Random {
@@ -72,6 +78,7 @@ impl HostError {
             Self::Stopping => "stopping",
             Self::Spawn(error) => error.code(),
             Self::Router(_) => "router-full",
+            Self::Agent { .. } => "agent",
             Self::Random { .. } => "random",
         }
     }

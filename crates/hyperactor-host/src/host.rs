@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use crate::agent::{HOST_AGENT, HostAgent};
 use crate::builder::HostBuilder;
 use crate::config::ProcConfig;
 use crate::entrance::{Entrance, OwnProc};
@@ -39,7 +40,7 @@ pub const SERVICE_PROC: &str = "service";
 /// Dropping the last handle without [`stop`](Self::stop) ends all procs by force.
 #[derive(Clone)]
 pub struct Host {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -52,6 +53,9 @@ pub(crate) struct Inner {
     events: broadcast::Sender<ProcEvent>,
     /// Whether the host was told to stop.
     stopping: watch::Sender<bool>,
+    /// What another process asked for: the end of the host, with this deadline.
+    pub(crate) stop_wanted: watch::Sender<Option<Duration>>,
+    pub(crate) since: Instant,
     /// Taken out when the host stops.
     servers: Mutex<Vec<MailboxServerHandle>>,
     /// Declared last: dropping it ends the procs that are still there.
@@ -161,12 +165,34 @@ impl Host {
             procs: Mutex::default(),
             events: broadcast::Sender::new(limits::EVENTS_MAX),
             stopping: watch::Sender::new(false),
+            stop_wanted: watch::Sender::new(None),
+            since: Instant::now(),
             servers: Mutex::new(vec![front, back]),
             manager,
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Arc::new(inner);
+        let agent = HostAgent::new(Arc::downgrade(&inner));
+        inner
+            .service
+            .spawn(HOST_AGENT, agent)
+            .map_err(|error| HostError::Agent {
+                reason: error.to_string(),
+            })?
+            // From here on it can be reached from elsewhere.
+            .bind();
+        Ok(Self { inner })
+    }
+
+    /// Resolves when another process asked for the end of this host through its [agent](HostAgent), with the deadline that it
+    /// gave. Who owns the host decides what comes of it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn stop_wanted(&self) -> Duration {
+        let mut wanted = self.inner.stop_wanted.subscribe();
+        // The sender lives in this handle: the wait ends with the condition.
+        let wanted = wanted.wait_for(Option::is_some).await;
+        wanted.ok().and_then(|wanted| *wanted).unwrap_or_default()
     }
 
     /// Where the world reaches the procs of this host; part of their ids.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod agent;
 mod builder;
 mod config;
 mod entrance;
@@ -16,6 +17,10 @@ mod manager;
 mod restart;
 mod spec;
 
+pub use agent::{
+    DescribeHost, EndProc, HOST_AGENT, HostAgent, HostDescription, HostRefusal, ProcDescription,
+    ProcEnd, ReadLogs, SpawnProc, StopHost,
+};
 pub use builder::HostBuilder;
 pub use config::{OutputPolicy, ProcConfig, ProcLimits, RoutePolicy, UnknownRoutePolicy};
 pub use error::HostError;

@@ -29,3 +29,9 @@ pub const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// How many events a receiver of [`Host::events`](crate::Host::events) may be behind before it misses the oldest.
 pub const EVENTS_MAX: usize = 1_024;
+
+/// How long a drain that another process asks for may last at most.
+pub const END_DEADLINE_MAX: Duration = Duration::from_secs(3_600);
+
+/// How many names of procs a refusal lists.
+pub const NAMES_IN_REFUSAL_MAX: usize = 8;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use hyperactor_proc::Message;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ pub struct LogLine {
 }
 
 /// The last lines that a process wrote.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Message)]
 #[non_exhaustive]
 pub struct ProcLogs {
     /// The lines, in the order in which they were read: within one stream the order in which they were written.

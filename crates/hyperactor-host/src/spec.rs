@@ -38,7 +38,7 @@ pub struct ProcInfo {
 }
 
 /// How a proc is to be ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum End {
     /// Its actors empty their mailboxes first, for at most this long; then it is stopped, and at last killed.
