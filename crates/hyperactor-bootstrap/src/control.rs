@@ -3,8 +3,10 @@
 //!
 //! A frame is a length (four bytes, little-endian) and that many bytes of postcard.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyperactor_host::DeathCertificate;
 use hyperactor_refs::{ChannelAddr, Incarnation};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,10 +18,12 @@ const LENGTH_BYTES: usize = 4;
 /// What a host says to a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ToChild {
+    /// The child's limits are set: it may run. The first frame of all.
+    Go,
     /// These procs of the host are up and can be dialled.
     Up(Vec<Sibling>),
     /// This life of a proc is over.
-    Gone(Sibling),
+    Gone(Arc<DeathCertificate>),
     /// The host is about to end everything: the last child to go takes the socket directory along.
     Closing,
     /// End, letting the actors empty their mailboxes first.
@@ -108,7 +112,15 @@ mod tests {
         };
         vec![
             ToChild::Up(vec![sibling("a"), sibling("b")]),
-            ToChild::Gone(sibling("a")),
+            ToChild::Go,
+            ToChild::Gone(Arc::new(DeathCertificate::new(
+                Arc::new(hyperactor_refs::ProcId::Direct(
+                    "unix:@h".parse().unwrap(),
+                    "a".to_owned(),
+                )),
+                Incarnation::new(7),
+                hyperactor_host::ProcExit::Signalled(9),
+            ))),
             ToChild::Drain {
                 deadline: Duration::from_millis(1500),
             },

@@ -67,3 +67,23 @@ pub const LINK_IDLE: Duration = Duration::from_secs(60);
 
 /// How long one attempt to reach a sibling's socket may take.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many children of one manager may be on their way from their start to ready at the same time; a spawn beyond
+/// waits for its turn.
+pub const STARTING_MAX: usize = 64;
+
+/// Longest line of a child's output, in bytes; a longer one is kept and passed on in pieces.
+pub const OUTPUT_LINE_BYTES: usize = 4 * 1024;
+
+/// How much of a child's output is read at once, in bytes.
+pub const OUTPUT_READ_BYTES: usize = 8 * 1024;
+
+/// How many lines of all children wait to be written to the host's own output; beyond that the children wait.
+pub const OUTPUT_QUEUE_LINES: usize = 1_024;
+
+/// How long the last lines of an ended child are read for. They are in the pipe, unless a process that the child started
+/// still holds it.
+pub const OUTPUT_END_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How long the end of a host waits for its own output to take the children's last lines.
+pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);

@@ -41,6 +41,8 @@ pub(super) struct Lifeline {
     pub(super) closing: Arc<AtomicBool>,
     pub(super) dir: Arc<SocketDir>,
     pub(super) name: String,
+    /// Whether the host reads what this process writes: then nobody does any more once it is gone.
+    pub(super) is_captured: bool,
 }
 
 impl Lifeline {
@@ -55,6 +57,9 @@ impl Lifeline {
 
     fn run(mut self) {
         self.obey_until_the_end();
+        if self.is_captured {
+            silence_output();
+        }
         tracing::warn!(target: "hyperactor::bootstrap", event = "host.gone", proc = self.name, "the host is gone: this proc ends");
         self.orders.send_replace(Order::Orphaned);
         std::thread::sleep(limits::ORPHAN_GRACE);
@@ -96,9 +101,9 @@ impl Lifeline {
                     self.dialer.announce(&sibling.name, sibling.incarnation);
                 }
             }
-            ToChild::Gone(sibling) => self
-                .dialer
-                .announce_gone(&sibling.name, sibling.incarnation),
+            ToChild::Gone(certificate) => self.dialer.announce_end(certificate),
+            // Said before this thread was started.
+            ToChild::Go => {}
             ToChild::Closing => self.closing.store(true, Ordering::Release),
             ToChild::Drain { deadline } => {
                 self.orders.send_replace(Order::Drain(deadline));
@@ -106,6 +111,22 @@ impl Lifeline {
             ToChild::Stop => {
                 self.orders.send_replace(Order::Stop);
             }
+        }
+    }
+}
+
+/// Leads standard output and standard error nowhere. A line written to a pipe that nobody reads any more would be an error,
+/// and `println!` panics on it: the orderly end must not stumble over its own words.
+fn silence_output() {
+    use rustix::fs::{Mode, OFlags};
+    let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let Ok(null) = null else { return };
+    for silenced in [
+        rustix::stdio::dup2_stdout(&null),
+        rustix::stdio::dup2_stderr(&null),
+    ] {
+        if let Err(error) = silenced {
+            tracing::debug!(target: "hyperactor::bootstrap", %error, "output still leads to the host that is gone");
         }
     }
 }

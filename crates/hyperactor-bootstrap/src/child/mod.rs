@@ -3,13 +3,14 @@
 
 mod lifeline;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyperactor_channel::ServeOptions;
+use hyperactor_host::OutputPolicy;
 use hyperactor_mailbox::MailboxSender;
 use hyperactor_proc::{Proc, ProcAgent, Registry};
 use hyperactor_refs::{BindSpec, ChannelAddr};
@@ -18,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::control::{self, FromChild};
+use crate::control::{self, Frames, FromChild, ToChild};
 use crate::error::BootError;
 use crate::instructions::Instructions;
 use crate::limits;
@@ -138,7 +139,10 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
         instructions,
         control,
     } = start;
-    let host = HostLink::new(control);
+    let mut host = HostLink::new(control);
+    if !host.wait_for_go() {
+        return end_before_the_start(&instructions);
+    }
     if let Some(on_child_start) = bootstrap.on_child_start {
         on_child_start();
     }
@@ -146,6 +150,8 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
         Ok(status) => status,
         Err(error) => {
             if !report_failure(&host, &error) {
+                // Nobody hears it: the host is gone, and what it left is this child's to remove.
+                leave_abandoned(&instructions);
                 eprintln!(
                     "hyperactor: proc `{}` cannot start: {error}",
                     instructions.spec.proc_id.name()
@@ -153,6 +159,24 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
             }
             EXIT_REFUSED
         }
+    }
+}
+
+/// The host died before this child ran anything of its own.
+fn end_before_the_start(instructions: &Instructions) -> i32 {
+    leave_abandoned(instructions);
+    EXIT_HOST_GONE
+}
+
+/// Removes the socket directory of a host that is gone, if nobody else lives in it.
+fn leave_abandoned(instructions: &Instructions) {
+    let name = instructions.spec.proc_id.name();
+    // Gone already, when another child was the last to leave.
+    let Ok(dir) = SocketDir::open(&instructions.socket_dir) else {
+        return;
+    };
+    if let Err(error) = dir.leave(name) {
+        tracing::warn!(target: "hyperactor::bootstrap", proc = name, %error, "a socket stays behind");
     }
 }
 
@@ -188,6 +212,7 @@ fn live(
         closing: Arc::clone(&closing),
         dir: Arc::clone(&dir),
         name: name.clone(),
+        is_captured: spec.config.output != OutputPolicy::Inherited,
     };
     lifeline.start().map_err(|source| BootError::Io {
         what: "start the lifeline thread",
@@ -324,6 +349,26 @@ struct HostLink {
 impl HostLink {
     fn new(stream: UnixStream) -> Self {
         Self { stream }
+    }
+
+    /// Waits for the host's word that this process may run: its limits are set then, and every thread that is started from
+    /// here on has them. Returns `false` when the host went before.
+    fn wait_for_go(&mut self) -> bool {
+        let mut frames = Frames::default();
+        // One byte at a time: whatever follows is for the thread that reads later.
+        let mut byte = [0u8];
+        loop {
+            match self.stream.read(&mut byte) {
+                Ok(1) => frames.push(&byte),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Ok(_) | Err(_) => return false,
+            }
+            match frames.next() {
+                Ok(None) => {}
+                Ok(Some(ToChild::Go)) => return true,
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
     }
 
     /// The same stream, for the thread that reads it.

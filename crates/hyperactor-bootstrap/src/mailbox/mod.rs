@@ -17,8 +17,8 @@ use std::sync::{Arc, Once};
 
 use hyperactor_host::{RoutePolicy, SERVICE_PROC};
 use hyperactor_mailbox::{
-    BoxFuture, BoxedMailboxSender, FlushError, MailboxSender, MessageEnvelope, NotDelivered,
-    ReturnHandle,
+    BoxFuture, BoxedMailboxSender, DeathCertificate, FlushError, MailboxSender, MessageEnvelope,
+    NotDelivered, ReturnHandle,
 };
 use hyperactor_refs::{ChannelAddr, Incarnation, ProcId};
 use parking_lot::RwLock;
@@ -176,6 +176,15 @@ impl LocalProcDialer {
     pub fn announce_gone(&self, name: &str, incarnation: Incarnation) {
         if let Some(sibling) = self.shared.sibling_named(name) {
             sibling.announce(Life::Gone(incarnation));
+        }
+    }
+
+    /// As [`announce_gone`](Self::announce_gone), with the certificate of the end: messages that come back because of it name
+    /// it to their senders.
+    pub fn announce_end(&self, certificate: Arc<DeathCertificate>) {
+        let name = certificate.proc_id.name();
+        if let Some(sibling) = self.shared.sibling_named(name) {
+            sibling.note_end(certificate);
         }
     }
 

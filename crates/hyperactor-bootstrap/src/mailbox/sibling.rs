@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::{
-    BoxedMailboxSender, Capacity, Failure, Hop, Lease, MailboxSender, MessageEnvelope,
-    NotDelivered, ReturnHandle, ReturnSink, RouteKind, Token, Undeliverable,
+    BoxedMailboxSender, Capacity, DeathCertificate, Failure, Hop, Lease, MailboxSender,
+    MessageEnvelope, NotDelivered, ReturnHandle, ReturnSink, RouteKind, Token, Undeliverable,
 };
 use hyperactor_refs::ProcId;
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::connect::{Connect, Link};
 use super::route::Routes;
 use super::sink::{HeldRoom, Leased, Sink};
-use super::words::{Admit, Back, Life, Open, Returned, Settled, Standing, Via, Wants};
+use super::words::{Admit, Back, Fault, Life, Open, Returned, Settled, Standing, Via, Wants};
 use crate::limits;
 
 /// The routes to one sibling, and the counts of what they carried.
@@ -38,6 +38,8 @@ pub(super) struct Core {
     room: Notify,
     /// All groups below this number are settled; for those who flush.
     settled: watch::Sender<u64>,
+    /// How the life that ended last ended.
+    certificate: Mutex<Option<Arc<DeathCertificate>>>,
     direct: AtomicU64,
     relayed: AtomicU64,
 }
@@ -56,6 +58,7 @@ impl Sibling {
             routes: Mutex::new(Routes::new(policy)),
             room: Notify::new(),
             settled: watch::Sender::new(0),
+            certificate: Mutex::default(),
             direct: AtomicU64::new(0),
             relayed: AtomicU64::new(0),
         });
@@ -140,6 +143,14 @@ impl Sibling {
         );
         self.core.discard(useless);
         self.core.drain();
+    }
+
+    /// The host says that a life of the sibling is over, and how it ended.
+    pub(super) fn note_end(&self, certificate: Arc<DeathCertificate>) {
+        let incarnation = certificate.incarnation;
+        // Before the announcement: what comes back because of it names the certificate.
+        *self.core.certificate.lock() = Some(certificate);
+        self.announce(Life::Gone(incarnation));
     }
 
     /// Whether the entry can be forgotten without anybody noticing.
@@ -456,7 +467,26 @@ impl Core {
             }
             .into();
         }
+        if report.certificate.is_none() {
+            report.certificate = self.certificate_of(&report.failure, was_direct);
+        }
         handle.report(report);
+    }
+
+    /// How the sibling ended, if that is why a message failed.
+    fn certificate_of(&self, failure: &Failure, was_direct: bool) -> Option<Arc<DeathCertificate>> {
+        let Life::Gone(incarnation) = self.routes.lock().life() else {
+            return None;
+        };
+        let is_why = match failure {
+            Failure::NotDelivered(NotDelivered::ProcGone { .. }) => true,
+            failure => was_direct && self.connect.fault(failure) != Fault::None,
+        };
+        let certificate = self.certificate.lock();
+        let ours = certificate
+            .as_ref()
+            .filter(|certificate| is_why && certificate.incarnation == incarnation);
+        ours.cloned()
     }
 
     /// A message is gone without an answer, or cannot be given back.

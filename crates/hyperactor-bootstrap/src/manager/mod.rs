@@ -2,30 +2,38 @@
 //! the children of each other. How one child is watched and ended is in `supervise` and `ladder`; what happens inside
 //! the child is in `child`.
 
+mod bounds;
 mod ladder;
+mod memory;
+mod output;
+mod owned;
 mod supervise;
+mod table;
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hyperactor_host::{End, ProcExit, ProcHandle, ProcInfo, ProcManager, ProcSpawnError, ProcSpec};
+use hyperactor_host::{
+    DeathCertificate, End, LogTail, OutputPolicy, OutputStream, ProcExit, ProcHandle, ProcInfo,
+    ProcLogs, ProcManager, ProcSpawnError, ProcSpec,
+};
 use hyperactor_mailbox::BoxFuture;
 use hyperactor_refs::{BindSpec, ChannelAddr};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
-use crate::control::{Sibling, ToChild};
+use crate::control::ToChild;
 use crate::error::ManagerError;
 use crate::instructions::Instructions;
+use crate::launch::{ForkExec, LaunchOrder, Launcher};
 use crate::socket_dir::SocketDir;
 use crate::{limits, startup};
+use owned::OwnedChild;
 use supervise::{Outbox, Start, Supervisor};
+use table::Shared;
 
 /// Makes procs that are processes of their own: for each one the current executable is started again.
 ///
@@ -34,39 +42,24 @@ use supervise::{Outbox, Start, Supervisor};
 ///
 /// # What a child inherits
 ///
-/// The environment, standard output and standard error; no other descriptor. It is in a process group of its own, so
-/// that a Ctrl-C at the terminal is the host's to handle.
+/// The environment; no descriptor but its standard ones. Standard input is empty. Standard output and standard error lead to
+/// the host, which keeps the last lines and passes them on with the proc's name in front, unless
+/// [`OutputPolicy`] says otherwise. It is in a process group of its own, so that a Ctrl-C at the terminal is the host's to
+/// handle. Before it runs anything of its own it waits for its host to have set its limits.
 ///
 /// # How children end
 ///
 /// Asked to end, a child drains for as long as it was given, is then told to stop, gets SIGTERM 2 s later
 /// ([`limits::STOP_TIMEOUT`]) and SIGKILL 1 s after that. Dropping the manager kills its children. Should the host's
 /// process die in any way, each child sees its control stream end and ends within [`limits::ORPHAN_GRACE`], taking its
-/// socket and, the last one, the socket directory with it. Children are always reaped.
+/// socket and, the last one, the socket directory with it. Children are always reaped, and every signal goes through a pidfd
+/// (Linux 5.3 or later). Of each end there is a [`DeathCertificate`].
 pub struct ProcessManager {
     shared: Arc<Shared>,
     program: PathBuf,
+    launcher: Arc<dyn Launcher>,
     environment: Vec<(OsString, OsString)>,
     ready_timeout: Duration,
-}
-
-struct Shared {
-    dir: SocketDir,
-    table: Mutex<Table>,
-    /// How many children are not reaped yet.
-    living: watch::Sender<usize>,
-}
-
-#[derive(Default)]
-struct Table {
-    stopping: bool,
-    procs: HashMap<String, Entry>,
-}
-
-struct Entry {
-    sibling: Sibling,
-    ready: bool,
-    outbox: Outbox,
 }
 
 impl ProcessManager {
@@ -83,8 +76,8 @@ impl ProcessManager {
             return Err(ManagerError::BootstrapMissing { in_child: false });
         }
         // Not the path that the program was started by: that may have been replaced by a newer build since, and
-        // children of another build would be strangers.
-        Self::with_program("/proc/self/exe")
+        // children of another build would be strangers. By number, because the launcher may start another program first.
+        Self::with_program(format!("/proc/{}/exe", std::process::id()))
     }
 
     /// Makes a manager that starts another program, which has to make the bootstrap call as well and to be built with
@@ -97,14 +90,11 @@ impl ProcessManager {
         if startup::is_unbooted_child() {
             return Err(ManagerError::BootstrapMissing { in_child: true });
         }
-        let shared = Shared {
-            dir: SocketDir::create()?,
-            table: Mutex::default(),
-            living: watch::Sender::new(0),
-        };
+        let shared = Shared::new(SocketDir::create()?);
         Ok(Self {
             shared: Arc::new(shared),
             program: program.into(),
+            launcher: Arc::new(ForkExec),
             environment: Vec::new(),
             ready_timeout: limits::READY_TIMEOUT,
         })
@@ -124,6 +114,13 @@ impl ProcessManager {
         self
     }
 
+    /// Chooses how processes are started. The default is [`ForkExec`].
+    #[must_use]
+    pub fn with_launcher(mut self, launcher: impl Launcher) -> Self {
+        self.launcher = Arc::new(launcher);
+        self
+    }
+
     /// Returns the directory with the sockets of this manager's procs.
     #[must_use]
     pub fn socket_dir(&self) -> &Path {
@@ -132,6 +129,8 @@ impl ProcessManager {
 
     async fn spawn_process(&self, spec: ProcSpec) -> Result<Box<dyn ProcHandle>, ProcSpawnError> {
         let name = spec.proc_id.name().to_owned();
+        // Never closed; written so that nothing can panic.
+        let _starting = self.shared.starting.acquire().await.ok();
         let (mut process, start) = self.start(&name, &spec)?;
         let outcome = tokio::time::timeout(self.ready_timeout, start).await;
         let error = match outcome {
@@ -146,7 +145,11 @@ impl ProcessManager {
                 reason,
             },
             Ok(Ok(Start::Exited(exit))) => {
-                let hint = hint_of(exit).to_owned();
+                let logs = process.tail.look();
+                let hint = match logs.of(OutputStream::Stderr).next_back() {
+                    Some(line) => format!("{}; its last words: {line}", hint_of(exit)),
+                    None => hint_of(exit).to_owned(),
+                };
                 ProcSpawnError::ExitedBeforeReady {
                     name: name.clone(),
                     exit,
@@ -175,77 +178,135 @@ impl ProcessManager {
             program: self.program.display().to_string(),
             source,
         };
+        let refused = |code: &str, reason: String| ProcSpawnError::Refused {
+            name: name.to_owned(),
+            code: code.to_owned(),
+            reason,
+        };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
         let control = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
         let instructions = Instructions::new(spec.clone(), self.shared.dir.path().to_path_buf());
         let text = instructions
             .to_text()
-            .map_err(|reason| ProcSpawnError::Refused {
-                name: name.to_owned(),
-                code: "instructions".to_owned(),
-                reason,
-            })?;
-        let mut command = std::process::Command::new(&self.program);
-        command
-            .arg0(format!("hyperactor proc {}", name.escape_debug()))
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .env(startup::VARIABLE, text)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .process_group(0);
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true);
+            .map_err(|reason| refused("instructions", reason))?;
+        let mut environment = self.environment.clone();
+        environment.push((startup::VARIABLE.into(), text.into()));
+        let tail = LogTail::new();
+        let Capture {
+            stdout,
+            stderr,
+            readers,
+        } = self
+            .capture(name, spec.config.output, &tail)
+            .map_err(failed)?;
+        let order = LaunchOrder {
+            name: name.to_owned(),
+            program: self.program.clone(),
+            environment,
+            limits: spec.config.limits.clone(),
+            control: theirs.into(),
+            stdout,
+            stderr,
+        };
 
         let (frames, outbox) = mpsc::channel(limits::CONTROL_QUEUE_MAX);
         let wish = watch::Sender::new(None);
         let wishes = wish.subscribe();
         let own_outbox = Outbox::new(frames, wish);
+        // The first frame, and not written before the limits are set.
+        own_outbox.send(&ToChild::Go);
         self.shared.enter(name, spec, &own_outbox)?;
-        let child = match command.spawn() {
+        // The order holds the child's end of the stream: as long as it is open here, the end of the child would not be
+        // seen. A launcher drops it.
+        let launched = self.launcher.launch(order).and_then(OwnedChild::new);
+        let child = match launched {
             Ok(child) => child,
             Err(error) => {
-                self.shared.table.lock().procs.remove(name);
+                self.shared.forget(name);
                 return Err(failed(error));
             }
         };
-        // The command holds the child's end of the stream: as long as it is open here, the end of the child would
-        // not be seen.
-        drop(command);
+        let with_memory = !self.launcher.bounds_memory();
+        if let Err(error) = bounds::apply(child.pid(), &spec.config.limits, with_memory) {
+            // Dropped, the child is killed.
+            self.shared.forget(name);
+            return Err(refused("limits", error.to_string()));
+        }
         let (start, started) = oneshot::channel();
         let (exited, exit) = watch::channel(None);
+        let certificate = Arc::new(OnceLock::new());
         let info = ProcInfo {
             proc_id: Arc::clone(&spec.proc_id),
             incarnation: spec.incarnation,
             addr: spec.backend.clone(),
-            pid: child.id(),
+            pid: Some(child.pid()),
         };
         let supervisor = Supervisor {
-            name: name.to_owned(),
+            info: info.clone(),
             child,
             control,
             outbox,
             own_outbox: own_outbox.clone(),
             wish: wishes,
             start,
+            tail: (spec.config.output != OutputPolicy::Inherited).then(|| tail.clone()),
+            readers,
+            shared: Arc::clone(&self.shared),
         };
         let shared = Arc::clone(&self.shared);
+        let process = ChildProcess {
+            info,
+            outbox: own_outbox,
+            exited: exit,
+            certificate: Arc::clone(&certificate),
+            tail,
+        };
         shared.living.send_modify(|living| *living += 1);
         tokio::spawn(async move {
-            let name = supervisor.name.clone();
-            let ended = supervisor.run().await;
-            shared.leave(&name);
-            exited.send_replace(Some(ended));
+            let name = supervisor.info.proc_id.name().to_owned();
+            let ended = Arc::new(supervisor.run().await);
+            shared.leave(&name, &ended);
+            let exit = ended.exit;
+            certificate.get_or_init(|| ended);
+            exited.send_replace(Some(exit));
             shared.living.send_modify(|living| *living -= 1);
         });
-        Ok((
-            ChildProcess {
-                info,
-                outbox: own_outbox,
-                exited: exit,
-            },
-            started,
-        ))
+        Ok((process, started))
     }
+
+    /// Makes the pipes by which a child's output comes here, and the tasks that read them.
+    fn capture(
+        &self,
+        name: &str,
+        policy: OutputPolicy,
+        tail: &LogTail,
+    ) -> std::io::Result<Capture> {
+        let onward = match policy {
+            OutputPolicy::Inherited => return Ok(Capture::default()),
+            OutputPolicy::Kept => None,
+            _ => self.shared.printer.onward(name),
+        };
+        let mut capture = Capture::default();
+        for (stream, end) in [
+            (OutputStream::Stdout, &mut capture.stdout),
+            (OutputStream::Stderr, &mut capture.stderr),
+        ] {
+            let (ours, theirs) = std::io::pipe()?;
+            *end = Some(theirs.into());
+            let reader = output::read(ours.into(), stream, tail.clone(), onward.clone())?;
+            capture.readers.push(reader);
+        }
+        Ok(capture)
+    }
+}
+
+/// The child's ends of the pipes for its output, and the tasks that read the others.
+#[derive(Default)]
+struct Capture {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// What to look at when a child ended before it was ready.
@@ -257,84 +318,6 @@ fn hint_of(exit: ProcExit) -> &'static str {
         ProcExit::Exited(101) => "it panicked: the panic's text is on its standard error",
         ProcExit::Signalled(9) => "it was killed from outside, perhaps for lack of memory",
         _ => "look at what it wrote to its standard error",
-    }
-}
-
-impl Shared {
-    /// Takes a name for a process that is about to start.
-    fn enter(&self, name: &str, spec: &ProcSpec, outbox: &Outbox) -> Result<(), ProcSpawnError> {
-        let mut table = self.table.lock();
-        if table.stopping {
-            return Err(ProcSpawnError::Stopping {
-                name: name.to_owned(),
-            });
-        }
-        if table.procs.contains_key(name) {
-            return Err(ProcSpawnError::Refused {
-                name: name.to_owned(),
-                code: "name-in-use".to_owned(),
-                reason: "a proc of this name is running".to_owned(),
-            });
-        }
-        let sibling = Sibling {
-            name: name.to_owned(),
-            incarnation: spec.incarnation,
-        };
-        let entry = Entry {
-            sibling,
-            ready: false,
-            outbox: outbox.clone(),
-        };
-        table.procs.insert(name.to_owned(), entry);
-        Ok(())
-    }
-
-    /// Tells a proc that has just become ready of the others, and the others of it.
-    fn introduce(&self, name: &str) {
-        let mut table = self.table.lock();
-        let Some(newcomer) = table.procs.get_mut(name) else {
-            return;
-        };
-        newcomer.ready = true;
-        let outbox = newcomer.outbox.clone();
-        let announcement = ToChild::Up(vec![newcomer.sibling.clone()]);
-        let others: Vec<&Entry> = table
-            .procs
-            .values()
-            .filter(|entry| entry.ready && entry.sibling.name != name)
-            .collect();
-        for other in &others {
-            other.outbox.send(&announcement);
-        }
-        for batch in others.chunks(limits::ANNOUNCE_BATCH_MAX) {
-            let siblings = batch.iter().map(|entry| entry.sibling.clone()).collect();
-            outbox.send(&ToChild::Up(siblings));
-        }
-    }
-
-    /// Forgets a process that is reaped: its socket goes, its siblings are told, its name is free.
-    fn leave(&self, name: &str) {
-        if let Err(error) = self.dir.remove_socket(name) {
-            tracing::warn!(target: "hyperactor::bootstrap", proc = name, %error, "the socket of an ended proc stays behind");
-        }
-        let mut table = self.table.lock();
-        let Some(gone) = table.procs.remove(name) else {
-            return;
-        };
-        if gone.ready {
-            let announcement = ToChild::Gone(gone.sibling);
-            for other in table.procs.values().filter(|entry| entry.ready) {
-                other.outbox.send(&announcement);
-            }
-        }
-    }
-
-    fn kill_all(&self) {
-        let mut table = self.table.lock();
-        table.stopping = true;
-        for entry in table.procs.values() {
-            entry.outbox.wish(End::Kill);
-        }
     }
 }
 
@@ -368,6 +351,10 @@ impl ProcManager for ProcessManager {
             let mut living = self.shared.living.subscribe();
             // The sender lives in `shared`, so the wait ends with the condition.
             drop(living.wait_for(|living| *living == 0).await);
+            self.shared
+                .printer
+                .flush(limits::OUTPUT_FLUSH_TIMEOUT)
+                .await;
             let mut left = self.shared.dir.sockets().unwrap_or_default();
             left.retain(|name| self.shared.dir.backend_path().file_name() != Some(name.as_ref()));
             match self.shared.dir.remove() {
@@ -404,6 +391,9 @@ struct ChildProcess {
     info: ProcInfo,
     outbox: Outbox,
     exited: watch::Receiver<Option<ProcExit>>,
+    /// Set before the end is published.
+    certificate: Arc<OnceLock<Arc<DeathCertificate>>>,
+    tail: LogTail,
 }
 
 impl ProcHandle for ChildProcess {
@@ -425,6 +415,14 @@ impl ProcHandle for ChildProcess {
 
     fn exited(&self) -> watch::Receiver<Option<ProcExit>> {
         self.exited.clone()
+    }
+
+    fn certificate(&self) -> Option<Arc<DeathCertificate>> {
+        self.certificate.get().cloned()
+    }
+
+    fn logs(&self) -> ProcLogs {
+        self.tail.look()
     }
 }
 

@@ -1,24 +1,29 @@
 //! The host's side of one child process: a task that owns the child, reads and writes its control stream, ends it by
-//! the ladder and reaps it. No signal is ever sent by number: the child is owned until it is reaped, and SIGTERM goes
-//! through its pidfd.
+//! the ladder, reaps it and writes its death certificate.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyperactor_host::{End, ProcExit};
+use hyperactor_host::{
+    DeathCertificate, End, LogTail, OutputStream, ProcExit, ProcInfo, ResourceUse,
+};
 use hyperactor_refs::ChannelAddr;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ladder::{Ladder, Step};
+use super::memory::Death;
+use super::owned::OwnedChild;
+use super::table::Shared;
 use crate::control::{self, Frames, FromChild, ToChild};
+use crate::limits;
 
 /// How long the last words of a child that has already ended are read for. They are in the socket or never come.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(200);
@@ -33,14 +38,19 @@ pub(super) enum Start {
 
 /// What the task works on.
 pub(super) struct Supervisor {
-    pub(super) name: String,
-    pub(super) child: Child,
+    pub(super) info: ProcInfo,
+    pub(super) child: OwnedChild,
     pub(super) control: UnixStream,
     /// Frames for the child.
     pub(super) outbox: mpsc::Receiver<Vec<u8>>,
     pub(super) own_outbox: Outbox,
     pub(super) wish: watch::Receiver<Option<End>>,
     pub(super) start: oneshot::Sender<Start>,
+    /// The child's last lines, where they are captured.
+    pub(super) tail: Option<LogTail>,
+    /// The tasks that read what the child writes.
+    pub(super) readers: Vec<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Where frames for a child are put. Bounded: a child that does not read is ended.
@@ -85,17 +95,22 @@ impl Outbox {
 
 impl Supervisor {
     /// Runs until the child has ended and is reaped.
-    pub(super) async fn run(self) -> ProcExit {
+    pub(super) async fn run(self) -> DeathCertificate {
         let Self {
-            name,
+            info,
             mut child,
             control,
             outbox,
             own_outbox,
             mut wish,
             start,
+            tail,
+            readers,
+            shared,
         } = self;
-        let pidfd = open_pidfd(&child);
+        let name = info.proc_id.name();
+        let since = Instant::now();
+        let mut counter = shared.memory.begin(child.pid());
         let (read, write) = control.into_split();
         let writer = tokio::spawn(write_frames(outbox, write));
         let mut reader = Reader {
@@ -105,13 +120,25 @@ impl Supervisor {
         };
         let mut start = Some(start);
         let mut ladder = Ladder::new();
-        let status = loop {
+        let (mut wanted, mut killed_here) = (false, false);
+        loop {
             let deadline = ladder.deadline();
             let step = tokio::select! {
-                status = child.wait() => break status,
+                ended = child.ended() => match ended {
+                    Ok(()) => break,
+                    // The runtime shuts down; reaping waits for the child, and dropping it kills it.
+                    Err(error) => {
+                        tracing::debug!(target: "hyperactor::bootstrap", proc = name, %error, "a child cannot be watched any more");
+                        return DeathCertificate::new(info.proc_id, info.incarnation, ProcExit::Lost);
+                    }
+                },
                 frame = reader.next(), if reader.open => match frame {
                     Some(frame) => {
-                        on_frame(&name, frame, &mut start);
+                        if matches!(frame, FromChild::Ready { .. }) {
+                            // A launcher may have moved it since it was started.
+                            counter = shared.memory.begin(child.pid()).or(counter);
+                        }
+                        on_frame(name, frame, &mut start);
                         None
                     }
                     None => {
@@ -120,6 +147,7 @@ impl Supervisor {
                     }
                 },
                 changed = wish.changed() => {
+                    wanted = true;
                     // Nobody is left who could want anything of this child.
                     let end = if changed.is_ok() { *wish.borrow_and_update() } else { Some(End::Kill) };
                     end.and_then(|end| ladder.on_wish(end, Instant::now()))
@@ -127,52 +155,97 @@ impl Supervisor {
                 () = sleep_until(deadline) => ladder.on_deadline(Instant::now()),
             };
             if let Some(step) = step {
-                take_step(&name, step, &own_outbox, &mut child, pidfd.as_ref());
+                killed_here |= step == Step::Kill;
+                take_step(name, step, &own_outbox, &child);
             }
-        };
-        let exit = status.map_or(ProcExit::Lost, exit_of);
-        writer.abort();
-        // What it said just before it ended is still in the socket.
-        let last_words = async {
-            while reader.open {
-                if let Some(frame) = reader.next().await {
-                    on_frame(&name, frame, &mut start);
-                }
-            }
-        };
-        if tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words)
-            .await
-            .is_err()
-        {
-            tracing::debug!(target: "hyperactor::bootstrap", proc = name, "somebody else holds the control stream of an ended child");
         }
+        let reaped = child.reap().and_then(Result::ok);
+        let lived = since.elapsed();
+        let exit = reaped.map_or(ProcExit::Lost, |reaped| exit_of(reaped.status));
+        writer.abort();
+        listen_to_the_last(name, &mut reader, &mut start, readers).await;
         if let Some(start) = start.take() {
             // Not heard when the call to spawn was dropped.
             drop(start.send(Start::Exited(exit)));
         }
         tracing::debug!(target: "hyperactor::bootstrap", event = "proc.exited", proc = name, %exit, "a child ended");
-        exit
+
+        let mut certificate = DeathCertificate::new(info.proc_id, info.incarnation, exit);
+        let logs = tail.as_ref().map(LogTail::look);
+        certificate.last_words = logs.map_or_else(Vec::new, |logs| {
+            logs.of(OutputStream::Stderr).map(str::to_owned).collect()
+        });
+        let last_line = tail
+            .is_some()
+            .then(|| certificate.last_words.last().map_or("", String::as_str));
+        certificate.out_of_memory = shared.memory.verdict(
+            counter.as_ref(),
+            Death {
+                exit,
+                killed_here,
+                last_line,
+            },
+        );
+        certificate.wanted = wanted;
+        certificate.lived = lived;
+        certificate.usage = reaped.map(|reaped| {
+            let usage = reaped.rusage;
+            ResourceUse::new(usage.utime, usage.stime, usage.maxrss)
+        });
+        certificate.bounded()
     }
 }
 
-fn take_step(name: &str, step: Step, outbox: &Outbox, child: &mut Child, pidfd: Option<&OwnedFd>) {
+/// Reads what a child said and wrote just before it ended: it is still in the socket and in the pipes, unless a process that
+/// the child started holds them open.
+async fn listen_to_the_last(
+    name: &str,
+    reader: &mut Reader,
+    start: &mut Option<oneshot::Sender<Start>>,
+    outputs: Vec<JoinHandle<()>>,
+) {
+    let last_words = async {
+        while reader.open {
+            if let Some(frame) = reader.next().await {
+                on_frame(name, frame, start);
+            }
+        }
+    };
+    if tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words)
+        .await
+        .is_err()
+    {
+        tracing::debug!(target: "hyperactor::bootstrap", proc = name, "somebody else holds the control stream of an ended child");
+    }
+    let deadline = Instant::now() + limits::OUTPUT_END_TIMEOUT;
+    for mut output in outputs {
+        if tokio::time::timeout_at(deadline, &mut output)
+            .await
+            .is_err()
+        {
+            tracing::debug!(target: "hyperactor::bootstrap", proc = name, "somebody else holds the output of an ended child");
+            output.abort();
+        }
+    }
+}
+
+fn take_step(name: &str, step: Step, outbox: &Outbox, child: &OwnedChild) {
     tracing::debug!(target: "hyperactor::bootstrap", event = "proc.end", proc = name, ?step, "a child is asked to end");
-    match step {
-        Step::Drain(deadline) => outbox.send(&ToChild::Drain { deadline }),
-        Step::Stop => outbox.send(&ToChild::Stop),
-        Step::Terminate => {
-            let sent = pidfd.map(|fd| rustix::process::pidfd_send_signal(fd.as_fd(), Signal::TERM));
-            if !matches!(sent, Some(Ok(()))) {
-                // No pidfd on this kernel: the next rung is as safe, through the owned child.
-                tracing::debug!(target: "hyperactor::bootstrap", proc = name, ?sent, "SIGTERM not sent");
-            }
+    let sent = match step {
+        Step::Drain(deadline) => {
+            outbox.send(&ToChild::Drain { deadline });
+            return;
         }
-        Step::Kill => {
-            // Fails only for a child that has just ended, which the next round of the loop sees.
-            if let Err(error) = child.start_kill() {
-                tracing::debug!(target: "hyperactor::bootstrap", proc = name, %error, "SIGKILL not sent");
-            }
+        Step::Stop => {
+            outbox.send(&ToChild::Stop);
+            return;
         }
+        Step::Terminate => child.signal(Signal::TERM),
+        Step::Kill => child.signal(Signal::KILL),
+    };
+    // Fails only for a child that has just ended, which the next round of the loop sees.
+    if let Err(error) = sent {
+        tracing::debug!(target: "hyperactor::bootstrap", proc = name, ?step, %error, "signal not sent");
     }
 }
 
@@ -189,12 +262,6 @@ fn on_frame(name: &str, frame: FromChild, start: &mut Option<oneshot::Sender<Sta
         // Not heard when the call to spawn was dropped.
         drop(start.send(outcome));
     }
-}
-
-/// A pidfd of a child that is not reaped yet, so that its number cannot have been given to another process.
-fn open_pidfd(child: &Child) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(child.id()?).ok()?)?;
-    rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 fn exit_of(status: ExitStatus) -> ProcExit {
