@@ -1,6 +1,6 @@
 //! The derive of `Actor`: the default hooks and the list of exported messages. Handlers are the user's.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -51,12 +51,12 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     });
     // The span of each export is the message's, so that a missing handler is reported at its name.
     let exports = options.messages.iter().map(|message| {
-        quote_spanned! {message.span()=>
+        quote_spanned! {place(message)=>
             #support::Ports::export::<#message>(ports);
         }
     });
     let receives = options.messages.iter().map(|message| {
-        quote_spanned! {message.span()=>
+        quote_spanned! {place(message)=>
             #[automatically_derived]
             impl #impl_generics #support::Receives<#message> for #ident #type_generics #where_clause {}
         }
@@ -68,11 +68,19 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             fn bind(ports: &mut #support::Ports<Self>) {
                 let _: &mut #support::Ports<Self> = ports;
                 #(#exports)*
+                #[allow(unused_imports, reason = "an `#[actor]` block goes before it")]
+                use #support::NoMethods as _;
+                Self::__export_methods(ports);
             }
             #type_name
         }
         #(#receives)*
     })
+}
+
+/// The place of a message in the list. Its hygiene may be that of a macro of the user's, where `ports` is unknown.
+fn place(message: &Type) -> Span {
+    Span::call_site().located_at(message.span())
 }
 
 impl Options {
@@ -107,14 +115,11 @@ impl Options {
     }
 }
 
-fn reject_duplicates(messages: &[Type]) -> Result<()> {
+pub(crate) fn reject_duplicates(messages: &[Type]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for message in messages {
         if !seen.insert(message.to_token_stream().to_string()) {
-            return Err(Error::new_spanned(
-                message,
-                "this message is exported twice",
-            ));
+            return Err(Error::new_spanned(message, "this message is listed twice"));
         }
     }
     Ok(())

@@ -1,11 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+mod block;
+mod client;
 mod entry;
+mod facade;
 mod message;
+mod methods;
 mod paths;
 mod schema;
 mod serde_attrs;
+mod tokens;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, ItemFn, parse_macro_input};
@@ -37,6 +42,60 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 pub fn derive_actor(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     actor::expand(&input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes messages of the methods of an impl block, and a client by which they are called through references.
+///
+/// Beside `#[derive(Actor)]` on the type. Every `async fn` that takes `&mut self` (or `&self`) and `cx: &Context<Self>` is a
+/// message; its other arguments are the message's fields. Everything else in the block stays as it is.
+///
+/// ```text
+/// #[derive(Actor, Default)]
+/// pub struct Counter { total: i64 }
+///
+/// #[actor]
+/// impl Counter {
+///     /// Adds, and replies the new total.
+///     pub async fn add(&mut self, _cx: &Context<Self>, amount: i64) -> ActorResult<i64> { … }
+/// }
+///
+/// counter.add(&cx, 3).await?;                // an ActorRef, an ActorHandle or a RestrictedRef
+/// counter.add(&cx, 3).within(second).await?; // with a deadline of its own
+/// counter.add(&cx, 3).post();                // sent, and not waited for
+/// ```
+///
+/// What a method returns decides what its caller gets, and what fails:
+///
+/// | it returns | the caller awaits | an error |
+/// |---|---|---|
+/// | nothing | delivery | cannot be |
+/// | `ActorResult` | delivery | fails the actor |
+/// | `ActorResult<R>`, `R` may be `()` | the reply `R` | fails the actor; the caller learns that it ended |
+/// | `R`, such as `u64` or `Result<T, E>` | the reply `R` | is the reply; the actor goes on |
+/// | `ActorResult<Result<T, E>>` | the reply | the outer fails the actor, the inner is the reply |
+///
+/// The macro goes by what is written: an alias of `ActorResult` with another name is taken for a reply. A method whose last
+/// argument is `reply: Option<OncePortRef<R>>` replies through that, now or later.
+///
+/// For a method `add` of `Counter` there are, all as visible as the method and with its documentation: the message
+/// `CounterAdd`, its handler and its export, and the method `add` of the trait `CounterClient`. Methods of less visibility are in traits
+/// of their own: `CounterClientCrate`, `CounterClientNear` (`pub(super)`, `pub(in …)`), `CounterClientPrivate`.
+///
+/// * `#[actor(client = Name)]`: the name of the trait. `#[actor(derive(Debug, Clone))]`: what the messages derive, too.
+/// * on a method, `#[actor(skip)]`: it is no message. `#[message(name = "…")]`: the stable name of its message.
+/// * on an argument, `#[serde(…)]`: as on a field.
+#[proc_macro_attribute]
+pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    block::expand(arguments.into(), item.into()).into()
+}
+
+/// Implements `Facade`: a list of messages, `#[facade(messages(A, B))]`, by which a reference is restricted.
+#[proc_macro_derive(Facade, attributes(facade))]
+pub fn derive_facade(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    facade::expand(&input)
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -160,3 +160,15 @@ pub trait Exports: Actor {
     note = "add `{M}` to `#[actor(messages(…))]` on `{Self}`; within the proc, an `ActorHandle` takes every handled message"
 )]
 pub trait Receives<M: Message>: Exports + Handler<M> {}
+
+/// Stands for the exports of an `#[actor]` block where an actor has none: its inherent function of the same name goes
+/// before this one.
+#[doc(hidden)]
+pub trait NoMethods: Exports {
+    /// Opens no port.
+    fn __export_methods(ports: &mut Ports<Self>) {
+        let _ = ports;
+    }
+}
+
+impl<A: Exports> NoMethods for A {}

@@ -94,6 +94,19 @@ struct ExportedPort<A: Actor, M> {
     message: PhantomData<fn(M)>,
 }
 
+/// Delivers as the port of `M` does, without looking for it: it need not be open.
+pub(crate) fn deliver<A: Receives<M>, M: Message>(
+    cell: &Arc<Cell<A>>,
+    envelope: MessageEnvelope,
+    return_handle: ReturnHandle,
+) {
+    let port = ExportedPort::<A, M> {
+        cell: Arc::clone(cell),
+        message: PhantomData,
+    };
+    port.deliver(envelope, return_handle);
+}
+
 impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
     fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let cell = &*self.cell;

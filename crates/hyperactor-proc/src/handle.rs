@@ -29,6 +29,10 @@ impl<A: Actor> ActorHandle<A> {
         Self { cell }
     }
 
+    pub(crate) fn cell(&self) -> &Arc<Cell<A>> {
+        &self.cell
+    }
+
     /// Who it is.
     pub fn actor_id(&self) -> &ActorId {
         self.cell.actor_id()

@@ -22,10 +22,12 @@ mod registry;
 mod remote_spawn;
 mod reports;
 mod residents;
+mod restricted;
 mod run;
 mod spawn;
 mod stop;
 mod time;
+mod typed;
 
 pub mod limits;
 
@@ -45,18 +47,26 @@ pub use handle::{ActorHandle, PostError};
 pub use proc::{ActorInfo, Proc, Traffic};
 pub use registry::{Registry, RemoteSpawn, SpawnRefusal};
 pub use remote_spawn::{RemoteSpawnError, spawn_remote};
+pub use restricted::{Facade, FacadeOf, Includes, RestrictedRef};
 pub use spawn::{ProcGone, SpawnError, SpawnOptions};
 pub use stop::StopReport;
+pub use typed::{Accepts, Ask, Request, Tell};
 
 // A trait and its derive go by one name, as with serde.
-pub use hyperactor_macros::{Actor, Message};
+pub use hyperactor_macros::{Actor, Facade, Message, actor};
 pub use hyperactor_mailbox::{Message, OncePortRef, Outbox, Outcome, PortRef, Undeliverable};
 
 /// What the derives name; not for people.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::{Actor, Exports, Ports, Receives};
-    pub use hyperactor_mailbox::__private::{Message, Opaque, Shape, combine, fold, type_hash};
-    pub use serde::{Serialize, de::DeserializeOwned};
+    pub use crate::actor::NoMethods;
+    pub use crate::typed::{answer, ask, tell};
+    pub use crate::{
+        Accepts, Actor, ActorHandle, ActorRef, ActorResult, Ask, Context, Exports, Facade,
+        FacadeOf, Handler, Includes, Message, OncePortRef, Outbox, Ports, Receives, Request,
+        RestrictedRef, Tell,
+    };
+    pub use hyperactor_mailbox::__private::{Opaque, Shape, combine, fold, type_hash};
+    pub use serde;
     pub use tokio;
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fails a test that waits for something that does not come.
-pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+pub(crate) async fn soon<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("did not happen in time")

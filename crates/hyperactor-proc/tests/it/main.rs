@@ -8,6 +8,7 @@ mod derives;
 mod lifecycle;
 mod logs;
 mod messages;
+mod methods;
 mod remote;
 mod schema;
 mod stopping;
