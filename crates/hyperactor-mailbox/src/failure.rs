@@ -138,6 +138,58 @@ pub enum NotDelivered {
         /// The reason in words.
         detail: String,
     },
+    /// The actor would have to answer while it waits, through others, for this very answer.
+    #[error(
+        "these actors would wait for each other for ever: {}; answer before asking, or ask from a task",
+        Circle(chain)
+    )]
+    Deadlock {
+        /// Who waits for whom: each for the next, the last one for the first.
+        chain: Vec<ActorId>,
+    },
+    /// The queue was full, and its actor prefers newer messages, or older ones, to this one.
+    #[error("the queue of `{actor_id}` was full ({capacity} messages) and {dropped} was dropped")]
+    Shed {
+        /// Whose queue.
+        actor_id: ActorId,
+        /// How many messages it holds.
+        capacity: u64,
+        /// Which one its actor prefers to drop.
+        dropped: Dropped,
+    },
+}
+
+/// Which message of a full queue is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dropped {
+    /// The one that waited longest.
+    Oldest,
+    /// The one that has just come.
+    Newest,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Oldest => "its oldest message",
+            Self::Newest => "the newest message",
+        })
+    }
+}
+
+/// Prints who waits for whom.
+struct Circle<'a>(&'a [ActorId]);
+
+impl fmt::Display for Circle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for actor_id in self.0 {
+            write!(f, "`{actor_id}` -> ")?;
+        }
+        match self.0.first() {
+            Some(first) => write!(f, "`{first}`"),
+            None => f.write_str("a circle"),
+        }
+    }
 }
 
 impl NotDelivered {
@@ -161,6 +213,8 @@ impl NotDelivered {
             Self::PeerClosed { .. } => "peer-closed",
             Self::TimedOut { .. } => "timed-out",
             Self::Other { .. } => "other",
+            Self::Deadlock { .. } => "deadlock",
+            Self::Shed { .. } => "shed",
         }
     }
 
@@ -184,6 +238,8 @@ impl NotDelivered {
             Self::PeerClosed { .. } => 14,
             Self::TimedOut { .. } => 15,
             Self::Other { .. } => 16,
+            Self::Deadlock { .. } => 17,
+            Self::Shed { .. } => 18,
         }
     }
 

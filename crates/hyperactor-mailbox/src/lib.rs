@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod asked;
 mod capacity;
 mod certificate;
+mod duty;
 mod encoding;
 mod envelope;
 mod failure;
@@ -11,7 +13,9 @@ mod headers;
 mod mailbox;
 mod message;
 mod muxer;
+mod notice;
 mod once_port;
+mod once_ref;
 mod outbox;
 mod payload;
 mod port;
@@ -26,19 +30,23 @@ mod wire;
 
 pub mod limits;
 
+pub use asked::{Asked, InHand, Never, WaitLink};
 pub use capacity::{Capacity, Room};
 pub use certificate::{DeathCertificate, Handling, OutOfMemory, ProcExit, ResourceUse};
+pub use duty::{DecodedReply, decode_with_duties, ending_with};
 pub use envelope::{EnvelopeHead, MessageEnvelope};
-pub use failure::{Failure, NotDelivered, Outcome, Unknown};
+pub use failure::{Dropped, Failure, NotDelivered, Outcome, Unknown};
 pub use headers::{Headers, HeadersFull};
 pub use mailbox::{BindError, Mailbox, PortSink};
 pub use message::{Message, combine, type_hash};
 pub use muxer::MailboxMuxer;
+pub use notice::Notice;
 pub use once_port::{OncePortHandle, OncePortReceiver, PortClosed};
+pub use once_ref::OncePortRef;
 pub use outbox::{Outbox, feed, post, send};
 pub use payload::{ErasedMessage, Payload, PayloadError};
 pub use port::{PortHandle, PortReceiver};
-pub use port_ref::{OncePortRef, PortRef};
+pub use port_ref::PortRef;
 pub use queue::{PushError, Queue};
 pub use schema::wire_hash;
 pub use sender::{

@@ -14,6 +14,18 @@ pub const RECV_BATCH: usize = 64;
 /// The first index given to a port that is opened at run time; below are reserved.
 pub const FIRST_EPHEMERAL_PORT: u64 = 1_024;
 
+/// The index of the port at which every mailbox takes notices of other mailboxes.
+pub const NOTICE_PORT: u64 = FIRST_EPHEMERAL_PORT - 1;
+
+/// References to once-ports in one decoded message whose drop is told; further ones are not watched.
+pub const REPLIES_PER_MESSAGE: usize = 64;
+
+/// Requests from other processes that one mailbox remembers at once, so that their senders can withdraw them.
+pub const REQUESTS_PER_MAILBOX: usize = 65_536;
+
+/// Actors that a chain of waiting actors names; of a longer one the first ones are left out.
+pub const WAIT_CHAIN_ACTORS: usize = 16;
+
 /// Ports one mailbox may have bound at once.
 pub const PORTS_PER_MAILBOX: usize = 65_536;
 

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hyperactor_refs::{ActorId, PortId};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::asked::{Asked, InHand, Never};
 use crate::envelope::MessageEnvelope;
 use crate::failure::NotDelivered;
 use crate::hash::KeyHash;
 use crate::limits;
+use crate::notice::{self, Notice};
 use crate::once_port::{self, OncePortHandle, OncePortReceiver};
 use crate::port::{self, PortHandle, PortReceiver};
 use crate::sender::{BoxFuture, FlushError, MailboxSender};
@@ -26,6 +28,16 @@ pub trait PortSink: Send + Sync + 'static {
 
     /// The mailbox was closed, and nothing will come any more.
     fn closed(&self) {}
+
+    /// Somebody told that what the port waits for will never come. Ports for many messages wait for none of them.
+    fn never(&self, why: Never) {
+        let _ = why;
+    }
+
+    /// Whether its owner waits for the one message of the port.
+    fn is_awaited(&self) -> bool {
+        false
+    }
 }
 
 /// Where the messages for one actor arrive. A clone is another handle of the same mailbox.
@@ -43,6 +55,8 @@ pub(crate) struct Inner {
     capacity: usize,
     next_port: AtomicU64,
     ports: RwLock<Ports>,
+    /// Requests from other processes that this actor has and whose senders may still withdraw them.
+    requests: Mutex<HashMap<PortId, Weak<dyn Asked>>>,
 }
 
 #[derive(Default)]
@@ -109,6 +123,7 @@ impl Mailbox {
             capacity,
             next_port,
             ports: RwLock::default(),
+            requests: Mutex::default(),
         }))
     }
 
@@ -132,7 +147,38 @@ impl Mailbox {
     /// Opens a port for one message. It ends with that message, or when the receiver is dropped.
     #[must_use]
     pub fn open_once_port<M: Send + 'static>(&self) -> (OncePortHandle<M>, OncePortReceiver<M>) {
-        once_port::open(Arc::downgrade(&self.0), self.0.next_port_id())
+        self.open_reply_port(InHand::Free)
+    }
+
+    /// As [`open_once_port`](Self::open_once_port), for a reply that the owner waits for while it has `in_hand`.
+    #[must_use]
+    pub fn open_reply_port<M: Send + 'static>(
+        &self,
+        in_hand: InHand,
+    ) -> (OncePortHandle<M>, OncePortReceiver<M>) {
+        once_port::open(Arc::downgrade(&self.0), self.0.next_port_id(), in_hand)
+    }
+
+    /// Whether the owner waits for the one message of this port.
+    #[must_use]
+    pub fn awaits(&self, index: u64) -> bool {
+        self.sink(index).is_some_and(|sink| sink.is_awaited())
+    }
+
+    /// Remembers a request from another process, so that its sender can withdraw it, under the port of its reply.
+    ///
+    /// # Bounds
+    /// At most [`limits::REQUESTS_PER_MAILBOX`]; a further one is handled although its sender may have withdrawn it.
+    pub fn enter_request(&self, reply_port: PortId, request: &Arc<dyn Asked>) {
+        let mut requests = self.0.requests.lock();
+        if requests.len() < limits::REQUESTS_PER_MAILBOX {
+            requests.insert(reply_port, Arc::downgrade(request));
+        }
+    }
+
+    /// Forgets a request that is done with.
+    pub fn leave_request(&self, reply_port: &PortId) {
+        self.0.requests.lock().remove(reply_port);
     }
 
     /// Puts `sink` behind the port number `index`.
@@ -172,8 +218,43 @@ impl Mailbox {
         self.0.ports.read().sinks.len()
     }
 
+    /// What is behind a port number.
+    fn sink(&self, index: u64) -> Option<Arc<dyn PortSink>> {
+        self.0.ports.read().sinks.get(&index).cloned()
+    }
+
+    /// Acts on a notice of another mailbox.
+    fn notice(&self, notice: Notice) {
+        match notice {
+            Notice::Never { reply_port, why } => {
+                if let Some(sink) = self.sink(reply_port) {
+                    sink.never(why);
+                }
+            }
+            Notice::Withdrawn { reply_port } => {
+                let request = {
+                    let requests = self.0.requests.lock();
+                    requests.get(&reply_port).and_then(Weak::upgrade)
+                };
+                if let Some(request) = request {
+                    request.withdrawn();
+                }
+            }
+        }
+    }
+
     /// Places an envelope whose destination is known to be this actor.
     pub(crate) fn place(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        if envelope.dest().index() == limits::NOTICE_PORT {
+            return match notice::read(envelope) {
+                Ok(notice) => {
+                    // Taken before it is acted on: what follows may take its time.
+                    drop(return_handle.delivered());
+                    self.notice(notice);
+                }
+                Err((envelope, error)) => port::refuse(envelope, error, return_handle),
+            };
+        }
         let found = {
             let ports = self.0.ports.read();
             ports

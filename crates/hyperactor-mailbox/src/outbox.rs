@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use hyperactor_refs::{ActorId, PortId};
+use hyperactor_refs::{ActorId, PortId, ProcId};
 use parking_lot::Mutex;
 
+use crate::asked::InHand;
 use crate::capacity::Capacity;
 use crate::envelope::MessageEnvelope;
 use crate::failure::{Failure, NotDelivered, Outcome};
 use crate::mailbox::Mailbox;
 use crate::message::Message;
+use crate::sender::BoxFuture;
 use crate::settle::{ReturnHandle, ReturnSink, Token};
 use crate::settle_oneshot::SendFailure;
 use crate::undeliverable::Undeliverable;
@@ -27,6 +29,17 @@ pub trait Outbox: Send + Sync {
 
     /// The sender's own mailbox, in which ports for replies are opened.
     fn mailbox(&self) -> &Mailbox;
+
+    /// What the sender has in hand while it waits for a reply; an actor's context tells the request that it handles.
+    fn in_hand(&self) -> InHand {
+        InHand::Free
+    }
+
+    /// Watches a proc, if the sender can: resolves when it is known to be lost, with how in words.
+    fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {
+        let _ = proc_id;
+        None
+    }
 }
 
 /// Posts a message. What becomes of it, the sender's return handle learns.

@@ -1,4 +1,5 @@
-//! References to ports, as values: they are sent in messages, printed and compared.
+//! References to ports for many messages, as values: they are sent in messages, printed and compared. Those to ports for
+//! one message are in `once_ref.rs`.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -17,14 +18,6 @@ use crate::outbox::{self, Outbox};
 pub struct PortRef<M> {
     port_id: PortId,
     // Neither owns an `M` nor depends on it being `Send` or `Sync`.
-    message: PhantomData<fn(M)>,
-}
-
-/// A port anywhere that takes one message of one type. It is used up by sending.
-///
-/// It can be cloned, so that it can travel within messages that can; whichever message arrives second comes back.
-pub struct OncePortRef<M> {
-    port_id: PortId,
     message: PhantomData<fn(M)>,
 }
 
@@ -51,44 +44,50 @@ impl<M: Message> PortRef<M> {
     }
 }
 
-impl<M: Message> OncePortRef<M> {
-    /// Posts the message. What becomes of it, the sender's return handle learns.
-    pub fn post(self, cx: &(impl Outbox + ?Sized), message: M) {
-        outbox::post(cx, &self.port_id, message);
+impl<M> PortRef<M> {
+    /// A reference to a port of which the caller knows that it takes `M`. A wrong claim is found out when a message
+    /// arrives: it comes back as a type mismatch.
+    #[must_use]
+    pub fn attest(port_id: PortId) -> Self {
+        Self {
+            port_id,
+            message: PhantomData,
+        }
     }
 
-    /// Sends the message and waits for the outcome.
-    ///
-    /// # Cancel safety
-    /// Not cancel safe in the sense that a dropped future leaves open whether the message was sent.
-    pub async fn send(self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome {
-        outbox::send(cx, &self.port_id, message).await
+    /// The id of the port.
+    #[must_use]
+    pub fn into_port_id(self) -> PortId {
+        self.port_id
     }
 }
 
+impl<M> Clone for PortRef<M> {
+    fn clone(&self) -> Self {
+        Self::attest(self.port_id.clone())
+    }
+}
+
+impl<M> Serialize for PortRef<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.port_id.serialize(serializer)
+    }
+}
+
+impl<'de, M> Deserialize<'de> for PortRef<M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PortId::deserialize(deserializer).map(Self::attest)
+    }
+}
+
+/// What both kinds of references have in common: they are their port's id, as far as others can see.
 macro_rules! reference {
     ($name:ident, $text:literal) => {
         impl<M> $name<M> {
-            /// A reference to a port of which the caller knows that it takes `M`. A wrong claim is found out when a
-            /// message arrives: it comes back as a type mismatch.
-            #[must_use]
-            pub fn attest(port_id: PortId) -> Self {
-                Self {
-                    port_id,
-                    message: PhantomData,
-                }
-            }
-
             /// The id of the port.
             #[must_use]
             pub fn port_id(&self) -> &PortId {
                 &self.port_id
-            }
-
-            /// The id of the port.
-            #[must_use]
-            pub fn into_port_id(self) -> PortId {
-                self.port_id
             }
         }
 
@@ -99,12 +98,6 @@ macro_rules! reference {
 
             fn type_name() -> Cow<'static, str> {
                 Cow::Owned(format!(concat!($text, "<{}>"), M::type_name()))
-            }
-        }
-
-        impl<M> Clone for $name<M> {
-            fn clone(&self) -> Self {
-                Self::attest(self.port_id.clone())
             }
         }
 
@@ -145,20 +138,8 @@ macro_rules! reference {
                 write!(f, concat!($text, "({})"), self.port_id)
             }
         }
-
-        impl<M> Serialize for $name<M> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.port_id.serialize(serializer)
-            }
-        }
-
-        impl<'de, M> Deserialize<'de> for $name<M> {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                PortId::deserialize(deserializer).map(Self::attest)
-            }
-        }
     };
 }
 
 reference!(PortRef, "PortRef");
-reference!(OncePortRef, "OncePortRef");
+pub(crate) use reference;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::asked::Asked;
 use crate::envelope::MessageEnvelope;
 use crate::failure::{Failure, Unknown};
 use crate::undeliverable::Undeliverable;
@@ -56,6 +57,11 @@ pub trait ReturnSink: Send + Sync + 'static {
     /// Whether somebody waits for the outcome right now, so that it is worth an acknowledgement of its own.
     fn wants_outcome(&self) -> bool {
         false
+    }
+
+    /// The request that the message is, if its sender waits in this process for a reply.
+    fn asked(&self) -> Option<Arc<dyn Asked>> {
+        None
     }
 }
 
@@ -146,6 +152,12 @@ impl ReturnHandle {
     #[must_use]
     pub fn is_leased(&self) -> bool {
         self.sink.as_ref().is_some_and(|sink| sink.wants_release())
+    }
+
+    /// The request that the message is, if its sender waits in this process for a reply.
+    #[must_use]
+    pub fn asked(&self) -> Option<Arc<dyn Asked>> {
+        self.sink.as_ref().and_then(|sink| sink.asked())
     }
 
     /// What the sink told the handle.

@@ -1,17 +1,22 @@
-//! Request and reply with a deadline. A request that is known not to arrive ends the wait at once.
+//! Request and reply with a deadline. A wait that cannot come to a reply ends at once: the request is known not to
+//! arrive, whoever had it has ended or dropped it, or it would wait for itself. A wait that is given up takes its
+//! request back.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use hyperactor_mailbox::{
-    Failure, Hop, Message, MessageEnvelope, NotDelivered, OncePortRef, Outbox, ReturnHandle,
-    ReturnSink, Token, Undeliverable, Unknown,
+    Asked, Failure, Hop, Message, MessageEnvelope, Never, NotDelivered, Notice, OncePortRef,
+    Outbox, PortClosed, ReturnHandle, ReturnSink, Token, Undeliverable, Unknown,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
+
+use crate::waits::{ASK_HEADER, AskHeader};
 
 /// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,13 +42,41 @@ pub enum AskError {
         /// The steps the request had taken, the last one first.
         route: Vec<Hop>,
     },
-    /// The actor had the request and ended without a reply: it was still in the queue, or its handler failed.
-    ///
-    /// Told at once where the two share a proc; elsewhere such a request times out.
-    #[error("`{target}` has ended without a reply")]
+    /// The actor had the request and ended without a reply: it was still in the queue, its handler failed, or it kept
+    /// the reply for later.
+    #[error("`{target}` has ended without a reply: {cause}")]
     TargetEnded {
         /// Who was asked.
         target: ActorId,
+        /// How it ended, in words.
+        cause: String,
+    },
+    /// Whoever had the request dropped the reply's port unused, and lives on, or the reply did not arrive.
+    #[error("`{target}` gave no reply: {why}")]
+    Unanswered {
+        /// Who was asked.
+        target: ActorId,
+        /// What became of the reply.
+        why: Never,
+    },
+    /// The actor waits for the asker already, through others: no one of them could ever go on.
+    #[error(
+        "`{target}` not asked: {}",
+        NotDelivered::Deadlock { chain: chain.clone() }
+    )]
+    Deadlock {
+        /// Who was asked.
+        target: ActorId,
+        /// Who waits for whom: each for the next, the last one for the first.
+        chain: Vec<ActorId>,
+    },
+    /// The process of the actor was lost while the reply was waited for.
+    #[error("no reply from `{target}`: {cause}")]
+    ProcLost {
+        /// Who was asked.
+        target: ActorId,
+        /// How it was lost, in words.
+        cause: String,
     },
     /// No reply came in time. The request may have been handled, or may be yet.
     #[error("no reply from `{target}` within {} ms", deadline.as_millis())]
@@ -68,6 +101,9 @@ impl AskError {
             Self::NotDelivered { reason, .. } => reason.code(),
             Self::Unknown { reason, .. } => reason.code(),
             Self::TargetEnded { .. } => "target-ended",
+            Self::Unanswered { why, .. } => why.code(),
+            Self::Deadlock { .. } => "deadlock",
+            Self::ProcLost { .. } => "proc-lost",
             Self::TimedOut { .. } => "no-reply",
             Self::AskerEnded { .. } => "asker-ended",
         }
@@ -83,6 +119,9 @@ impl AskError {
 
     fn from_report(target: ActorId, failure: Failure, route: Vec<Hop>) -> Self {
         match failure {
+            Failure::NotDelivered(NotDelivered::Deadlock { chain }) => {
+                Self::Deadlock { target, chain }
+            }
             Failure::NotDelivered(reason) => Self::NotDelivered {
                 target,
                 reason: Box::new(reason),
@@ -108,23 +147,7 @@ impl std::fmt::Display for Route<'_> {
     }
 }
 
-/// Marks the token of a request: no message has this size.
-const REQUEST: u32 = u32::MAX;
-
-fn request_token(reply_port: u64) -> Token {
-    Token {
-        id: reply_port,
-        size: REQUEST,
-    }
-}
-
-/// The port of the asker that waits for a reply, or 0 for the token of anything but a request.
-pub(crate) fn reply_port(token: Token) -> u64 {
-    if token.size == REQUEST { token.id } else { 0 }
-}
-
-/// Asks. The reply's port is the token of the request, by which an actor that ends with the request in its queue
-/// finds whom to tell.
+/// Asks. `request` makes the message around the port that takes the reply.
 pub(crate) async fn ask<R: Message, M: Message>(
     cx: &(impl Outbox + ?Sized),
     dest: PortId,
@@ -132,50 +155,112 @@ pub(crate) async fn ask<R: Message, M: Message>(
     request: impl FnOnce(OncePortRef<R>) -> M,
 ) -> Result<R, AskError> {
     let target = dest.actor_id().clone();
-    let (handle, mut receiver) = cx.mailbox().open_once_port::<R>();
-    let reply_to = handle.bind();
-    let token = request_token(reply_to.port_id().index());
-    let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest, request(reply_to));
+    let is_elsewhere = **target.proc() != *cx.actor_id().proc_id();
+    let (handle, mut receiver) = cx.mailbox().open_reply_port::<R>(cx.in_hand());
+    let asked = receiver.asked();
+    let header = is_elsewhere.then(|| AskHeader {
+        reply_port: receiver.port_id().index(),
+        chain: asked.chain(),
+    });
+    let lost = is_elsewhere.then(|| cx.proc_lost(target.proc())).flatten();
+    let message = request(handle.bind());
+    let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest, message);
+    if let Some(header) = header {
+        // One header of a size within the limit, in an envelope without others.
+        let set = envelope.headers_mut().set(ASK_HEADER, header.encode());
+        debug_assert!(set.is_ok(), "a request has one header: {set:?}");
+    }
     let ttl = envelope.ttl();
-    let fate = Arc::new(Fate::default());
+    let fate = Arc::new(Fate::new(asked));
+    let withdraw = Withdraw {
+        cx,
+        target: target.clone(),
+        reply_port: is_elsewhere.then(|| receiver.port_id().clone()),
+    };
 
     let waiting = async {
+        let mut lost = pin!(async {
+            match lost {
+                Some(lost) => lost.await,
+                None => pending().await,
+            }
+        });
         loop {
-            cx.post(envelope, ReturnHandle::new(fate.clone(), token));
+            cx.post(envelope, ReturnHandle::new(fate.clone(), Token::default()));
             let bad_news = tokio::select! {
                 biased;
                 // First: a reply that is there counts, whatever is told of the request.
-                reply = receiver.recv() => return Answer::Reply(reply.ok()),
+                reply = receiver.recv() => return reply.map_err(|closed| fate.closed(closed)),
                 bad_news = fate.told() => bad_news,
+                how = &mut lost => return Err(Ending::ProcLost(how)),
             };
             let report = match bad_news {
                 BadNews::Returned(report) => *report,
-                BadNews::Lost(failure) => return Answer::Failed(failure, Vec::new()),
+                BadNews::Lost(failure) => return Err(Ending::Failed(failure, Vec::new())),
             };
             // A queue of this process was full: the deadline bounds the wait for room.
             let Some(capacity) = report.capacity else {
-                return Answer::Failed(report.failure, report.route);
+                return Err(Ending::Failed(report.failure, report.route));
             };
             capacity.available().await;
             envelope = report.envelope;
             envelope.set_ttl(ttl);
         }
     };
-    match tokio::time::timeout(deadline, waiting).await {
-        Ok(Answer::Reply(Some(reply))) => Ok(reply),
-        Ok(Answer::Failed(failure, route)) => Err(AskError::from_report(target, failure, route)),
-        Ok(Answer::Reply(None)) if cx.mailbox().is_closed() => Err(AskError::AskerEnded {
+    let answer = tokio::time::timeout(deadline, waiting).await;
+    if answer.is_ok() {
+        withdraw.needless();
+    }
+    match answer {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(Ending::Failed(failure, route))) => {
+            Err(AskError::from_report(target, failure, route))
+        }
+        Ok(Err(Ending::ProcLost(cause))) => Err(AskError::ProcLost { target, cause }),
+        Ok(Err(Ending::Never(Never::Ended { cause }))) => {
+            Err(AskError::TargetEnded { target, cause })
+        }
+        Ok(Err(Ending::Never(why))) => Err(AskError::Unanswered { target, why }),
+        Ok(Err(Ending::Closed)) => Err(AskError::AskerEnded {
             asker: cx.actor_id().clone(),
         }),
-        // The port was closed for us: the actor has ended with the request.
-        Ok(Answer::Reply(None)) => Err(AskError::TargetEnded { target }),
         Err(_) => Err(AskError::TimedOut { target, deadline }),
     }
 }
 
-enum Answer<R> {
-    Reply(Option<R>),
+/// Tells the other process that nobody waits any more, when the wait is given up: at its deadline, or by dropping it.
+///
+/// Within a process the receiver that is dropped beside it tells that by itself.
+struct Withdraw<'a, O: Outbox + ?Sized> {
+    cx: &'a O,
+    target: ActorId,
+    reply_port: Option<PortId>,
+}
+
+impl<O: Outbox + ?Sized> Withdraw<'_, O> {
+    /// There is a reply, or there will be none.
+    fn needless(mut self) {
+        self.reply_port = None;
+    }
+}
+
+impl<O: Outbox + ?Sized> Drop for Withdraw<'_, O> {
+    fn drop(&mut self) {
+        if let Some(reply_port) = self.reply_port.take() {
+            let notice = Notice::Withdrawn { reply_port };
+            let envelope = notice.envelope(self.cx.actor_id().clone(), &self.target);
+            self.cx.post(envelope, Notice::return_handle());
+        }
+    }
+}
+
+/// Why a wait ended without a reply.
+enum Ending {
     Failed(Failure, Vec<Hop>),
+    Never(Never),
+    ProcLost(String),
+    /// The port for the reply was closed on this side.
+    Closed,
 }
 
 enum BadNews {
@@ -184,13 +269,32 @@ enum BadNews {
 }
 
 /// What became of a request, as far as it is bad news.
-#[derive(Default)]
 struct Fate {
+    asked: Arc<dyn Asked>,
     bad_news: Mutex<Option<BadNews>>,
     waker: AtomicWaker,
 }
 
 impl Fate {
+    fn new(asked: Arc<dyn Asked>) -> Self {
+        Self {
+            asked,
+            bad_news: Mutex::default(),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Why the port for the reply was closed. What is known of the request comes first: its message, and with it the
+    /// port's reference, may have been dropped because it failed.
+    fn closed(&self, closed: PortClosed) -> Ending {
+        match (self.bad_news.lock().take(), closed.never) {
+            (Some(BadNews::Lost(failure)), _) => Ending::Failed(failure, Vec::new()),
+            (Some(BadNews::Returned(report)), _) => Ending::Failed(report.failure, report.route),
+            (None, Some(never)) => Ending::Never(never),
+            (None, None) => Ending::Closed,
+        }
+    }
+
     fn tell(&self, bad_news: BadNews) {
         *self.bad_news.lock() = Some(bad_news);
         self.waker.wake();
@@ -220,5 +324,9 @@ impl ReturnSink for Fate {
 
     fn lost(&self, _: Token, failure: Failure) {
         self.tell(BadNews::Lost(failure));
+    }
+
+    fn asked(&self) -> Option<Arc<dyn Asked>> {
+        Some(Arc::clone(&self.asked))
     }
 }

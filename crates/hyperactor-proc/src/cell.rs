@@ -6,15 +6,17 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    EnvelopeHead, Mailbox, Message, MessageEnvelope, NotDelivered, Payload, PayloadError, PortSink,
-    PushError, Queue, ReturnHandle, Token, Undeliverable,
+    Asked, EnvelopeHead, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Payload,
+    PayloadError, PortSink, PushError, Queue, ReturnHandle, Token, Undeliverable,
+    decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
+use parking_lot::Mutex;
 
-use crate::ask;
 use crate::control::Control;
 use crate::job::{Job, Origin};
 use crate::proc::WeakProc;
+use crate::waits::{AskHeader, RemoteReply};
 use crate::{Actor, Exports, Receives};
 
 /// One actor, seen by everybody but its own state.
@@ -23,11 +25,32 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) control: Arc<Control>,
     pub(crate) mailbox: Mailbox,
     pub(crate) proc: WeakProc,
+    /// The request that the actor is handling, if its message is one.
+    pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
 }
 
 impl<A: Actor> Cell<A> {
     pub(crate) fn actor_id(&self) -> &ActorId {
         self.control.actor_id()
+    }
+
+    pub(crate) fn set_in_hand(&self, request: Option<Arc<dyn Asked>>) {
+        // The old one may be the last to hold a reply, and is dropped without the lock.
+        let before = std::mem::replace(&mut *self.in_hand.lock(), request);
+        drop(before);
+    }
+
+    /// The actors that would wait for each other if this one were asked: each for the next, the last one for the first.
+    ///
+    /// This one has a place in the chain only while it waits, at that very port, for the reply that all the others hang
+    /// on: a wait that was given up since is none.
+    fn circle(&self, request: &Arc<dyn Asked>) -> Option<Vec<ActorId>> {
+        let chain = request.chain();
+        let first = chain.iter().position(|link| {
+            link.actor_id == *self.actor_id() && self.mailbox.awaits(link.reply_port)
+        })?;
+        let circle = chain.into_iter().skip(first);
+        Some(circle.map(|link| link.actor_id).collect())
     }
 
     fn stopped(&self) -> NotDelivered {
@@ -111,19 +134,47 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
     fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let cell = &*self.cell;
         let (head, payload) = envelope.into_parts();
-        let message = match boxed_message::<M>(payload) {
+        let header = AskHeader::read(head.headers());
+        let reply_port = header.as_ref().map(|header| header.reply_port);
+        let asked = match header {
+            Some(header) => Some(RemoteReply::to_request(
+                &cell.mailbox,
+                &cell.proc,
+                head.sender(),
+                header,
+            )),
+            None => return_handle.asked(),
+        };
+        if let Some(chain) = asked.as_ref().and_then(|asked| cell.circle(asked)) {
+            let envelope = head.with_payload(payload);
+            return return_handle.undeliverable(envelope, NotDelivered::Deadlock { chain });
+        }
+        let (message, replies) = decode_with_duties(|| boxed_message::<M>(payload));
+        let message = match message {
             Ok(message) => message,
             Err((payload, error)) => {
                 let reason = refusal(head.dest(), error);
                 return return_handle.undeliverable(head.with_payload(payload), reason);
             }
         };
+        for reply in replies {
+            let port_id = reply.port_id();
+            let is_awaited =
+                Some(port_id.index()) == reply_port && port_id.actor_id() == head.sender();
+            // A request may carry further ports; its own is where its sender waits.
+            match &asked {
+                Some(asked) if is_awaited => reply.owed_to(Arc::clone(asked)),
+                _ => {
+                    let port = RemoteReply::to_port(&cell.mailbox, &cell.proc, port_id.clone());
+                    reply.owed_to(port);
+                }
+            }
+        }
         let sender = head.sender().clone();
         let origin = if return_handle.is_leased() {
-            Origin::Remote { sender }
+            Origin::Remote { sender, asked }
         } else {
-            let reply_port = ask::reply_port(return_handle.token());
-            Origin::Envelope { sender, reply_port }
+            Origin::Envelope { sender, asked }
         };
         match cell
             .queue
@@ -154,12 +205,16 @@ fn give_back<A: Actor>(job: Job<A>, head: EnvelopeHead) -> MessageEnvelope {
 
 /// Tells the sender of a message that was in the queue when the actor ended, where the sender can be told.
 ///
-/// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome.
-pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, job: Job<A>) {
+/// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome. Whoever waits for
+/// a reply is told `cause` instead.
+pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, job: Job<A>, cause: &Never) {
     let teller = match cell.proc.upgrade() {
         Ok(proc) => proc.sender_of_unhandled(&job.origin),
         Err(_) => None,
     };
+    if let Some(asked) = job.origin.asked() {
+        return asked.never(cause.clone());
+    }
     let Some((sender, sink)) = teller else {
         tracing::debug!(
             actor = %cell.actor_id(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, ReturnHandle, Token,
+    InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, ReturnHandle, Token,
 };
 use hyperactor_refs::ActorId;
 
@@ -100,6 +100,10 @@ impl<A: Actor> Outbox for Context<A> {
 
     fn mailbox(&self) -> &Mailbox {
         &self.cell.mailbox
+    }
+
+    fn in_hand(&self) -> InHand {
+        InHand::Busy(self.cell.in_hand.lock().clone())
     }
 }
 

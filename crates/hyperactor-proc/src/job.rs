@@ -5,14 +5,14 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use hyperactor_mailbox::{
-    BoxFuture, EncodeError, ErasedMessage, Message, MessageEnvelope, Payload,
+    Asked, BoxFuture, EncodeError, ErasedMessage, Message, MessageEnvelope, Never, Payload,
 };
 use hyperactor_refs::{ActorId, PortId};
 
-use crate::control::Control;
 use crate::{Actor, ActorResult, Context, Handler, Receives, limits};
 
 /// One queued message.
@@ -29,17 +29,35 @@ pub(crate) struct Job<A: Actor> {
 pub(crate) enum Origin {
     /// By a handle, from whoever has an id of this hash.
     Handle { sender_hash: u64 },
-    /// By an envelope of this process; the port of the sender that waits for a reply, or 0.
-    Envelope { sender: ActorId, reply_port: u64 },
+    /// By an envelope of this process.
+    Envelope {
+        sender: ActorId,
+        asked: Option<Arc<dyn Asked>>,
+    },
     /// By a session from another process.
-    Remote { sender: ActorId },
+    Remote {
+        sender: ActorId,
+        asked: Option<Arc<dyn Asked>>,
+    },
+}
+
+impl Origin {
+    /// The request that the message is, if its sender waits for a reply.
+    pub(crate) fn asked(&self) -> Option<&Arc<dyn Asked>> {
+        match self {
+            Self::Handle { .. } => None,
+            Self::Envelope { asked, .. } | Self::Remote { asked, .. } => asked.as_ref(),
+        }
+    }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handle { .. } => f.write_str("through a handle"),
-            Self::Envelope { sender, .. } | Self::Remote { sender } => write!(f, "from `{sender}`"),
+            Self::Envelope { sender, .. } | Self::Remote { sender, .. } => {
+                write!(f, "from `{sender}`")
+            }
         }
     }
 }
@@ -124,8 +142,8 @@ impl<A: Actor> Job<A> {
 pub(crate) struct Batch<A: Actor> {
     /// In reverse, so that the next one is taken from the end.
     jobs: Vec<Job<A>>,
-    /// Who waits for a reply to the message that is being handled.
-    in_hand: Option<Origin>,
+    /// The request that is being handled, if the message is one.
+    in_hand: Option<Arc<dyn Asked>>,
     /// Messages handled since the task last let others run.
     since_yield: u32,
 }
@@ -162,44 +180,54 @@ impl<A: Actor> Batch<A> {
     }
 
     /// The next message, if it is an `M` and the control is quiet.
-    fn next<M: 'static>(&mut self, control: &Control) -> Option<M> {
-        if !control.is_quiet() {
+    fn next<M: 'static>(&mut self, cx: &Context<A>) -> Option<M> {
+        if !cx.control().is_quiet() {
             return None;
         }
-        self.take()
+        self.take(cx)
     }
 
-    fn take<M: 'static>(&mut self) -> Option<M> {
-        let Job {
-            message,
-            kind,
-            origin,
-        } = self.jobs.pop()?;
-        match message.downcast::<M>() {
-            Ok(message) => {
-                if let Origin::Envelope {
-                    reply_port: 1.., ..
-                } = origin
-                {
-                    self.in_hand = Some(origin);
+    /// The next message, if it is an `M`. Requests that nobody waits for any more are passed over.
+    fn take<M: 'static>(&mut self, cx: &Context<A>) -> Option<M> {
+        loop {
+            let Job {
+                message,
+                kind,
+                origin,
+            } = self.jobs.pop()?;
+            if let Some(asked) = origin.asked()
+                && !asked.is_wanted()
+            {
+                tracing::debug!(actor = %cx.actor_id(), "a request {origin} was withdrawn before it was handled");
+                continue;
+            }
+            return match message.downcast::<M>() {
+                Ok(message) => {
+                    if let Some(asked) = origin.asked() {
+                        asked.taken();
+                        self.in_hand = Some(Arc::clone(asked));
+                        cx.cell().set_in_hand(Some(Arc::clone(asked)));
+                    }
+                    Some(*message)
                 }
-                Some(*message)
-            }
-            Err(message) => {
-                self.jobs.push(Job {
-                    message,
-                    kind,
-                    origin,
-                });
-                None
-            }
+                Err(message) => {
+                    self.jobs.push(Job {
+                        message,
+                        kind,
+                        origin,
+                    });
+                    None
+                }
+            };
         }
     }
 
     /// The handler of the message in hand came to its end.
-    fn handled(&mut self) {
-        if self.in_hand.is_some() {
-            self.in_hand = None;
+    fn handled(&mut self, cx: &Context<A>) {
+        if let Some(asked) = self.in_hand.take() {
+            cx.cell().set_in_hand(None);
+            // If the reply was dropped meanwhile, that was no failure of the handler.
+            asked.let_go();
         }
         self.since_yield += 1;
     }
@@ -212,9 +240,11 @@ impl<A: Actor> Batch<A> {
         }
     }
 
-    /// Who waits for a reply to the message that was being handled when its handler failed, panicked or was aborted.
-    pub(crate) fn take_in_hand(&mut self) -> Option<Origin> {
-        self.in_hand.take()
+    /// Tells whoever waits for a reply to the message whose handler failed, panicked or was aborted.
+    pub(crate) fn tell_in_hand(&mut self, cause: &Never) {
+        if let Some(asked) = self.in_hand.take() {
+            asked.never(cause.clone());
+        }
     }
 
     /// What was not handled, in order.
@@ -232,12 +262,12 @@ fn run<'a, A: Handler<M>, M: Send + 'static>(
 ) -> BoxFuture<'a, ActorResult> {
     Box::pin(async move {
         // The first one is taken unconditionally: the caller has just looked at the control.
-        let mut next = batch.take::<M>();
+        let mut next = batch.take::<M>(cx);
         while let Some(message) = next {
             actor.handle(cx, message).await?;
-            batch.handled();
+            batch.handled(cx);
             batch.breathe().await;
-            next = batch.next::<M>(cx.control());
+            next = batch.next::<M>(cx);
         }
         Ok(())
     })

@@ -28,6 +28,7 @@ mod spawn;
 mod stop;
 mod time;
 mod typed;
+mod waits;
 
 pub mod limits;
 

@@ -27,6 +27,9 @@ pub const REPORTS_MAX: usize = 1024;
 /// How long `ask` waits for its reply.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Bytes of the words in which an actor's end is told to those who wait for a reply of it; the rest is cut off.
+pub const CAUSE_BYTES_MAX: usize = 512;
+
 /// How long an actor's `cleanup` may take before the actor is aborted.
 pub const CLEANUP_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -205,6 +205,7 @@ impl Proc {
             control,
             mailbox,
             proc: self.downgrade(),
+            in_hand: Mutex::default(),
         });
         tracing::debug!(actor = %id, "actor spawned");
         let ending = Ending::new(Arc::clone(&cell));
@@ -324,25 +325,13 @@ impl Proc {
         }
     }
 
-    /// Tells whoever waits for a reply to a message whose handler did not come to its end.
-    pub(crate) fn unanswered(&self, origin: &Origin) {
-        if let Origin::Envelope { sender, reply_port } = origin
-            && self.inner.owns(sender)
-        {
-            self.inner.close_reply_port(sender, *reply_port);
-        }
-    }
-
     /// Counts a message that was queued for an actor and not handled, and finds whom to tell: its sender, if that lives
-    /// here. Whoever waits for a reply to it learns that none will come.
+    /// here.
     pub(crate) fn sender_of_unhandled(&self, origin: &Origin) -> Option<Teller> {
         let inner = &*self.inner;
         inner.counters.unhandled.fetch_add(1, Ordering::Relaxed);
         match origin {
-            Origin::Envelope { sender, reply_port } if inner.owns(sender) => {
-                if inner.close_reply_port(sender, *reply_port) {
-                    return None;
-                }
+            Origin::Envelope { sender, .. } if inner.owns(sender) => {
                 inner.residents.lock().teller(sender)
             }
             Origin::Handle { sender_hash } => inner.residents.lock().teller_by_hash(*sender_hash),
@@ -352,20 +341,6 @@ impl Proc {
 }
 
 impl Inner {
-    /// Whoever waits at the port for a reply learns that none will come.
-    fn close_reply_port(&self, asker: &ActorId, port: u64) -> bool {
-        let closed = (port != 0)
-            .then(|| self.muxer.get(asker)?.unbind_sink(port))
-            .flatten();
-        match closed {
-            Some(sink) => {
-                sink.closed();
-                true
-            }
-            None => false,
-        }
-    }
-
     fn owns(&self, actor: &ActorId) -> bool {
         Arc::ptr_eq(actor.proc(), &self.id) || **actor.proc() == *self.id
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::future::{AbortRegistration, Abortable};
+use hyperactor_mailbox::ending_with;
 
 use crate::cell::{Cell, unhandled};
 use crate::control::End;
@@ -13,7 +14,9 @@ use crate::job::Batch;
 use crate::panics::{caught, caught_sync};
 use crate::reports::Report;
 use crate::time::within;
-use crate::{Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, ExitReason, limits};
+use crate::{
+    Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, ExitReason, limits, waits,
+};
 
 /// The whole life, as the actor's task.
 ///
@@ -33,7 +36,9 @@ pub(crate) async fn run<A: Actor>(mut ending: Ending<A>, mut actor: A, abort: Ab
         }
     };
     // Before the end is published, so that what the actor held is free when its end is seen.
-    if let Err(report) = caught_sync(move || drop(actor)) {
+    // Replies that it still owed are told its end.
+    let cause = exit.to_string();
+    if let Err(report) = caught_sync(move || ending_with(&cause, || drop(actor))) {
         exit = ActorExit::Panicked(report);
     }
     ending.exit = exit;
@@ -41,8 +46,8 @@ pub(crate) async fn run<A: Actor>(mut ending: Ending<A>, mut actor: A, abort: Ab
 
 /// Everything that can be aborted.
 ///
-/// Whoever waits for the reply to a message that ends the actor is told when everything is given back, so the message
-/// stays marked as in hand unless its handler succeeds.
+/// Whoever waits for the reply to a message that ends the actor is told with the cause, so the message stays marked as in
+/// hand unless its handler succeeds.
 async fn live<A: Actor>(actor: &mut A, cx: &Context<A>, batch: &mut Batch<A>) -> ActorExit {
     let control = cx.control();
     match caught(actor.init(cx)).await {
@@ -60,10 +65,17 @@ async fn live<A: Actor>(actor: &mut A, cx: &Context<A>, batch: &mut Batch<A>) ->
     control.set_status(ActorStatus::Running);
     let reason = match caught(serve(actor, cx, batch)).await {
         Ok(Ok(reason)) => reason,
-        Ok(Err(error)) => failed(error),
+        Ok(Err(error)) => {
+            let reason = failed(error);
+            // Who waits for this very reply need not wait for the cleanup.
+            batch.tell_in_hand(&waits::ended(&ActorExit::from(reason.clone())));
+            reason
+        }
         Err(report) => {
+            let exit = ActorExit::Panicked(report);
+            batch.tell_in_hand(&waits::ended(&exit));
             finish(cx, End::Stop).await;
-            return ActorExit::Panicked(report);
+            return exit;
         }
     };
     let end = match &reason {
@@ -202,12 +214,12 @@ impl<A: Actor> Ending<A> {
         if let Some(proc) = &proc {
             proc.unbind(cell.actor_id());
         }
-        if let (Some(proc), Some(origin)) = (&proc, self.batch.take_in_hand()) {
-            proc.unanswered(&origin);
-        }
+        let cause = waits::ended(&self.exit);
+        cell.set_in_hand(None);
+        self.batch.tell_in_hand(&cause);
         for job in self.batch.drain().chain(queued) {
             // The message's own `Drop` may run here, and it is the user's code.
-            if let Err(report) = caught_sync(|| unhandled(cell, job)) {
+            if let Err(report) = caught_sync(|| unhandled(cell, job, &cause)) {
                 tracing::warn!(actor = %cell.actor_id(), panic = %report, "a queued message panicked when it was dropped");
             }
         }

@@ -3,6 +3,7 @@
 // The panic of a test is its report.
 #![allow(clippy::unwrap_used)]
 
+mod asks;
 mod common;
 mod derives;
 mod lifecycle;

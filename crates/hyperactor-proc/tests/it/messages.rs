@@ -339,7 +339,8 @@ async fn an_ask_ends_at_once_when_its_actor_ends_with_the_request_in_its_queue()
     let start = tokio::time::Instant::now();
     let (result, ()) = tokio::join!(gated.ask(&main, Total), async { handle.abort() });
     let target = gated.actor_id().clone();
-    assert_eq!(result, Err(AskError::TargetEnded { target }));
+    let cause = "aborted".to_owned();
+    assert_eq!(result, Err(AskError::TargetEnded { target, cause }));
     assert!(start.elapsed().is_zero());
 }
 
@@ -361,7 +362,8 @@ async fn an_ask_ends_at_once_when_its_handler_fails() {
     let start = tokio::time::Instant::now();
     let result = failing.ask(&main, Total).await;
     let target = failing.actor_id().clone();
-    assert_eq!(result, Err(AskError::TargetEnded { target }));
+    let cause = "failed: cannot".to_owned();
+    assert_eq!(result, Err(AskError::TargetEnded { target, cause }));
     assert!(start.elapsed().is_zero());
 }
 
