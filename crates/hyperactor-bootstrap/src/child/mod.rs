@@ -23,7 +23,7 @@ use crate::control::{self, Frames, FromChild, ToChild};
 use crate::error::BootError;
 use crate::instructions::Instructions;
 use crate::limits;
-use crate::mailbox::{LocalProcDialer, RouteCount};
+use crate::mailbox::{LocalProcDialer, RouteAgent, RouteCount};
 use crate::socket_dir::SocketDir;
 use crate::startup::{self, ChildStart, Refusal};
 use lifeline::{Lifeline, Order};
@@ -223,6 +223,8 @@ fn live(
     let end = runtime.block_on(async {
         let server = serve(&proc, instructions, &dir).await?;
         ProcAgent::spawn_in(&proc, registry)
+            .map_err(|error| BootError::Proc { reason: error.to_string() })?;
+        RouteAgent::spawn_in(&proc, dialer.clone())
             .map_err(|error| BootError::Proc { reason: error.to_string() })?;
         let mut orders = Orders::new(order)?;
         if !host.tell(&FromChild::Ready { addr: server.addr().clone() }) {

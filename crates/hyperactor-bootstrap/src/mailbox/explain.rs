@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_host::{RoutePolicy, SERVICE_PROC};
+use hyperactor_proc::Message;
 use hyperactor_refs::ProcId;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ pub struct RungRefusal {
 }
 
 /// Which way messages to a proc go, and what stands against the faster ones.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Message)]
 #[non_exhaustive]
 pub struct RouteReport {
     /// The proc that is addressed.

@@ -1,6 +1,7 @@
 //! [`LocalProcDialer`]: the forwarder of a proc that shares its host with others. It decides who is a sibling; how a
 //! sibling is reached, and how the route to it changes, is in `sibling` and `route`.
 
+mod agent;
 mod connect;
 mod explain;
 mod pending;
@@ -27,6 +28,7 @@ use tokio::runtime::Handle;
 
 use crate::limits;
 use crate::socket_dir::socket_name;
+pub use agent::{ExplainRoute, ROUTE_AGENT, RouteAgent};
 use connect::SocketConnect;
 pub use explain::{RouteReport, RouteRung, RungRefusal};
 use sibling::Sibling;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hyperactor_bootstrap::{ExplainRoute, RouteAgent, RouteRung};
 use hyperactor_host::{End, ProcConfig, RoutePolicy};
 use hyperactor_mailbox::{Failure, NotDelivered, RouteKind};
 use hyperactor_proc::ActorRef;
@@ -27,6 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "an_unknown_proc_comes_back_at_once_with_the_names_there_are",
             unknown_proc,
+        ),
+        trial(
+            "a_child_says_which_way_its_messages_go_and_why_no_faster_one",
+            explained,
         ),
         trial(
             "a_killed_child_ends_each_message_under_way_once",
@@ -82,6 +87,30 @@ async fn forced_direct() -> TestResult {
     let (_, relay) = world.routes(&pair.source, "b").await?;
     assert_eq!(relay, 0, "what cannot go straight must come back");
     world.end().await
+}
+
+async fn explained() -> TestResult {
+    for (policy, rung, code) in [
+        (RoutePolicy::Auto, RouteRung::Direct, "not-built"),
+        (RoutePolicy::Relay, RouteRung::Relay, "policy"),
+    ] {
+        let world = World::new().await?;
+        let pair = world.pair(policy).await?;
+        let tally = world.flood(&pair.source, &pair.sink, 0, 10).await?;
+        assert_eq!(tally.delivered, 10, "{tally:?}");
+        let to = pair.b.proc_id().clone();
+        let report = RouteAgent::at(pair.a.proc_id())
+            .ask(&world.client, |reply| ExplainRoute { to, reply })
+            .await?;
+        assert_eq!(report.now, Some(rung), "{report}");
+        assert_eq!(
+            report.refusals.last().expect("one at least").code,
+            code,
+            "{report}"
+        );
+        world.end().await?;
+    }
+    Ok(())
 }
 
 async fn unknown_proc() -> TestResult {
