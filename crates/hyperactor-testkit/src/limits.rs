@@ -12,7 +12,8 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// told otherwise.
 pub const LEAK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The most bytes that a [`ChaosProxy`](crate::ChaosProxy) holds of one direction of one connection.
+/// The most bytes that a [`ChaosProxy`](crate::ChaosProxy) holds of one direction of one connection. Over TCP it asks the
+/// kernel to hold about as many before them; a Unix socket's own limit is of that size.
 pub const PROXY_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The most connections that a [`ChaosProxy`](crate::ChaosProxy) carries at once; further ones wait in

@@ -5,15 +5,16 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
+use crate::limits::{PROXY_BUFFER_BYTES, PROXY_CONNECTIONS};
 use crate::{TempSocketDir, hash};
 
 /// One end of a byte stream: `tcp:127.0.0.1:80`, `unix:/run/x` or `unix:@name`.
@@ -81,12 +82,15 @@ impl Listener {
     pub(super) async fn like(like: &Endpoint) -> io::Result<(Self, Endpoint)> {
         let (socket, endpoint, folder) = match like {
             Endpoint::Tcp(address) => {
-                let here = if address.is_ipv6() {
-                    "[::1]:0"
+                let socket = tcp_socket(*address)?;
+                socket.set_reuseaddr(true)?;
+                let here: IpAddr = if address.is_ipv6() {
+                    Ipv6Addr::LOCALHOST.into()
                 } else {
-                    "127.0.0.1:0"
+                    Ipv4Addr::LOCALHOST.into()
                 };
-                let listener = TcpListener::bind(here).await?;
+                socket.bind((here, 0).into())?;
+                let listener = socket.listen(PROXY_CONNECTIONS as u32)?;
                 let endpoint = Endpoint::Tcp(listener.local_addr()?);
                 (Socket::Tcp(listener), endpoint, None)
             }
@@ -137,7 +141,7 @@ impl Stream {
     pub(super) async fn dial(to: &Endpoint) -> io::Result<Self> {
         match to {
             Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
+                let stream = tcp_socket(*address)?.connect(*address).await?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
@@ -170,6 +174,17 @@ impl Stream {
             eprintln!("chaos proxy: a cut becomes an ordinary end: {error}");
         }
     }
+}
+
+/// A socket whose share of what the kernel holds is small too: a direction that is stalled soon takes nothing more.
+fn tcp_socket(like: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if like.is_ipv6() {
+        TcpSocket::new_v6()?
+    } else {
+        TcpSocket::new_v4()?
+    };
+    socket.set_recv_buffer_size(PROXY_BUFFER_BYTES as u32)?;
+    Ok(socket)
 }
 
 /// The kernel knows an abstract name by its leading NUL.
