@@ -1,17 +1,17 @@
 //! A process with 64 descriptors and 500 dials to it: sessions that are there go on, the accept loop rests instead of
-//! spinning, and all who wait get in once there is room. The server is a process of its own, so that only it is short.
+//! spinning and says so once a second at most, and all who wait get in once there is room. The server is a process of its
+//! own, so that only it is short.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hyperactor_channel::{DialOptions, Outcome, ServeOptions, dial_tx, serve_queue};
-use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{Key, Stamped};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::net::{Kind, connect};
-use crate::support::process::{child, cpu_time};
+use crate::support::log::Lines;
+use crate::support::net::{Kind, Place, connect};
+use crate::support::process::cpu_time;
+use crate::support::served::{Served, questions};
 use crate::support::traffic::codec;
 use crate::support::{Context, Report, runtime};
 
@@ -22,15 +22,10 @@ const SHORT: Duration = Duration::from_secs(3);
 const RECOVERED: Duration = Duration::from_secs(1);
 /// Of one core, in thousandths of the time that the server is short.
 const CPU_THOUSANDTHS: u64 = 50;
+/// One outcome of the session that was there before.
+const OUTCOME: Duration = Duration::from_millis(100);
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
-    for kind in Kind::ALL {
-        report.figure("transport", kind.name());
-        runtime().block_on(one(kind, context, report));
-    }
-}
-
-/// The server: lowers its own limit, says its address, takes messages until its input ends.
+/// The server: lowers its own limit, says its address, takes messages, and tells how much it has written into its log.
 pub(crate) fn serve(arguments: &[String]) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
@@ -38,21 +33,25 @@ pub(crate) fn serve(arguments: &[String]) {
         maximum,
     };
     setrlimit(Resource::Nofile, limit).unwrap();
+    let lines = Lines::count();
     runtime().block_on(async {
-        let kind = Kind::of(arguments[0].parse().unwrap());
-        let place = crate::support::net::Place::new(kind);
+        let place = Place::new(Kind::parse(&arguments[0]).unwrap());
         let options = ServeOptions::default();
         let mut rx = serve_queue::<Stamped>(place.bind.clone(), options, codec())
             .await
             .unwrap();
         println!("{}", rx.addr());
-        let mut end = String::new();
-        let ended = tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut end));
-        tokio::pin!(ended);
+        let mut asked = questions();
         loop {
             tokio::select! {
                 _ = rx.recv() => {}
-                _ = &mut ended => return,
+                question = asked.recv() => match question {
+                    Some(_) => {
+                        let (all, within_a_second) = lines.counts();
+                        println!("{all} {within_a_second}");
+                    }
+                    None => return,
+                },
             }
         }
     });
@@ -67,27 +66,18 @@ fn message() -> Stamped {
     Stamped::new(key, Vec::new())
 }
 
-async fn one(kind: Kind, context: &Context, report: &mut Report) {
-    let number = Kind::ALL
-        .iter()
-        .position(|other| *other == kind)
-        .unwrap()
-        .to_string();
-    let mut server = child("fds", &[&number])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let addr: ChannelAddr = line.trim().parse().unwrap();
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+    runtime().block_on(one(kind, context, report));
+}
 
+async fn one(kind: Kind, context: &Context, report: &mut Report) {
+    let mut server = Served::start("fds", kind);
+    let addr = server.addr.clone();
     let old = dial_tx::<Stamped>(addr.clone(), DialOptions::default(), codec());
     assert_eq!(old.send(message()).await, Outcome::Delivered);
     // Connections that say nothing fill the table until their deadline; new ones keep coming, so that it stays full.
     let dials = context.count(DIALS);
+    let began = Instant::now();
     let mut hoard = Vec::new();
     let mut refused = 0_u64;
     for _ in 0..dials {
@@ -96,24 +86,23 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
             Err(_) => refused += 1,
         }
     }
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.id()))
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
         .unwrap()
         .count() as u64;
-    let (cpu, started) = (cpu_time(server.id()), Instant::now());
-    let (mut sent, mut longest) = (0_u64, Duration::ZERO);
+    let (cpu, started) = (cpu_time(server.pid()), Instant::now());
+    let (mut outcomes, mut failed) = (Vec::new(), 0);
     while started.elapsed() < SHORT {
         let before = Instant::now();
         let outcome = old.send(message()).await;
-        longest = longest.max(before.elapsed());
-        sent += u64::from(outcome == Outcome::Delivered);
-        if outcome != Outcome::Delivered {
-            report.check("the old session goes on", false, format!("{outcome:?}"));
-        }
+        outcomes.push(before.elapsed());
+        failed += u64::from(outcome != Outcome::Delivered);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let used = cpu_time(server.id()).saturating_sub(cpu);
+    let used = cpu_time(server.pid()).saturating_sub(cpu);
     let thousandths =
         u64::try_from(used.as_millis() * 1000 / started.elapsed().as_millis()).unwrap();
+    let counts = server.ask("how many lines?");
+    let seconds = began.elapsed().as_secs();
     drop(hoard);
     let freed = Instant::now();
     let fresh = dial_tx::<Stamped>(addr, DialOptions::default(), codec());
@@ -130,12 +119,33 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
             1
         },
     );
-    report.at_least("messages of the old session meanwhile", sent, 50);
-    report.within("the longest of them", longest, Duration::from_millis(500));
+    report.at_least(
+        "messages of the old session meanwhile",
+        outcomes.len() as u64,
+        50,
+    );
+    report.at_most("of these without delivery", failed, 0);
+    report.times("their outcomes", &mut outcomes, OUTCOME);
     report.at_most(
         "thousandths of a core that the server used",
         thousandths,
         CPU_THOUSANDTHS,
+    );
+    let (all, within_a_second) = counts.split_once(' ').unwrap();
+    report.at_least(
+        "lines in the server's log",
+        all.parse().unwrap(),
+        u64::from(context.scale >= 100),
+    );
+    report.at_most(
+        "lines in the server's log",
+        all.parse().unwrap(),
+        seconds + 1,
+    );
+    report.at_most(
+        "lines in any one second",
+        within_a_second.parse().unwrap(),
+        1,
     );
     report.check(
         "a new channel gets in once there is room",
@@ -143,7 +153,5 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
         format!("{outcome:?}"),
     );
     report.within("time until it did", recovered, RECOVERED);
-    server.stdin.take().unwrap().write_all(b"end\n").unwrap();
-    let status = server.wait().unwrap();
-    report.check("the server ended in order", status.success(), status);
+    report.check("the server ended in order", server.end(), "it did not");
 }

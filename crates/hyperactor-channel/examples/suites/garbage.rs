@@ -13,7 +13,7 @@ use crate::support::net::{Kind, connect, hello};
 use crate::support::victim::Victim;
 use crate::support::{Context, Report, runtime};
 
-/// All transports together.
+/// On each transport.
 const CONNECTIONS: u64 = 10_000;
 const BYTES: u64 = 64 * 1024;
 /// Open at the same time.
@@ -21,18 +21,15 @@ const AT_ONCE: usize = 64;
 /// A look at honest peers after so many.
 const LOOK: u64 = 500;
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
-    for kind in Kind::ALL {
-        report.figure("transport", kind.name());
-        runtime().block_on(attack(kind, context, report));
-    }
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+    runtime().block_on(attack(kind, context, report));
 }
 
 async fn attack(kind: Kind, context: &Context, report: &mut Report) {
     let mut victim = Victim::start(kind).await;
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut attackers = JoinSet::new();
-    let connections = context.scaled(CONNECTIONS / Kind::ALL.len() as u64);
+    let connections = context.scaled(CONNECTIONS);
     for number in 0..connections {
         let permit = Arc::clone(&room).acquire_owned().await.unwrap();
         let seed = context.seed.fork(&format!("{}/{number}", kind.name()));
@@ -53,7 +50,7 @@ async fn attack(kind: Kind, context: &Context, report: &mut Report) {
         greeted += u64::from(ended.greeted);
         open += u64::from(!ended.closed);
     }
-    report.at_least("connections", connections, context.scaled(3_000));
+    report.at_least("connections", connections, context.scaled(CONNECTIONS));
     report.at_least(
         "of these with a valid hello before the garbage",
         greeted,

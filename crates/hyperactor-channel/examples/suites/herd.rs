@@ -1,8 +1,6 @@
 //! 200 senders whose host dies and comes back: they dial it with growing, scattered pauses, and all of them get through
 //! soon after it is there again. The host is a process of its own, so that its processor time can be told.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +10,8 @@ use hyperactor_refs::{BindSpec, ChannelAddr};
 use hyperactor_testkit::{ChaosProxy, Key, Script, Stamped};
 
 use crate::support::net::{Kind, Place};
-use crate::support::process::{child, cpu_time};
+use crate::support::process::cpu_time;
+use crate::support::served::Served;
 use crate::support::traffic::codec;
 use crate::support::{Context, Report, holds_within, quantile, runtime};
 
@@ -26,16 +25,20 @@ const DIALS: u64 = 3;
 const RECOVERED: Duration = Duration::from_secs(5);
 const CPU: Duration = Duration::from_secs(3);
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
-    runtime().block_on(rounds(context, report));
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+    runtime().block_on(rounds(kind, context, report));
 }
 
-/// The host: serves the address that it is told, until it is killed.
+/// The host: serves the address that it is told, or one of this kind, until it is killed.
 pub(crate) fn host(arguments: &[String]) {
     runtime().block_on(async {
-        let addr: ChannelAddr = arguments[0].parse().unwrap();
+        let place = Kind::parse(&arguments[0]).map(Place::new);
+        let bind = match &place {
+            Some(place) => place.bind.clone(),
+            None => BindSpec::from(arguments[0].parse::<ChannelAddr>().unwrap()),
+        };
         let options = ServeOptions::default();
-        let mut rx = serve_queue::<Stamped>(BindSpec::from(addr), options, codec())
+        let mut rx = serve_queue::<Stamped>(bind, options, codec())
             .await
             .unwrap();
         println!("{}", rx.addr());
@@ -43,27 +46,18 @@ pub(crate) fn host(arguments: &[String]) {
     });
 }
 
-fn start(addr: &str) -> Child {
-    let mut host = child("herd", &[addr])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(host.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line.trim(), addr);
-    host
-}
-
-async fn rounds(context: &Context, report: &mut Report) {
-    let place = Place::new(Kind::Path);
-    let addr = place.bind.addr().unwrap().to_string();
-    let mut host = start(&addr);
+async fn rounds(kind: Kind, context: &Context, report: &mut Report) {
+    // A path has to outlive the hosts that serve it; the other addresses are chosen by the first of them.
+    let place = (kind == Kind::Path).then(|| Place::new(kind));
+    let path = place
+        .as_ref()
+        .map(|place| place.bind.addr().unwrap().to_string());
+    let mut host = Served::with("herd", &[path.as_deref().unwrap_or(kind.word())]);
+    let addr = host.addr.to_string();
     // Stands before the host and accepts for it: a sender whose connection is closed at once is the harder case.
     let proxy = ChaosProxy::start(&addr, Script::pass()).await.unwrap();
     let dialled: ChannelAddr = proxy.endpoint().to_string().parse().unwrap();
-    let senders = context.count(SENDERS);
+    let senders = context.count(SENDERS).min(SENDERS);
     let round = Arc::new(AtomicU64::new(0));
     let reached: Arc<Vec<AtomicU64>> = Arc::new((0..senders).map(|_| AtomicU64::new(0)).collect());
     for number in 0..senders {
@@ -108,8 +102,7 @@ async fn rounds(context: &Context, report: &mut Report) {
     );
     let (mut times, mut dials, mut worst) = (Vec::new(), 0, Duration::ZERO);
     for number in 1..=context.scaled(ROUNDS) {
-        host.kill().unwrap();
-        host.wait().unwrap();
+        host.kill();
         tokio::time::sleep(SETTLING).await;
         let before = proxy.report().connections;
         tokio::time::sleep(AWAY - SETTLING).await;
@@ -117,14 +110,14 @@ async fn rounds(context: &Context, report: &mut Report) {
         // Only what is posted from here on counts as through.
         round.store(number, Ordering::Relaxed);
         let started = Instant::now();
-        host = start(&addr);
+        host = Served::with("herd", &[&addr]);
         let all = holds_within(RECOVERED * 2, everybody(number)).await;
         times.push(if all {
             started.elapsed()
         } else {
             RECOVERED * 2
         });
-        worst = worst.max(cpu_time(host.id()));
+        worst = worst.max(cpu_time(host.pid()));
     }
     let rounds = context.scaled(ROUNDS);
     let seconds = rounds * (AWAY - SETTLING).as_secs();
@@ -149,7 +142,6 @@ async fn rounds(context: &Context, report: &mut Report) {
         RECOVERED,
     );
     report.within("processor time of a host, from start to all", worst, CPU);
-    host.kill().unwrap();
-    host.wait().unwrap();
+    host.kill();
     proxy.stop().await;
 }

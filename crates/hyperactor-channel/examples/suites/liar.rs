@@ -11,17 +11,14 @@ use crate::support::net::{Kind, Raw, hello};
 use crate::support::victim::Victim;
 use crate::support::{Context, Report, runtime};
 
-pub(crate) fn run(_context: &Context, report: &mut Report) {
-    for kind in Kind::ALL {
-        report.figure("transport", kind.name());
-        runtime().block_on(async {
-            let mut victim = Victim::start(kind).await;
-            frames(&mut victim, report).await;
-            hellos(&mut victim, report).await;
-            victim.judge(report).await;
-            crate::liar_servers::servers(kind, report).await;
-        });
-    }
+pub(crate) fn run(kind: Kind, _context: &Context, report: &mut Report) {
+    runtime().block_on(async {
+        let mut victim = Victim::start(kind).await;
+        frames(&mut victim, report).await;
+        hellos(&mut victim, report).await;
+        victim.judge(report).await;
+        crate::liar_servers::servers(kind, report).await;
+    });
 }
 
 pub(crate) fn data(seq: u64, flags: DataFlags, body: &'static [u8]) -> Frame {

@@ -1,8 +1,8 @@
 //! Suites that break, overload and deceive real channels over real sockets, and count what became of every message.
 //!
-//! `suites NAME [--scale PERCENT] [--seed SEED] [--log FILE]` runs one of them in this process; `cargo xtask chaos|limits|sec` builds
-//! this program and runs the suites one after the other. Each prints its figures, how often each fault really took place,
-//! and a last line `N passed, N failed`. What several suites need stands in `support`.
+//! `suites NAME [--scale PERCENT] [--seed SEED] [--transport KIND] [--log FILE]` runs one of them; `cargo xtask chaos|limits|sec`
+//! builds this program and runs the suites one after the other. Each prints its figures, how often each fault really took
+//! place, and a last line `N passed, N failed`. What several suites need stands in `support`.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,9 @@
 )]
 
 mod bombs;
+mod expiry;
 mod fds;
+mod frames;
 mod garbage;
 mod halfopen;
 mod herd;
@@ -31,32 +33,51 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hyperactor_testkit::Seed;
-use support::{Context, Report};
+use support::net::Kind;
+use support::{Context, Report, apart};
+
+/// How a suite goes about the transports.
+#[derive(Clone, Copy)]
+enum Work {
+    /// One process has them all.
+    Together(fn(&Context, &mut Report)),
+    /// Each has a process of its own, all at once: what waits does so once, and what one transport costs in memory and
+    /// descriptors is not mixed up with the others.
+    Apart(fn(Kind, &Context, &mut Report)),
+}
+use Work::{Apart, Together};
 
 /// A suite's name and its work.
-type Suite = (&'static str, fn(&Context, &mut Report));
+type Suite = (&'static str, Work);
 
 const SUITES: &[Suite] = &[
-    ("resets", resets::run),
-    ("halfopen", halfopen::run),
-    ("stall", stall::run),
-    ("slow", slow::run),
-    ("restarts", restarts::run),
-    ("herd", herd::run),
-    ("garbage", garbage::run),
-    ("oversize", oversize::run),
-    ("versions", versions::run),
-    ("liar", liar::run),
-    ("slowloris", slowloris::run),
-    ("memory", memory::run),
-    ("fds", fds::run),
-    ("bombs", bombs::run),
+    ("resets", Together(resets::run)),
+    ("halfopen", Together(halfopen::run)),
+    ("stall", Together(stall::run)),
+    ("slow", Together(slow::run)),
+    ("restarts", Apart(restarts::run)),
+    ("expiry", Apart(expiry::run)),
+    ("herd", Apart(herd::run)),
+    ("garbage", Apart(garbage::run)),
+    ("oversize", Apart(oversize::run)),
+    ("versions", Apart(versions::run)),
+    ("liar", Apart(liar::run)),
+    ("slowloris", Apart(slowloris::run)),
+    ("memory", Apart(memory::run)),
+    ("fds", Apart(fds::run)),
+    ("frames", Apart(frames::run)),
+    ("bombs", Together(bombs::run)),
 ];
 
 /// What this program does as a process that a suite starts.
 type Child = (&'static str, fn(&[String]));
 
-const CHILDREN: &[Child] = &[("fds", fds::serve), ("herd", herd::host)];
+const CHILDREN: &[Child] = &[
+    ("fds", fds::serve),
+    ("frames", frames::serve),
+    ("herd", herd::host),
+    ("memory", memory::serve),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,7 +93,9 @@ fn main() -> ExitCode {
         Err(error) => {
             let names: Vec<_> = SUITES.iter().map(|(name, _)| *name).collect();
             eprintln!("error: {error}");
-            eprintln!("usage: suites NAME [--scale PERCENT] [--seed SEED] [--log FILE]");
+            eprintln!(
+                "usage: suites NAME [--scale PERCENT] [--seed SEED] [--transport KIND] [--log FILE]"
+            );
             eprintln!("names: {}", names.join(", "));
             ExitCode::FAILURE
         }
@@ -81,14 +104,23 @@ fn main() -> ExitCode {
 
 fn run((name, work): Suite, context: &Context) -> ExitCode {
     let mut report = Report::default();
+    let on = context.kind.map_or("all transports", Kind::name);
     println!(
-        "== {name}: seed {}, scale {} %",
+        "== {name}, {on}: seed {}, scale {} %",
         context.seed, context.scale
     );
-    support::process::raise_descriptors();
-    support::victim::count_panics();
     let started = Instant::now();
-    let ended = catch_unwind(AssertUnwindSafe(|| work(context, &mut report)));
+    let ended = catch_unwind(AssertUnwindSafe(|| match (work, context.kind) {
+        (Apart(_), None) => apart::run(name, context, &mut report),
+        (Apart(work), Some(kind)) => {
+            prepare();
+            work(kind, context, &mut report);
+        }
+        (Together(work), _) => {
+            prepare();
+            work(context, &mut report);
+        }
+    }));
     report.check("the suite ran to its end", ended.is_ok(), "it panicked");
     report.figure("seconds", format!("{:.1}", started.elapsed().as_secs_f64()));
     let passed = report.failed == 0;
@@ -106,9 +138,14 @@ fn run((name, work): Suite, context: &Context) -> ExitCode {
     }
 }
 
+fn prepare() {
+    support::process::raise_descriptors();
+    support::victim::count_panics();
+}
+
 fn parse(arguments: &[String]) -> Result<(Suite, Context), String> {
     let mut name = None;
-    let (mut scale, mut seed, mut log) = (100, None, None);
+    let (mut scale, mut seed, mut log, mut kind) = (100, None, None, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("`{argument}` needs a value"));
@@ -120,6 +157,10 @@ fn parse(arguments: &[String]) -> Result<(Suite, Context), String> {
                     .ok()
                     .filter(|scale| (1..=100_000).contains(scale))
                     .ok_or(format!("`{text}` is no percentage from 1 to 100000"))?;
+            }
+            "--transport" => {
+                let text = value()?;
+                kind = Some(Kind::parse(text).ok_or(format!("no transport is called `{text}`"))?);
             }
             "--log" => log = Some(value()?.clone()),
             "--seed" => seed = Some(value()?.parse().map_err(|error| format!("{error}"))?),
@@ -139,5 +180,5 @@ fn parse(arguments: &[String]) -> Result<(Suite, Context), String> {
         .find(|(known, _)| known == name)
         .ok_or(format!("no suite is called `{name}`"))?;
     let seed = seed.unwrap_or_else(Seed::from_env);
-    Ok((*suite, Context { seed, scale }))
+    Ok((*suite, Context { seed, scale, kind }))
 }

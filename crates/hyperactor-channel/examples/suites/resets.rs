@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
-use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
+use hyperactor_protocol::limits::{CONTROL_HEADER_BYTES, HELLO_FIXED_BYTES};
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, LeakGuard, Plan, Rng, Script, Seed};
 
 use crate::support::net::{Kind, Place};
 use crate::support::tap::{Seen, Tap};
 use crate::support::traffic::{Books, Pulse, Receiver, Sender, body, codec};
-use crate::support::{Context, Report, quantile, runtime};
+use crate::support::{Context, Report, runtime};
 
 /// On each transport.
 const CUTS: u64 = 2_000;
@@ -19,8 +19,11 @@ const MESSAGES: u64 = 200_000;
 /// They share the cuts and the messages, each over connections of its own.
 const SENDERS: usize = 10;
 
-/// 99 of 100 cuts keep outcomes from coming for no longer than this.
+/// Half of the cuts keep outcomes from coming for no longer than this, however busy the machine is; 99 of 100 for no
+/// longer than ten times that, which on a machine that has nothing else to do is the time that 99 of 100 take.
 const RECOVERY: Duration = Duration::from_millis(100);
+/// Of the server: so small that senders meet its end.
+const WINDOW: u32 = 128;
 const TIME: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(context: &Context, report: &mut Report) {
@@ -37,7 +40,11 @@ async fn transport(kind: Kind, context: &Context, report: &mut Report) {
     let messages = context.scaled(MESSAGES / SENDERS as u64);
     let books = Books::new(SENDERS);
     let place = Place::new(kind);
-    let rx = serve_queue(place.bind.clone(), ServeOptions::default(), codec())
+    let options = ServeOptions {
+        window_messages: WINDOW,
+        ..ServeOptions::default()
+    };
+    let rx = serve_queue(place.bind.clone(), options, codec())
         .await
         .unwrap();
     let tap = Tap::start(kind, rx.addr().clone(), "resets").await;
@@ -55,10 +62,11 @@ async fn transport(kind: Kind, context: &Context, report: &mut Report) {
         };
         senders.push(tokio::spawn(work.run()));
     }
-    let (mut done, mut full, mut gaps) = (0, 0, Vec::new());
+    let (mut done, mut dials, mut full, mut gaps) = (0, 0, 0, Vec::new());
     for sender in senders {
         let ended = sender.await.unwrap();
         done += ended.cuts;
+        dials += ended.dials;
         full += ended.full;
         gaps.extend(ended.gaps);
     }
@@ -79,21 +87,32 @@ async fn transport(kind: Kind, context: &Context, report: &mut Report) {
         posted,
         messages * SENDERS as u64,
     );
-    vacuity(name, context, report, done, &seen);
-    report.figure(&format!("{name}: posts that found the channel full"), full);
+    vacuity(name, context, report, done, full, &seen);
+    report.at_most(
+        &format!("{name}: dials, one for each cut and each sender"),
+        dials,
+        done + SENDERS as u64,
+    );
     // Each cut makes at most one gap, so the longest hundredth of the cuts is at most the longest gaps.
     gaps.sort_unstable_by(|a, b| b.cmp(a));
-    let hundredth = usize::try_from(done / 100).unwrap_or(0);
-    let p99 = gaps.get(hundredth).copied().unwrap_or_default();
+    let longer_than = |share: u64| {
+        let at = usize::try_from(done / share).unwrap_or(0);
+        gaps.get(at).copied().unwrap_or_default()
+    };
     report.figure(
         &format!("{name}: longest recovery"),
-        format!("{:.1?}", gaps[0]),
+        format!("{:.1?}", longer_than(u64::MAX)),
     );
-    report.figure(
-        &format!("{name}: median gap"),
-        format!("{:.1?}", quantile(&mut gaps, 500)),
+    report.within(
+        &format!("{name}: recovery, half of the cuts"),
+        longer_than(2),
+        RECOVERY,
     );
-    report.within(&format!("{name}: recovery, 99 of 100 cuts"), p99, RECOVERY);
+    report.within(
+        &format!("{name}: recovery, 99 of 100 cuts"),
+        longer_than(100),
+        RECOVERY * 10,
+    );
     guard.assert_settled().await;
     report.check(
         &format!("{name}: tasks, descriptors and files are back"),
@@ -102,7 +121,7 @@ async fn transport(kind: Kind, context: &Context, report: &mut Report) {
     );
 }
 
-fn vacuity(name: &str, context: &Context, report: &mut Report, cuts: u64, seen: &Seen) {
+fn vacuity(name: &str, context: &Context, report: &mut Report, cuts: u64, full: u64, seen: &Seen) {
     report.at_least(
         &format!("{name}: cuts"),
         cuts,
@@ -125,8 +144,10 @@ fn vacuity(name: &str, context: &Context, report: &mut Report, cuts: u64, seen: 
             200,
         ),
         ("ends within a hello", seen.ends_in_hello, 50),
-        ("ends within a header", seen.ends_in_header, 50),
+        ("ends within a header", seen.ends_in_header, 200),
         ("ends within a payload", seen.ends_in_payload, 200),
+        ("posts that found the channel full", full, 100),
+        ("messages that closed the window", seen.windows_closed, 500),
     ] {
         report.at_least(&format!("{name}: {what}"), seen, context.scaled(minimum));
     }
@@ -143,6 +164,7 @@ struct Work {
 
 struct Ended {
     cuts: u64,
+    dials: u64,
     full: u64,
     gaps: Vec<Duration>,
 }
@@ -169,10 +191,11 @@ impl Work {
         tx.flush().await.unwrap();
         tx.close();
         tx.closed().await;
-        let cuts = proxy.stop().await.cuts;
+        let report = proxy.stop().await;
         let gaps = std::mem::take(&mut pulse.lock().gaps);
         Ended {
-            cuts,
+            cuts: report.cuts,
+            dials: report.connections,
             full: sender.full,
             gaps,
         }
@@ -184,17 +207,19 @@ impl Work {
 fn cut(rng: &mut Rng) -> Plan {
     let hello = HELLO_FIXED_BYTES as u64;
     let in_hello = rng.chance(1, 12);
-    let (direction, span) = if rng.chance(1, 2) {
-        // Mostly within some hundred messages; some in or about the header of the first.
-        let span = if rng.chance(1, 4) { 40 } else { 40_000 };
-        (Direction::Up, span)
+    let (direction, behind) = if rng.chance(1, 3) {
+        (Direction::Down, rng.below(70))
+    } else if rng.chance(1, 4) {
+        // Within the header of the first frame, whichever kind it has.
+        (Direction::Up, rng.range(1..CONTROL_HEADER_BYTES as u64))
     } else {
-        (Direction::Down, 70)
+        // Within some hundred messages.
+        (Direction::Up, rng.below(40_000))
     };
     let at = if in_hello {
         rng.below(hello)
     } else {
-        hello + rng.below(span)
+        hello + behind
     };
     Plan::pass().step(direction, at, Act::Cut)
 }

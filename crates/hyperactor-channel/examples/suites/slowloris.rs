@@ -17,11 +17,8 @@ const CLOSED: Duration = Duration::from_secs(6);
 /// Both ends of every connection are in this process, the kernel's buffers are not.
 const MEMORY_KIB: u64 = 8 * 1024;
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
-    for kind in Kind::ALL {
-        report.figure("transport", kind.name());
-        runtime().block_on(attack(kind, context, report));
-    }
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+    runtime().block_on(attack(kind, context, report));
 }
 
 async fn attack(kind: Kind, context: &Context, report: &mut Report) {

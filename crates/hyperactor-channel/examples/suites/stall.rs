@@ -8,17 +8,19 @@ use hyperactor_channel::{
     DialOptions, Outbound, Outcome, ServeOptions, dial_tx, dial_with, serve_queue,
 };
 use hyperactor_protocol::limits::{DATA_HEADER_BYTES, HELLO_FIXED_BYTES};
-use hyperactor_refs::{ChannelAddr, ChannelTransport};
+use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Ledger, Plan, Script, Seed, Stamped};
 
 use crate::support::net::{Kind, Place};
-use crate::support::traffic::{Books, Line, Receiver, Sender, codec};
+use crate::support::traffic::{Books, Line, Receiver, Sender, codec, told};
 use crate::support::{Context, Report, quantile, runtime};
 
 /// All transports together, all at once.
 const CASES: usize = 50;
 const DELIVERY: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(3);
+/// More than the kernel holds of one connection, proxy included.
+const LARGE: usize = 2 << 20;
 /// From the post of the last message to its outcome.
 const RESOLVED: Duration = Duration::from_secs(2);
 /// Until a message sent after the stall is delivered.
@@ -41,19 +43,17 @@ async fn cases(context: &Context, report: &mut Report) {
         let addr = rx.addr().clone();
         served.push((place, addr, Receiver::start(rx, books.clone(), 1)));
     }
-    let mut running = Vec::new();
+    // All is made ready before any of them begins: what that takes is no part of anybody's timeout.
+    let mut works = Vec::new();
     for case in 0..cases {
-        let addr = served[case % served.len()].1.clone();
+        let addr = &served[case % served.len()].1;
         let seed = context.seed.fork(&format!("stall/{case}"));
-        let work = Case {
-            books: books.clone(),
-            case,
-            cases,
-            seed,
-            addr,
-        };
-        running.push(tokio::spawn(work.run()));
+        works.push(Case::prepare(&books, case, cases, seed, addr).await);
     }
+    let running: Vec<_> = works
+        .into_iter()
+        .map(|work| tokio::spawn(work.run()))
+        .collect();
     let (mut resolved, mut recovered) = (Vec::new(), Vec::new());
     let (mut stalls, mut alone, mut blocked) = (0, 0, 0);
     for case in running {
@@ -100,12 +100,16 @@ async fn cases(context: &Context, report: &mut Report) {
     );
 }
 
+/// One connection that stalls in its first frame.
 struct Case {
     books: Books,
-    case: usize,
-    cases: usize,
-    seed: Seed,
+    /// The number of the sender for what comes after the stall.
+    later: usize,
+    is_large: bool,
+    proxy: ChaosProxy,
     addr: ChannelAddr,
+    sender: Sender,
+    messages: Vec<Stamped>,
 }
 
 struct Done {
@@ -117,51 +121,61 @@ struct Done {
 }
 
 impl Case {
-    async fn run(self) -> Done {
-        let mut rng = self.seed.rng();
-        let is_alone = self.case.is_multiple_of(2);
-        // Many, or one, of a size that the kernel's buffers take or do not take.
-        let is_large = self.case % 4 < 2;
-        let size = match (is_large, self.addr.transport()) {
-            (false, _) => 100,
-            (true, ChannelTransport::Tcp) => 16 << 20,
-            (true, _) => 2 << 20,
-        };
+    async fn prepare(
+        books: &Books,
+        case: usize,
+        cases: usize,
+        seed: Seed,
+        server: &ChannelAddr,
+    ) -> Self {
+        let mut rng = seed.rng();
+        let messages = if case.is_multiple_of(2) { 1 } else { 2 };
+        // Of a size that the kernel's buffers take or do not take.
+        let is_large = case % 4 < 2;
+        let size = if is_large { LARGE } else { 100 };
         let first_body = HELLO_FIXED_BYTES + DATA_HEADER_BYTES;
         // In the middle of the first frame, whatever its size.
-        let at = first_body as u64 + rng.below(if is_large { 100_000 } else { 80 });
+        let at = first_body as u64 + rng.below(if is_large { 60_000 } else { 80 });
         let plan = Plan::pass().step(Direction::Up, at, Act::Stall(STALL));
-        let proxy = ChaosProxy::start(&self.addr, Script::pass().then(plan))
+        let proxy = ChaosProxy::start(server, Script::pass().then(plan))
             .await
             .unwrap();
-        let addr: ChannelAddr = proxy.endpoint().to_string().parse().unwrap();
+        let sender = Sender::new(books, case);
+        Self {
+            books: books.clone(),
+            later: cases + case,
+            is_large,
+            addr: proxy.endpoint().to_string().parse().unwrap(),
+            proxy,
+            messages: (0..messages)
+                .map(|_| sender.message(vec![7; size]))
+                .collect(),
+            sender,
+        }
+    }
+
+    async fn run(mut self) -> Done {
         let options = DialOptions {
             delivery_timeout: DELIVERY,
             ..DialOptions::default()
         };
-        let tx: Outbound<Stamped, Line> = dial_with(addr.clone(), options, codec());
-        let mut sender = Sender::new(&self.books, self.case);
+        let tx: Outbound<Stamped, Line> = dial_with(self.addr.clone(), options, codec());
+        let is_alone = self.messages.len() == 1;
         let started = Instant::now();
-        let messages = if is_alone { 1 } else { 2 };
-        for _ in 0..messages {
-            sender.post(&tx, vec![7; size]).await;
+        for message in self.messages {
+            self.sender.offer(&tx, message).await;
         }
         // All of it has its outcome when the flush ends, whichever way.
         let _each_has_its_outcome = tx.flush().await;
         let resolved = started.elapsed();
         tokio::time::sleep(STALL.saturating_sub(resolved)).await;
-        let recovered = later(
-            &self.books.of(self.cases + self.case).clone(),
-            self.cases + self.case,
-            &addr,
-        )
-        .await;
+        let recovered = later(self.books.of(self.later), self.later, &self.addr).await;
         tx.close();
-        let stalls = proxy.stop().await.stalls;
+        let stalls = self.proxy.stop().await.stalls;
         Done {
             stalls,
             is_alone,
-            is_blocked: is_large,
+            is_blocked: self.is_large,
             resolved,
             recovered,
         }
@@ -178,13 +192,4 @@ async fn later(ledger: &Ledger, number: usize, addr: &ChannelAddr) -> Duration {
     ledger.outcome(key, told(&outcome));
     assert_eq!(outcome, Outcome::Delivered);
     started.elapsed()
-}
-
-/// An outcome as a ledger knows it.
-pub(crate) fn told(outcome: &Outcome) -> hyperactor_testkit::Outcome {
-    match outcome {
-        Outcome::Delivered => hyperactor_testkit::Outcome::Delivered,
-        Outcome::NotDelivered(_) => hyperactor_testkit::Outcome::NotDelivered,
-        Outcome::Unknown(_) => hyperactor_testkit::Outcome::Unknown,
-    }
 }

@@ -1,9 +1,13 @@
 //! What the suites share: how they are told what to do and report what came of it. Sockets and peers that speak by hand
-//! are in `net`, messages with their ledgers in `traffic`, the observer of connections in `tap`, what is attacked in `victim`, `/proc` in
-//! `process`.
+//! are in `net`, messages with their ledgers in `traffic`, the observer of connections in `tap`, what is attacked in
+//! `victim`, `/proc` in `process`, counted log lines in `log`, one process for each transport in `apart`, a server in a
+//! process of its own in `served`.
 
+pub(crate) mod apart;
+pub(crate) mod log;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod served;
 pub(crate) mod tap;
 pub(crate) mod traffic;
 pub(crate) mod victim;
@@ -12,6 +16,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use hyperactor_testkit::Seed;
+use net::Kind;
 use tokio::runtime::{Builder, Runtime};
 
 /// What a suite is asked to do.
@@ -20,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) seed: Seed,
     /// Percent of the full figures.
     pub(crate) scale: u64,
+    /// The only transport to use, where a suite gives each a process of its own.
+    pub(crate) kind: Option<Kind>,
 }
 
 impl Context {
@@ -68,6 +75,23 @@ impl Report {
     pub(crate) fn at_most(&mut self, name: &str, value: u64, limit: u64) {
         let name = format!("{name:<50} {value} (at most {limit})");
         self.check(&name, value <= limit, "beyond the limit");
+    }
+
+    /// Times of the same kind of thing. Half of them keep to the aim, whatever else the machine does meanwhile; the
+    /// longest may take ten times as long, which is still far from a time that passed because of a fault (a timeout, a
+    /// retry). What they really took is printed.
+    pub(crate) fn times(&mut self, name: &str, times: &mut [Duration], aim: Duration) {
+        let [median, p99, longest] = [500, 990, 1000].map(|share| quantile(times, share));
+        self.figure(
+            name,
+            format!(
+                "median {median:.1?}, 99 of 100 {p99:.1?}, longest {longest:.1?} of {}",
+                times.len()
+            ),
+        );
+        self.at_least(&format!("{name}: measured"), times.len() as u64, 1);
+        self.within(&format!("{name}: median"), median, aim);
+        self.within(&format!("{name}: longest"), longest, aim * 10);
     }
 
     /// A time that has a limit.

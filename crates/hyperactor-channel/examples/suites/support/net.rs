@@ -35,6 +35,19 @@ impl Kind {
         }
     }
 
+    /// The name as an argument.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Abstract => "abstract",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// The kinds in turn.
     pub(crate) fn of(number: usize) -> Self {
         Self::ALL[number % Self::ALL.len()]

@@ -5,14 +5,27 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::Context;
+use super::net::Kind;
+
 /// Resident memory of this process, in KiB.
 pub(crate) fn resident_kib() -> u64 {
-    field_kib("VmRSS:")
+    status_kib("self", "VmRSS:")
 }
 
 /// The most resident memory that this process ever had since [`reset_peak`], in KiB.
 pub(crate) fn peak_kib() -> u64 {
-    field_kib("VmHWM:")
+    status_kib("self", "VmHWM:")
+}
+
+/// The most resident memory that another process ever had, in KiB.
+pub(crate) fn peak_kib_of(pid: u32) -> u64 {
+    status_kib(&pid.to_string(), "VmHWM:")
+}
+
+/// Resident memory of another process, in KiB.
+pub(crate) fn resident_kib_of(pid: u32) -> u64 {
+    status_kib(&pid.to_string(), "VmRSS:")
 }
 
 /// Makes the present memory the peak.
@@ -20,8 +33,8 @@ pub(crate) fn reset_peak() {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
-fn field_kib(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+fn status_kib(process: &str, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
@@ -40,10 +53,29 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
+/// Processor time that this thread has used.
+pub(crate) fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap(),
+        u32::try_from(time.tv_nsec).unwrap(),
+    )
+}
+
 /// This program as another process, for the part of that name.
 pub(crate) fn child(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--child", name]).args(arguments);
+    command
+}
+
+/// This program as another process, for one suite on one transport.
+pub(crate) fn suite(name: &str, kind: Kind, context: &Context) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([name, "--transport", kind.word()])
+        .args(["--scale", &context.scale.to_string()])
+        .args(["--seed", &context.seed.to_string()]);
     command
 }
 

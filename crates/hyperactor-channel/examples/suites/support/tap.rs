@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hyperactor_protocol::Hello;
-use hyperactor_protocol::limits::{CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, LENGTH_BYTES};
+use hyperactor_protocol::limits::{
+    CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, FRAME_MAX_DEFAULT, LENGTH_BYTES,
+};
+use hyperactor_protocol::{Frame, FrameDecoder, Hello, HelloKind};
 use hyperactor_refs::ChannelAddr;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,6 +29,10 @@ pub(crate) struct Seen {
     pub(crate) hellos_with_unacked: u64,
     /// Answers that say that something arrived which the dialer has no outcome for.
     pub(crate) acks_lost: u64,
+    /// Messages that used up the last of the credit that was granted.
+    pub(crate) windows_closed: u64,
+    /// Answers to a later connection of a session that the server no longer had.
+    pub(crate) expired: u64,
     /// From a hello of a later connection to its answer.
     pub(crate) takeovers: Vec<Duration>,
 }
@@ -72,30 +78,60 @@ impl Tap {
     }
 }
 
+impl Seen {
+    fn answered(&mut self, hello: &Hello, answer: &Hello, took: Duration) {
+        let is_resumed = answer.kind == HelloKind::AcceptedResumed;
+        self.acks_lost += u64::from(is_resumed && answer.next_expected > hello.oldest_unresolved);
+        if hello.epoch.0 > 1 {
+            self.takeovers.push(took);
+            self.expired += u64::from(answer.kind == HelloKind::AcceptedFresh);
+        }
+    }
+}
+
 /// What the two directions of a connection know of each other.
-type Opening = Mutex<Option<(Hello, Instant)>>;
+#[derive(Default)]
+struct Opening {
+    hello: Option<(Hello, Instant)>,
+    /// Messages of the session that the server has granted so far.
+    granted: u64,
+}
 
 async fn relay(dialer: impl Io2, server: impl Io2, seen: &Mutex<Seen>) {
     let (mut from_dialer, mut to_dialer) = tokio::io::split(dialer);
     let (mut from_server, mut to_server) = tokio::io::split(server);
-    let opening: Opening = Mutex::new(None);
+    let opening = Mutex::new(Opening::default());
     let mut place = Place::default();
     let up = copy(&mut from_dialer, &mut to_server, |bytes| {
-        if let Some(hello) = place.feed(bytes) {
-            seen.lock().hellos_with_unacked +=
-                u64::from(hello.oldest_unresolved < hello.next_unsent);
-            *opening.lock() = Some((hello, Instant::now()));
+        let mut closed = 0;
+        let hello = place.feed(bytes, &mut |seq| {
+            closed += u64::from(seq + 1 == opening.lock().granted);
+        });
+        let mut seen = seen.lock();
+        seen.windows_closed += closed;
+        if let Some(hello) = hello {
+            seen.hellos_with_unacked += u64::from(hello.oldest_unresolved < hello.next_unsent);
+            opening.lock().hello = Some((hello, Instant::now()));
         }
     });
-    let mut answered = Place::default();
+    let mut decoder = FrameDecoder::new(FRAME_MAX_DEFAULT);
+    let mut is_answered = false;
     let down = copy(&mut from_server, &mut to_dialer, |bytes| {
-        if let Some(answer) = answered.feed(bytes)
-            && let Some((hello, since)) = &*opening.lock()
-        {
-            let mut seen = seen.lock();
-            seen.acks_lost += u64::from(answer.next_expected > hello.oldest_unresolved);
-            if hello.epoch.0 > 1 {
-                seen.takeovers.push(since.elapsed());
+        decoder.buffer().extend_from_slice(bytes);
+        let mut opening = opening.lock();
+        if !is_answered {
+            let Ok(Some(answer)) = decoder.next_hello() else {
+                return;
+            };
+            is_answered = true;
+            opening.granted = answer.credit_messages;
+            if let Some((hello, since)) = &opening.hello {
+                seen.lock().answered(hello, &answer, since.elapsed());
+            }
+        }
+        while let Ok(Some(frame)) = decoder.next_frame() {
+            if let Frame::Credit { messages, .. } = frame {
+                opening.granted = messages;
             }
         }
     });
@@ -155,8 +191,8 @@ impl Default for Place {
 }
 
 impl Place {
-    /// Takes bytes in; gives the hello when it is complete.
-    fn feed(&mut self, mut bytes: &[u8]) -> Option<Hello> {
+    /// Takes bytes in; gives the hello when it is complete, and tells the number of each message whose header is.
+    fn feed(&mut self, mut bytes: &[u8], message: &mut dyn FnMut(u64)) -> Option<Hello> {
         let mut found = None;
         if let Self::Hello(buffer) = self {
             buffer.extend_from_slice(bytes);
@@ -166,7 +202,7 @@ impl Place {
             let rest = std::mem::take(buffer);
             found = Some(hello);
             *self = Self::Header(Vec::new());
-            let nothing = self.feed(&rest);
+            let nothing = self.feed(&rest, message);
             debug_assert!(nothing.is_none(), "there is one hello a direction");
             return found;
         }
@@ -191,6 +227,9 @@ impl Place {
                         CONTROL_HEADER_BYTES
                     };
                     if header.len() == whole {
+                        if is_data && let Some(seq) = header[CONTROL_HEADER_BYTES..].first_chunk() {
+                            message(u64::from_le_bytes(*seq));
+                        }
                         let length =
                             u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
                         let frame = LENGTH_BYTES + length as usize;

@@ -159,8 +159,19 @@ impl Sender {
 
     /// Posts one message; waits for room when there is none. A channel that has ended takes nothing: the ledger is told.
     pub(crate) async fn post(&mut self, to: &Outbound<Stamped, Line>, body: Vec<u8>) -> Key {
+        let message = self.message(body);
+        self.offer(to, message).await
+    }
+
+    /// The next message, entered as posted.
+    pub(crate) fn message(&self, body: Vec<u8>) -> Stamped {
+        let ledger = self.books.of(self.number);
+        ledger.post(u32::try_from(self.number).unwrap(), 0, body)
+    }
+
+    /// Posts a message of this sender, once there is room.
+    pub(crate) async fn offer(&mut self, to: &Outbound<Stamped, Line>, message: Stamped) -> Key {
         let ledger = self.books.of(self.number).clone();
-        let message = ledger.post(u32::try_from(self.number).unwrap(), 0, body);
         let key = message.key();
         let line = Line {
             ledger,
@@ -234,6 +245,15 @@ impl Receiver {
         // A receiver that has ended by itself needs no word.
         let _ended_already = self.stop.send(());
         self.task.await.unwrap();
+    }
+}
+
+/// An outcome as a ledger knows it.
+pub(crate) fn told(outcome: &hyperactor_channel::Outcome) -> Outcome {
+    match outcome {
+        hyperactor_channel::Outcome::Delivered => Outcome::Delivered,
+        hyperactor_channel::Outcome::NotDelivered(_) => Outcome::NotDelivered,
+        hyperactor_channel::Outcome::Unknown(_) => Outcome::Unknown,
     }
 }
 
