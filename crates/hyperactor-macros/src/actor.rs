@@ -36,9 +36,11 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let ident = &input.ident;
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
 
+    let quiet = paths::quiet(&input.generics);
     let actor = (!options.hooks).then(|| {
         quote! {
             #[automatically_derived]
+            #quiet
             impl #impl_generics #support::Actor for #ident #type_generics #where_clause {}
         }
     });
@@ -64,6 +66,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #actor
         #[automatically_derived]
+        #quiet
         impl #impl_generics #support::Exports for #ident #type_generics #where_clause {
             fn bind(ports: &mut #support::Ports<Self>) {
                 let _: &mut #support::Ports<Self> = ports;

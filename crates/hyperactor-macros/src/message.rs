@@ -57,11 +57,13 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             ::std::borrow::Cow::Owned(::std::format!("{NAME}<{}>", [#(#parts),*].join(", ")))
         }
     };
+    let quiet = paths::quiet(&input.generics);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     Ok(quote! {
         const _: () = {
             const NAME: &::core::primitive::str = #name;
             #[automatically_derived]
+            #quiet
             impl #impl_generics #support::Message for #ident #type_generics #where_clause {
                 const TYPE_HASH: ::core::primitive::u64 = #hash;
                 const SCHEMA_HASH: ::core::primitive::u64 = #schema;

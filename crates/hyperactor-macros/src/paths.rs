@@ -4,7 +4,7 @@
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::Ident;
+use syn::{Generics, Ident};
 
 /// The packages that re-export what an actor's derive needs, in the order of preference.
 const ACTOR_CRATES: &[&str] = &["hyperactor", "hyperactor-proc"];
@@ -19,6 +19,13 @@ pub(crate) fn actor_support() -> syn::Result<TokenStream> {
 /// The path of the private module that the code of `#[derive(Message)]` uses.
 pub(crate) fn message_support() -> syn::Result<TokenStream> {
     support(MESSAGE_CRATES)
+}
+
+/// Keeps an implementation out of the compiler's lists of "other types that implement" the trait, which are long and
+/// help nobody. Not that of a generic type, whose missing bounds the compiler would then not show either.
+pub(crate) fn quiet(generics: &Generics) -> Option<TokenStream> {
+    let is_plain = generics.params.is_empty() && generics.where_clause.is_none();
+    is_plain.then(|| quote!(#[diagnostic::do_not_recommend]))
 }
 
 /// The path of the facade itself, which alone can start processes.

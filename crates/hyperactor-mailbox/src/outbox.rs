@@ -17,6 +17,11 @@ use crate::settle_oneshot::SendFailure;
 use crate::undeliverable::Undeliverable;
 
 /// Somebody who sends messages under an id of their own: an actor while it handles a message, or a client of a proc.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot send messages",
+    label = "sends nothing",
+    note = "pass whoever sends: the `cx: &Context<Self>` of a handler, or a client, `&proc.client(\"name\")?`"
+)]
 pub trait Outbox: Send + Sync {
     /// Who sends.
     fn actor_id(&self) -> &ActorId;

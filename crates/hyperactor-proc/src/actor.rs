@@ -34,7 +34,7 @@ use crate::{ActorExit, ActorResult, Context, ExitReason, Ports};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an actor",
     label = "not an actor",
-    note = "put `#[derive(Actor)]` on `{Self}`, or write `impl Actor for {Self} {{}}`"
+    note = "put `#[derive(Actor)]` on `{Self}`; hooks of its own stand in an `impl Actor for {Self}`, with `#[actor(hooks)]` below the derive"
 )]
 pub trait Actor: Sized + Send + 'static {
     /// Runs first, in the actor's own task. Messages wait meanwhile.
@@ -141,7 +141,7 @@ pub trait Handler<M: Send + 'static>: Actor {
 #[diagnostic::on_unimplemented(
     message = "the actor `{Self}` exports no messages",
     label = "has no list of exported messages",
-    note = "put `#[derive(Actor)]` and `#[actor(messages(A, B))]` on `{Self}`"
+    note = "put `#[derive(Actor)]` on `{Self}`, and list its messages with `#[actor(messages(A, B))]` below that, or write its methods in an `#[actor] impl`"
 )]
 pub trait Exports: Actor {
     /// Opens a port for each exported message.
@@ -157,7 +157,7 @@ pub trait Exports: Actor {
 #[diagnostic::on_unimplemented(
     message = "the actor `{Self}` does not export `{M}`",
     label = "`{M}` cannot be sent through a reference to `{Self}`",
-    note = "add `{M}` to `#[actor(messages(…))]` on `{Self}`; within the proc, an `ActorHandle` takes every handled message"
+    note = "add `{M}` to `#[actor(messages(…))]` below `#[derive(Actor)]` on `{Self}`; within the proc, an `ActorHandle` takes every handled message"
 )]
 pub trait Receives<M: Message>: Exports + Handler<M> {}
 
