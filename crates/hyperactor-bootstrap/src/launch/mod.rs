@@ -28,7 +28,7 @@ pub use systemd::SystemdScope;
 ///
 /// impl Launcher for Nice {
 ///     fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
-///         let program = order.program().to_owned();
+///         let program = order.program();
 ///         let mut command = order.into_command("nice");
 ///         command.args(["-n", "5"]).arg(program);
 ///         command.spawn()
@@ -52,7 +52,7 @@ pub trait Launcher: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct LaunchOrder {
     pub(crate) name: String,
-    pub(crate) program: PathBuf,
+    pub(crate) program: Program,
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) limits: ProcLimits,
     pub(crate) control: OwnedFd,
@@ -69,8 +69,11 @@ impl LaunchOrder {
 
     /// The program that is to run, by a path that any process of this user can open while this process lives.
     #[must_use]
-    pub fn program(&self) -> &Path {
-        &self.program
+    pub fn program(&self) -> PathBuf {
+        match &self.program {
+            Program::Own => format!("/proc/{}/exe", std::process::id()).into(),
+            Program::At(path) => path.clone(),
+        }
     }
 
     /// What the process may use.
@@ -96,6 +99,33 @@ impl LaunchOrder {
     }
 }
 
+/// What the process of a proc runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Program {
+    /// What this process runs. Not by the path that it was started by: that may have been replaced by a newer build
+    /// since, and children of another build would be strangers.
+    Own,
+    /// Another.
+    At(PathBuf),
+}
+
+impl Program {
+    /// Its path for a process that is a copy of this one. It leads there even when this process has died meanwhile: then
+    /// the child still comes to its first statement, finds that its host is gone, and tidies up.
+    fn path_after_fork(&self) -> &Path {
+        match self {
+            Self::Own => Path::new("/proc/self/exe"),
+            Self::At(path) => path,
+        }
+    }
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path_after_fork().display().fmt(f)
+    }
+}
+
 /// Starts processes plainly, by `fork` and `exec`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForkExec;
@@ -104,7 +134,7 @@ impl Launcher for ForkExec {
     fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
         let title = format!("hyperactor proc {}", order.name.escape_debug());
         let program = order.program.clone();
-        let mut command = order.into_command(program);
+        let mut command = order.into_command(program.path_after_fork());
         // What `ps` shows.
         command.arg0(title);
         command.spawn()

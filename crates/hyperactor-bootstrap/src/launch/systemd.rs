@@ -81,7 +81,7 @@ impl SystemdScope {
             line.push("--property=MemorySwapMax=0".into());
         }
         line.push("--".into());
-        line.push(order.program.clone().into());
+        line.push(order.program().into());
         line
     }
 }
@@ -103,13 +103,14 @@ impl Launcher for SystemdScope {
 mod tests {
     use hyperactor_host::ProcLimits;
 
+    use super::super::Program;
     use super::*;
 
     fn order(name: &str, limits: ProcLimits) -> LaunchOrder {
         let null = std::fs::File::open("/dev/null").unwrap();
         LaunchOrder {
             name: name.to_owned(),
-            program: "/proc/1/exe".into(),
+            program: Program::At("/usr/bin/worker".into()),
             environment: Vec::new(),
             limits,
             control: null.into(),
@@ -131,7 +132,7 @@ mod tests {
             line.contains(&"--description=hyperactor proc work\\ner"),
             "{line:?}"
         );
-        assert!(line.ends_with(&["--", "/proc/1/exe"]), "{line:?}");
+        assert!(line.ends_with(&["--", "/usr/bin/worker"]), "{line:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 
-/// How Rust's standard library begins its last line when an allocation fails.
+/// How Rust's standard library begins its line about an allocation that failed.
 const ALLOCATION_FAILED: &str = "memory allocation of ";
 
 /// Where the file system of the groups is mounted.
@@ -33,8 +33,8 @@ pub(super) struct Death<'a> {
     pub(super) exit: ProcExit,
     /// Whether SIGKILL was sent from here.
     pub(super) killed_here: bool,
-    /// The last line of its standard error; `None` where that is not captured.
-    pub(super) last_line: Option<&'a str>,
+    /// The last lines of its standard error; `None` where that is not captured.
+    pub(super) last_words: Option<&'a [String]>,
 }
 
 impl MemoryWatch {
@@ -66,8 +66,11 @@ impl MemoryWatch {
                     OutOfMemory::No
                 }
             }
-            ProcExit::Signalled(SIGABRT) => match death.last_line {
-                Some(line) if line.starts_with(ALLOCATION_FAILED) => OutOfMemory::Yes,
+            ProcExit::Signalled(SIGABRT) => match death.last_words {
+                // A backtrace may follow.
+                Some(lines) if lines.iter().any(|line| line.starts_with(ALLOCATION_FAILED)) => {
+                    OutOfMemory::Yes
+                }
                 Some(_) => OutOfMemory::No,
                 None => OutOfMemory::Unknown,
             },
@@ -124,7 +127,7 @@ mod tests {
         Death {
             exit: ProcExit::Signalled(SIGKILL),
             killed_here: false,
-            last_line: Some(""),
+            last_words: Some(&[]),
         }
     }
 
@@ -186,14 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn an_abort_is_judged_by_the_last_line() {
+    fn an_abort_is_judged_by_the_last_words() {
         let watch = MemoryWatch::default();
-        let abort = |last_line| {
+        let abort = |line: Option<&str>| {
+            let words = line.map(|line| vec![line.to_owned(), "stack backtrace:".to_owned()]);
             let exit = ProcExit::Signalled(SIGABRT);
             let death = Death {
                 exit,
                 killed_here: false,
-                last_line,
+                last_words: words.as_deref(),
             };
             watch.verdict(None, death)
         };

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use crate::control::ToChild;
 use crate::error::ManagerError;
 use crate::instructions::Instructions;
-use crate::launch::{ForkExec, LaunchOrder, Launcher};
+use crate::launch::{ForkExec, LaunchOrder, Launcher, Program};
 use crate::socket_dir::SocketDir;
 use crate::{limits, startup};
 use owned::OwnedChild;
@@ -56,7 +56,7 @@ use table::Shared;
 /// (Linux 5.3 or later). Of each end there is a [`DeathCertificate`].
 pub struct ProcessManager {
     shared: Arc<Shared>,
-    program: PathBuf,
+    program: Program,
     launcher: Arc<dyn Launcher>,
     environment: Vec<(OsString, OsString)>,
     ready_timeout: Duration,
@@ -75,9 +75,7 @@ impl ProcessManager {
         if !startup::has_booted() {
             return Err(ManagerError::BootstrapMissing { in_child: false });
         }
-        // Not the path that the program was started by: that may have been replaced by a newer build since, and
-        // children of another build would be strangers. By number, because the launcher may start another program first.
-        Self::with_program(format!("/proc/{}/exe", std::process::id()))
+        Self::of(Program::Own)
     }
 
     /// Makes a manager that starts another program, which has to make the bootstrap call as well and to be built with
@@ -87,13 +85,17 @@ impl ProcessManager {
     /// [`ManagerError::SocketDir`] when the socket directory cannot be made; [`ManagerError::BootstrapMissing`] in a child
     /// that did not make the bootstrap call.
     pub fn with_program(program: impl Into<PathBuf>) -> Result<Self, ManagerError> {
+        Self::of(Program::At(program.into()))
+    }
+
+    fn of(program: Program) -> Result<Self, ManagerError> {
         if startup::is_unbooted_child() {
             return Err(ManagerError::BootstrapMissing { in_child: true });
         }
         let shared = Shared::new(SocketDir::create()?);
         Ok(Self {
             shared: Arc::new(shared),
-            program: program.into(),
+            program,
             launcher: Arc::new(ForkExec),
             environment: Vec::new(),
             ready_timeout: limits::READY_TIMEOUT,
@@ -175,7 +177,7 @@ impl ProcessManager {
         spec: &ProcSpec,
     ) -> Result<(ChildProcess, oneshot::Receiver<Start>), ProcSpawnError> {
         let failed = |source: std::io::Error| ProcSpawnError::Start {
-            program: self.program.display().to_string(),
+            program: self.program.to_string(),
             source,
         };
         let refused = |code: &str, reason: String| ProcSpawnError::Refused {
@@ -379,7 +381,7 @@ impl Drop for ProcessManager {
 impl std::fmt::Debug for ProcessManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ProcessManager")
-            .field("program", &self.program)
+            .field("program", &format_args!("{}", self.program))
             .field("socket_dir", &self.shared.dir.path())
             .field("procs", &self.shared.table.lock().procs.len())
             .finish_non_exhaustive()

@@ -175,15 +175,12 @@ impl Supervisor {
         certificate.last_words = logs.map_or_else(Vec::new, |logs| {
             logs.of(OutputStream::Stderr).map(str::to_owned).collect()
         });
-        let last_line = tail
-            .is_some()
-            .then(|| certificate.last_words.last().map_or("", String::as_str));
         certificate.out_of_memory = shared.memory.verdict(
             counter.as_ref(),
             Death {
                 exit,
                 killed_here,
-                last_line,
+                last_words: tail.is_some().then_some(&*certificate.last_words),
             },
         );
         certificate.wanted = wanted;

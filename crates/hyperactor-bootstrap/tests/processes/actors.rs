@@ -22,6 +22,7 @@ pub(crate) fn registry() -> Registry {
         .with::<Source>()
         .with::<Sink>()
         .with::<Inspector>()
+        .with::<crate::worker::Worker>()
 }
 
 /// Counts what arrives, and whether each source's items come in order and once.

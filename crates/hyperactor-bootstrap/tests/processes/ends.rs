@@ -10,11 +10,15 @@ use rustix::process::Signal;
 
 use crate::actors::{Exit, Inspector, Sink, Sleep};
 use crate::trial;
-use crate::world::{Actor, TestResult, World, is_alive, send_signal};
+use crate::world::{Actor, TestResult, World, children_of, is_alive, send_signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_killed_host_leaves_no_process_and_no_socket", killed_host),
+        trial(
+            "a_host_killed_before_its_first_child_boots_leaves_nothing",
+            killed_early,
+        ),
         trial(
             "a_terminated_host_leaves_no_process_and_no_socket",
             terminated_host,
@@ -74,6 +78,24 @@ async fn killed_host() -> TestResult {
     let (mut host, pids, dir) = playing_host("busy-host")?;
     assert!(dir.exists());
     assert!(pids.iter().all(|pid| is_alive(*pid)));
+    host.signal(Signal::KILL)?;
+    host.process.wait()?;
+    assert_gone(&pids, &dir);
+    Ok(())
+}
+
+/// The child comes to its boot when its host is dead: nobody but the child can remove what the host made.
+async fn killed_early() -> TestResult {
+    let mut host = Actor::play("impatient-host")?;
+    let dir = PathBuf::from(host.says("DIR")?);
+    host.says("BUSY")?;
+    let mut pids = Vec::new();
+    eventually(Duration::from_secs(10), || {
+        pids = children_of(host.process.id());
+        !pids.is_empty()
+    })
+    .await;
+    assert!(dir.exists());
     host.signal(Signal::KILL)?;
     host.process.wait()?;
     assert_gone(&pids, &dir);

@@ -2,10 +2,13 @@
 //! does, with the bootstrap call. Then it runs its tests, or plays a role in one of them.
 
 mod actors;
+mod bounds;
+mod deaths;
 mod ends;
 mod roles;
 mod routes;
 mod starts;
+mod worker;
 mod world;
 
 use std::future::Future;
@@ -29,7 +32,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    let trials = [routes::trials(), starts::trials(), ends::trials()].concat_all();
+    let trials = [
+        routes::trials(),
+        starts::trials(),
+        ends::trials(),
+        deaths::trials(),
+        bounds::trials(),
+    ]
+    .concat_all();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

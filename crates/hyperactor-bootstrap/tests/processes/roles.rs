@@ -4,10 +4,17 @@
 use std::time::Duration;
 
 use hyperactor_bootstrap::{ProcessManager, SocketDir};
-use hyperactor_host::RoutePolicy;
+use hyperactor_host::{Host, ProcConfig, RoutePolicy};
+use hyperactor_refs::ChannelTransport;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::world::{TestResult, World};
+
+/// The variable that tells a sleepy child whose death it waits for.
+const PARENT: &str = "HYPERACTOR_TEST_PARENT";
+
+/// How long a slow child takes before it boots.
+pub(crate) const SLOW_START: Duration = Duration::from_millis(500);
 
 /// Roles that are played without the bootstrap call.
 pub(crate) fn before_boot(role: &str) {
@@ -35,9 +42,22 @@ pub(crate) fn before_boot(role: &str) {
             drop(send);
             drop(thread.join());
         }
+        // Takes longer to come to the call than its host lives.
+        "sleepy" => return wait_for_another_parent(),
+        "slow" => return std::thread::sleep(SLOW_START),
         _ => return,
     }
     std::process::exit(0);
+}
+
+/// Returns when the parent is dead, and the process was given to another.
+fn wait_for_another_parent() {
+    // Told by the parent: it may be dead before this process can ask.
+    let parent = std::env::var(PARENT).unwrap_or_default();
+    let is_parent = |pid: rustix::process::Pid| pid.to_string() == parent;
+    while rustix::process::getppid().is_some_and(is_parent) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Ends this process when the test that plays with it is gone, however that went.
@@ -54,7 +74,13 @@ pub(crate) fn after_boot(role: &str) -> TestResult {
     end_with_the_test();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
+        if role == "impatient-host" {
+            return impatient_host().await;
+        }
         let world = World::new().await?;
+        if role == "printing-host" {
+            return crate::deaths::printing_host(world).await;
+        }
         let pair = world.pair(RoutePolicy::Auto).await?;
         let pids = [&pair.a, &pair.b].map(|hosted| hosted.info().pid.unwrap_or_default());
         println!("DIR {}", world.dir.display());
@@ -92,4 +118,16 @@ pub(crate) fn after_boot(role: &str) -> TestResult {
             other => Err(format!("no such role: {other}").into()),
         }
     })
+}
+
+/// Starts a child that never gets to its boot while this host lives.
+async fn impatient_host() -> TestResult {
+    let manager = ProcessManager::new()?
+        .with_env(crate::world::ROLE, "sleepy")
+        .with_env(PARENT, std::process::id().to_string());
+    println!("DIR {}", manager.socket_dir().display());
+    let host = Host::new(manager, ChannelTransport::Unix).await?;
+    println!("BUSY");
+    host.spawn("late", ProcConfig::new()).await?;
+    Err("a child that sleeps was ready".into())
 }
