@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-/// The largest encoded message, in bytes, unless the options say otherwise: what fits into the largest frame.
-pub const MESSAGE_BYTES_MAX: usize = hyperactor_protocol::limits::FRAME_MAX_DEFAULT as usize
-    - hyperactor_protocol::limits::DATA_OVERHEAD_BYTES;
+/// The largest encoded message, in bytes, unless the options say otherwise.
+pub const MESSAGE_BYTES_MAX: usize = hyperactor_protocol::limits::MESSAGE_MAX_DEFAULT as usize;
 
 /// How long a handshake may take in total, on both sides, from the first byte to the last.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);

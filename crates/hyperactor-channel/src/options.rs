@@ -53,7 +53,7 @@ impl DialOptions {
         Config {
             outbox_messages: self.outbox_messages,
             outbox_bytes: self.outbox_bytes,
-            max_frame: max_frame(self.max_message_bytes),
+            max_message: max_message(self.max_message_bytes),
             silence_timeout: self.silence_timeout,
             keepalive_idle: self.silence_timeout / 3,
             delivery_timeout: self.delivery_timeout,
@@ -63,10 +63,9 @@ impl DialOptions {
     }
 }
 
-/// The frame limit that lets messages of this size through.
-fn max_frame(max_message_bytes: usize) -> u32 {
-    let frame = max_message_bytes.saturating_add(protocol_limits::DATA_OVERHEAD_BYTES);
-    u32::try_from(frame).unwrap_or(u32::MAX)
+/// The limit as the protocol counts it: 4 GiB are one byte too many.
+fn max_message(max_message_bytes: usize) -> u32 {
+    u32::try_from(max_message_bytes).unwrap_or(u32::MAX)
 }
 
 /// Choices of the serving side.
@@ -115,7 +114,7 @@ impl ServeOptions {
         Config {
             window_messages: self.window_messages,
             window_bytes: self.window_bytes,
-            max_frame: max_frame(self.max_message_bytes),
+            max_message: max_message(self.max_message_bytes),
             silence_timeout: self.silence_timeout,
             keepalive_idle: self.silence_timeout / 3,
             session_ttl: self.session_ttl,

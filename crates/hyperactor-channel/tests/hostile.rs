@@ -16,8 +16,8 @@ use hyperactor_channel::{
     ChannelRx, ChannelTx, DialOptions, Outcome, Reason, Status, dial, dial_tx, serve,
 };
 use hyperactor_protocol::{
-    ConnectionEpoch, DataFlags, Frame, FrameDecoder, Hello, HelloCode, HelloKind, Seq, Session,
-    SessionId, Time,
+    ConnectionEpoch, DataFlags, Frame, FrameDecoder, Hello, HelloCode, HelloKind, Label, Seq,
+    Session, SessionId, Time,
 };
 use hyperactor_refs::{ChannelAddr, ChannelTransport, Incarnation};
 use support::proxy::Seeded;
@@ -122,6 +122,8 @@ async fn a_liar_loses_its_session_and_no_other() {
         Frame::Data {
             seq: Seq(3),
             flags: DataFlags::NONE,
+            to: Label::NONE,
+            from: Label::NONE,
             body: vec![1].into(),
         },
         // An outcome of what was never sent.

@@ -16,7 +16,7 @@ use hyperactor_channel::{
     Ticket, dial_tx, serve_with,
 };
 use hyperactor_protocol::{
-    Config, DataFlags, Frame, FrameDecoder, Hello, HelloKind, Seq, Session, SessionId, Time,
+    Config, DataFlags, Frame, FrameDecoder, Hello, HelloKind, Label, Seq, Session, SessionId, Time,
 };
 use hyperactor_refs::{ChannelAddr, ChannelTransport, Incarnation};
 use support::{Keeper, Kind, Message, soon};
@@ -69,7 +69,14 @@ async fn a_dialer_that_falls_silent_inside_a_frame_loses_its_connection() {
     let mut frame = BytesMut::new();
     let body = vec![0; 1_000].into();
     let (seq, flags) = (Seq(0), DataFlags::NONE);
-    Frame::Data { seq, flags, body }.encode(&mut frame);
+    Frame::Data {
+        seq,
+        flags,
+        to: Label::NONE,
+        from: Label::NONE,
+        body,
+    }
+    .encode(&mut frame);
     stream.write_all(&frame[..500]).await.unwrap();
     let mut pings = Vec::new();
     soon("the end of the connection", stream.read_to_end(&mut pings))
@@ -162,11 +169,20 @@ async fn a_peer_that_breaks_the_protocol_and_reads_nothing_keeps_no_session() {
     for number in 0..COUNT {
         let body = vec![0; 2 + (number % 2) as usize].into();
         let (seq, flags) = (Seq(number), DataFlags::NONE);
-        Frame::Data { seq, flags, body }.encode(&mut bytes);
+        Frame::Data {
+            seq,
+            flags,
+            to: Label::NONE,
+            from: Label::NONE,
+            body,
+        }
+        .encode(&mut bytes);
     }
     let beyond = Frame::Data {
         seq: Seq(2 * COUNT),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body: vec![0; 2].into(),
     };
     beyond.encode(&mut bytes);

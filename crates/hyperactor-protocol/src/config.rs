@@ -17,6 +17,11 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// Largest frame, sent or taken (the value of the length field, bytes).
     pub max_frame: u32,
+    /// Largest message, sent or taken, bytes.
+    pub max_message: u32,
+    /// A message larger than this is sent in parts of at most this size, bytes; or smaller ones, where a frame that
+    /// both sides take holds less.
+    pub fragment_bytes: u32,
     /// Settled messages after which an acknowledgement is written at once.
     pub ack_every: u32,
     /// Longest time an acknowledgement waits for company.
@@ -41,6 +46,8 @@ impl Default for Config {
             outbox_messages: limits::OUTBOX_MESSAGES,
             outbox_bytes: limits::OUTBOX_BYTES,
             max_frame: limits::FRAME_MAX_DEFAULT,
+            max_message: limits::MESSAGE_MAX_DEFAULT,
+            fragment_bytes: limits::FRAGMENT_BYTES,
             ack_every: limits::ACK_EVERY,
             ack_delay: limits::ACK_DELAY,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
@@ -63,12 +70,17 @@ impl Config {
         self.max_frame = self
             .max_frame
             .clamp(limits::FRAME_MAX_FLOOR, limits::FRAME_MAX_CEILING);
+        self.fragment_bytes = self.fragment_bytes.clamp(
+            limits::FRAGMENT_FLOOR_BYTES,
+            self.max_frame - limits::DATA_OVERHEAD_BYTES as u32,
+        );
         self.ack_every = self.ack_every.max(1);
         self
     }
 
-    /// Returns the largest body that fits the frame limit, bytes.
-    pub const fn max_body(&self) -> u64 {
-        self.max_frame as u64 - limits::DATA_OVERHEAD_BYTES as u64
+    /// Returns how many bytes of messages in parts the receiving half holds, arriving or waiting in queues: a window and
+    /// one message of the largest size.
+    pub const fn large_window(&self) -> u64 {
+        self.window_bytes.saturating_add(self.max_message as u64)
     }
 }

@@ -3,13 +3,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{check_head, decode_control, kind};
+use crate::frame::{check_head, decode_control, kind, read_data_header};
 use crate::hello::{Hello, MAGIC};
 use crate::limits::{
     CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, FRAME_MAX_CEILING, FRAME_MAX_FLOOR, LENGTH_BYTES,
     READ_STEP_BYTES,
 };
-use crate::{DataFlags, Frame, HelloError, Seq, Violation};
+use crate::{Frame, HelloError, Violation};
 
 /// Capacity of the first read buffer, bytes: an idle connection stays small.
 const FIRST_READ_BYTES: usize = 4096;
@@ -124,21 +124,25 @@ impl FrameDecoder {
                 violation
             });
         }
-        let (kind, flags) = (head[4], head[5]);
+        let kind = head[4];
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let total = LENGTH_BYTES + length;
         if self.buffer.len() < total {
             return Ok(None);
         }
         if kind == kind::DATA {
+            let head = self
+                .buffer
+                .first_chunk::<DATA_HEADER_BYTES>()
+                .and_then(read_data_header)
+                .ok_or(Violation::ReservedBits { kind })?;
             let mut frame = self.buffer.split_to(total);
-            frame.advance(CONTROL_HEADER_BYTES);
-            let seq = Seq(frame.get_u64_le());
-            debug_assert_eq!(frame.len() + DATA_HEADER_BYTES, total);
-            let flags = DataFlags::from_bits(flags).ok_or(Violation::ReservedBits { kind })?;
+            frame.advance(DATA_HEADER_BYTES);
             return Ok(Some(Frame::Data {
-                seq,
-                flags,
+                seq: head.seq,
+                flags: head.flags,
+                to: head.to,
+                from: head.from,
                 body: frame.freeze(),
             }));
         }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Cause, ConnectionEpoch, Failure, Goodbye, HelloError, Seq, SessionId, Violation};
+use crate::{
+    Cause, ConnectionEpoch, Failure, Goodbye, HelloError, Label, PostId, Seq, SessionId, Violation,
+};
 
 /// Something that the driver of a session must act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,21 +15,25 @@ pub enum Event {
     /// These messages are delivered.
     Resolved {
         /// The first of them.
-        first: Seq,
-        /// How many, one after the other.
+        first: PostId,
+        /// How many, one after the other in the order of posting.
         count: u64,
     },
     /// This message is not delivered, or nobody can know.
     Failed {
-        /// Its number.
-        seq: Seq,
+        /// Which one.
+        post: PostId,
         /// Which of the two, and why.
         failure: Failure,
         /// Its body; `None` when the log that held it was damaged.
         body: Option<Bytes>,
     },
-    /// There is room again after [`PushError::Full`](crate::PushError::Full).
-    Capacity,
+    /// There is room again after [`PushError::Full`](crate::PushError::Full), or after
+    /// [`add_label`](crate::Session::add_label) gave none.
+    Room {
+        /// The label whose messages were refused; [`Label::NONE`] when the session as a whole was full.
+        label: Label,
+    },
     /// The peer closed the session. Every message has its outcome; the session is over.
     PeerGoodbye(Goodbye),
     /// This side closed the session and everything is done. The session is over.

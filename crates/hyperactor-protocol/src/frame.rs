@@ -5,9 +5,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::limits::{
     CONTROL_FRAME_MAX, CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, DETAIL_MAX,
-    LENGTH_BYTES,
+    FRAGMENT_TOTAL_BYTES, LABEL_NAME_MAX, LABELS_MAX, LENGTH_BYTES, RELEASED_ENTRIES_MAX,
+    RELEASED_ENTRY_BYTES,
 };
-use crate::{Refusal, Seq, Verdict, Violation};
+use crate::{Label, Refusal, Seq, Verdict, Violation};
 
 /// The kind byte of each frame.
 pub(crate) mod kind {
@@ -19,6 +20,8 @@ pub(crate) mod kind {
     pub(crate) const PING: u8 = 6;
     pub(crate) const PONG: u8 = 7;
     pub(crate) const GOODBYE: u8 = 8;
+    pub(crate) const NAME: u8 = 9;
+    pub(crate) const RELEASED: u8 = 10;
 }
 
 /// What the sender asks for with a message.
@@ -30,10 +33,33 @@ impl DataFlags {
     pub const NONE: Self = Self(0);
     /// Someone waits for the outcome: it is acknowledged as soon as it is settled.
     pub const ACK_NOW: Self = Self(1);
-    /// The place of a message that its sender withdrew before it was sent: no body, nothing to deliver.
+    /// The first part of a message: the whole's size, then the beginning of its body.
+    pub const FIRST: Self = Self(1 << 1);
+    /// A part of a message that is neither the first nor the last.
+    pub const MORE: Self = Self(1 << 2);
+    /// The last part of a message.
+    pub const LAST: Self = Self(1 << 3);
+    /// No message: what came of one in parts to the same label is withdrawn. No body.
     pub const VOID: Self = Self(1 << 7);
 
-    const KNOWN: u8 = Self::ACK_NOW.0 | Self::VOID.0;
+    const PLACES: u8 = Self::FIRST.0 | Self::MORE.0 | Self::LAST.0 | Self::VOID.0;
+    const KNOWN: u8 = Self::ACK_NOW.0 | Self::PLACES;
+
+    /// The same with the bits of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What holds for the whole message, in whatever frames it goes.
+    pub(crate) const fn of_message(self) -> Self {
+        Self(self.0 & !Self::PLACES)
+    }
+
+    /// Whether it is all of its message.
+    pub(crate) const fn is_whole(self) -> bool {
+        self.0 & Self::PLACES == 0
+    }
 
     /// Returns whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
@@ -46,7 +72,8 @@ impl DataFlags {
     }
 
     pub(crate) const fn from_bits(bits: u8) -> Option<Self> {
-        if bits & !Self::KNOWN == 0 {
+        // A frame has one place in its message.
+        if bits & !Self::KNOWN == 0 && (bits & Self::PLACES).count_ones() <= 1 {
             Some(Self(bits))
         } else {
             None
@@ -72,6 +99,17 @@ impl Goodbye {
     pub const ABANDONED: u16 = 1;
 }
 
+/// How much of what was sent to a label has left the receiver's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The label.
+    pub label: Label,
+    /// Messages in all, since the state began.
+    pub messages: u64,
+    /// Bytes of their bodies in all.
+    pub bytes: u64,
+}
+
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -79,8 +117,12 @@ pub enum Frame {
     Data {
         /// Its number.
         seq: Seq,
-        /// What its sender asks for.
+        /// What its sender asks for, and its place in a message of several parts.
         flags: DataFlags,
+        /// Where it goes.
+        to: Label,
+        /// Whom it is from.
+        from: Label,
         /// Its bytes: a slice of the read buffer.
         body: Bytes,
     },
@@ -107,6 +149,20 @@ pub enum Frame {
         messages: u64,
         /// Body bytes.
         bytes: u64,
+        /// Bytes of messages in parts that may be begun, counted from where this connection goes on.
+        large: u64,
+    },
+    /// From here on this connection's label stands for this name.
+    Name {
+        /// The label.
+        label: Label,
+        /// The name, 1 to [`LABEL_NAME_MAX`] bytes.
+        name: Bytes,
+    },
+    /// How much has left the receiver's queues, by label.
+    Released {
+        /// 1 to [`RELEASED_ENTRIES_MAX`] of them.
+        entries: Vec<Released>,
     },
     /// The speaker knows the outcome of everything below, so that its records can be forgotten.
     Resolved {
@@ -134,10 +190,16 @@ impl Frame {
     /// length field can express (4 GiB) is cut off.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Data { seq, flags, body } => {
+            Self::Data {
+                seq,
+                flags,
+                to,
+                from,
+                body,
+            } => {
                 let most = u32::MAX as usize - DATA_OVERHEAD_BYTES;
                 let body = body.get(..most).unwrap_or(body);
-                out.put_slice(&data_header(*seq, *flags, body.len()));
+                out.put_slice(&data_header(*seq, *flags, (*to, *from), body.len()));
                 out.put_slice(body);
             }
             Self::Ack { received, settled } => {
@@ -163,10 +225,25 @@ impl Frame {
                 out.put_u16_le(code);
                 out.put_slice(detail);
             }
-            Self::Credit { messages, bytes } => {
-                control_header(out, kind::CREDIT, 16);
+            Self::Credit {
+                messages,
+                bytes,
+                large,
+            } => {
+                control_header(out, kind::CREDIT, 24);
                 out.put_u64_le(*messages);
                 out.put_u64_le(*bytes);
+                out.put_u64_le(*large);
+            }
+            Self::Name { label, name } => encode_name(out, *label, name),
+            Self::Released { entries } => {
+                let entries = entries.get(..RELEASED_ENTRIES_MAX).unwrap_or(entries);
+                control_header(out, kind::RELEASED, entries.len() * RELEASED_ENTRY_BYTES);
+                for each in entries {
+                    out.put_u32_le(each.label.number());
+                    out.put_u64_le(each.messages);
+                    out.put_u64_le(each.bytes);
+                }
             }
             Self::Resolved { below } => one_word(out, kind::RESOLVED, below.0),
             Self::Ping { nonce } => one_word(out, kind::PING, *nonce),
@@ -189,6 +266,8 @@ impl Frame {
             Self::Ack { .. } => "ack",
             Self::Settle { .. } => "settle",
             Self::Credit { .. } => "credit",
+            Self::Name { .. } => "name",
+            Self::Released { .. } => "released",
             Self::Resolved { .. } => "resolved",
             Self::Ping { .. } => "ping",
             Self::Pong { .. } => "pong",
@@ -197,14 +276,49 @@ impl Frame {
     }
 }
 
-/// W-03: the 16 bytes before a body. The caller has checked that the length fits its field.
-pub(crate) fn data_header(seq: Seq, flags: DataFlags, body: usize) -> [u8; DATA_HEADER_BYTES] {
+/// W-03: the 24 bytes before a body. The caller has checked that the length fits its field.
+pub(crate) fn data_header(
+    seq: Seq,
+    flags: DataFlags,
+    (to, from): (Label, Label),
+    body: usize,
+) -> [u8; DATA_HEADER_BYTES] {
     let mut header = [0; DATA_HEADER_BYTES];
     header[..4].copy_from_slice(&((body + DATA_OVERHEAD_BYTES) as u32).to_le_bytes());
     header[4] = kind::DATA;
     header[5] = flags.bits();
-    header[8..].copy_from_slice(&seq.0.to_le_bytes());
+    header[8..16].copy_from_slice(&seq.0.to_le_bytes());
+    header[16..20].copy_from_slice(&to.number().to_le_bytes());
+    header[20..].copy_from_slice(&from.number().to_le_bytes());
     header
+}
+
+/// What a data frame's header says behind its length and kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DataHead {
+    pub(crate) flags: DataFlags,
+    pub(crate) seq: Seq,
+    pub(crate) to: Label,
+    pub(crate) from: Label,
+}
+
+/// Reads a header whose first eight bytes `check_head` has passed.
+pub(crate) fn read_data_header(header: &[u8; DATA_HEADER_BYTES]) -> Option<DataHead> {
+    let mut words = &header[8..];
+    Some(DataHead {
+        flags: DataFlags::from_bits(header[5])?,
+        seq: Seq(words.get_u64_le()),
+        to: Label::new(words.get_u32_le()),
+        from: Label::new(words.get_u32_le()),
+    })
+}
+
+/// Appends a name frame. The names of a session's own labels have a lawful length.
+pub(crate) fn encode_name(out: &mut BytesMut, label: Label, name: &[u8]) {
+    let name = name.get(..LABEL_NAME_MAX).unwrap_or(name);
+    control_header(out, kind::NAME, 4 + name.len());
+    out.put_u32_le(label.number());
+    out.put_slice(name);
 }
 
 fn control_header(out: &mut BytesMut, kind: u8, payload: usize) {
@@ -229,7 +343,7 @@ pub(crate) fn bounded(detail: &[u8]) -> &[u8] {
     }
 }
 
-/// Checks what a frame's first eight bytes say, before the rest has come.
+/// Checks what a frame's first eight bytes say, before the rest has come. W-10: flags that exclude each other are reserved.
 pub(crate) fn check_head(head: &[u8; CONTROL_HEADER_BYTES], max: u32) -> Result<(), Violation> {
     let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
     let kind = head[4];
@@ -253,16 +367,35 @@ pub(crate) fn check_head(head: &[u8; CONTROL_HEADER_BYTES], max: u32) -> Result<
             let Some(flags) = DataFlags::from_bits(head[5]) else {
                 return Err(Violation::ReservedBits { kind });
             };
-            if flags.contains(DataFlags::VOID) && length as usize != DATA_OVERHEAD_BYTES {
+            let body = length as usize - DATA_OVERHEAD_BYTES;
+            // W-12: what has a place in a message has something of it; a void has nothing.
+            let lawful = if flags.contains(DataFlags::VOID) {
+                body == 0
+            } else if flags.contains(DataFlags::FIRST) {
+                body > FRAGMENT_TOTAL_BYTES
+            } else {
+                body != 0 || flags.is_whole()
+            };
+            if !lawful {
                 return Err(wrong_length);
             }
         }
-        kind::ACK | kind::CREDIT if payload != 16 => return Err(wrong_length),
+        kind::ACK if payload != 16 => return Err(wrong_length),
+        kind::CREDIT if payload != 24 => return Err(wrong_length),
+        kind::NAME if !(5..=4 + LABEL_NAME_MAX).contains(&payload) => return Err(wrong_length),
+        kind::RELEASED
+            if !(1..=RELEASED_ENTRIES_MAX * RELEASED_ENTRY_BYTES).contains(&payload)
+                || !payload.is_multiple_of(RELEASED_ENTRY_BYTES) =>
+        {
+            return Err(wrong_length);
+        }
         kind::RESOLVED | kind::PING | kind::PONG if payload != 8 => return Err(wrong_length),
         kind::SETTLE if !(16..=16 + DETAIL_MAX).contains(&payload) => return Err(wrong_length),
         kind::GOODBYE if !(12..=12 + DETAIL_MAX).contains(&payload) => return Err(wrong_length),
-        kind::ACK..=kind::GOODBYE if head[5] != 0 => return Err(Violation::ReservedBits { kind }),
-        kind::ACK..=kind::GOODBYE => {}
+        kind::ACK..=kind::RELEASED if head[5] != 0 => {
+            return Err(Violation::ReservedBits { kind });
+        }
+        kind::ACK..=kind::RELEASED => {}
         _ if length as usize > CONTROL_FRAME_MAX && length > max => {
             return Err(Violation::FrameTooLong {
                 claimed: length.into(),
@@ -276,6 +409,14 @@ pub(crate) fn check_head(head: &[u8; CONTROL_HEADER_BYTES], max: u32) -> Result<
         return Err(Violation::ReservedBits { kind });
     }
     Ok(())
+}
+
+/// W-11: a name is given to a number from 1 on that a table has room for.
+fn read_label(payload: &mut &[u8]) -> Option<Label> {
+    let number = payload.get_u32_le();
+    (1..=LABELS_MAX)
+        .contains(&number)
+        .then(|| Label::new(number))
 }
 
 /// Reads a whole control frame's payload; `check_head` has passed, so the length is right for the kind.
@@ -318,7 +459,25 @@ pub(crate) fn decode_control(kind: u8, mut payload: &[u8]) -> Result<Frame, Viol
         kind::CREDIT => Frame::Credit {
             messages: payload.get_u64_le(),
             bytes: payload.get_u64_le(),
+            large: payload.get_u64_le(),
         },
+        kind::NAME => {
+            let label = read_label(&mut payload).ok_or(range)?;
+            // Copied, because it is kept for as long as the connection lasts.
+            let name = Bytes::copy_from_slice(payload);
+            Frame::Name { label, name }
+        }
+        kind::RELEASED => {
+            let mut entries = Vec::with_capacity(payload.len() / RELEASED_ENTRY_BYTES);
+            while payload.has_remaining() {
+                entries.push(Released {
+                    label: read_label(&mut payload).ok_or(range)?,
+                    messages: payload.get_u64_le(),
+                    bytes: payload.get_u64_le(),
+                });
+            }
+            Frame::Released { entries }
+        }
         kind::RESOLVED => Frame::Resolved {
             below: Seq(payload.get_u64_le()),
         },

@@ -211,6 +211,10 @@ pub struct Hello {
     pub credit_bytes: u64,
     /// Largest frame the speaker takes (the value of the length field).
     pub max_frame: u32,
+    /// Largest message the speaker takes, bytes.
+    pub max_message: u32,
+    /// Bytes of messages in parts that may be begun on this connection, counted from the point where it goes on.
+    pub credit_large: u64,
     /// What newer versions add.
     pub extensions: Extensions,
 }
@@ -234,6 +238,8 @@ impl Hello {
             credit_messages: 0,
             credit_bytes: 0,
             max_frame: 0,
+            max_message: 0,
+            credit_large: 0,
             extensions: Extensions::default(),
         }
     }
@@ -267,7 +273,9 @@ impl Hello {
         out.put_u32_le(self.max_frame);
         // Extensions keep themselves within HELLO_EXTENSIONS_MAX.
         out.put_u16_le(self.extensions.0.len() as u16);
-        out.put_slice(&[0; 6]);
+        out.put_u16_le(0);
+        out.put_u32_le(self.max_message);
+        out.put_u64_le(self.credit_large);
         out.put_slice(&self.extensions.0);
     }
 
@@ -336,6 +344,12 @@ impl Hello {
             credit_messages: at.get_u64_le(),
             credit_bytes: at.get_u64_le(),
             max_frame: at.get_u32_le(),
+            max_message: {
+                // The length of the extensions, read above, and a reserved field.
+                at.advance(4);
+                at.get_u32_le()
+            },
+            credit_large: at.get_u64_le(),
             extensions: Extensions::parse(extensions).ok_or(HelloError::Malformed {
                 field: "extensions",
             })?,

@@ -56,6 +56,54 @@ impl fmt::Display for ConnectionEpoch {
     }
 }
 
+/// The number of a message in the order in which it was taken by [`Session::push`](crate::Session::push), from 0 without
+/// gaps: what events speak of. The number on the wire is a [`Seq`], given when the message enters the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PostId(pub u64);
+
+impl fmt::Display for PostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A small number that stands for a name on a session: where a message goes, or whom it is from. 0 stands for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(u32);
+
+impl Label {
+    /// No name.
+    pub const NONE: Self = Self(0);
+
+    /// The label of this number. Only those that [`Session::add_label`](crate::Session::add_label) gave, or
+    /// [`Accept::Named`](crate::Accept::Named) told, mean something to a session.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number on the wire.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Returns whether it stands for no name.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the number as an index, for tables by label; at most
+    /// [`LABELS_MAX`](crate::limits::LABELS_MAX) for one that a session knows.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::lanes::Amount;
 use crate::limits::{CREDIT_FRACTION, SPAN_WINDOWS};
 use crate::marks::Marks;
 use crate::{Seq, Verdict, Violation};
@@ -88,8 +89,8 @@ impl Inbox {
         (self.granted_messages, self.granted_bytes)
     }
 
-    /// Takes a message in, if it is the next.
-    pub(crate) fn receive(&mut self, seq: Seq, size: u64) -> Result<Arrival, Violation> {
+    /// Judges a frame by its number.
+    pub(crate) fn arrival(&self, seq: Seq) -> Result<Arrival, Violation> {
         // S-02: exactly the next one.
         if seq.0 < self.next {
             return Ok(Arrival::Duplicate);
@@ -104,9 +105,13 @@ impl Inbox {
         if self.next >= self.granted_messages || self.bytes >= self.granted_bytes {
             return Err(Violation::BeyondCredit { seq });
         }
+        Ok(Arrival::New)
+    }
+
+    /// Takes the next frame in.
+    pub(crate) fn receive(&mut self, size: u64) {
         self.next += 1;
         self.bytes += size;
-        Ok(Arrival::New)
     }
 
     /// Records an outcome; returns whether it was new. Strange numbers change nothing: they come from before a fresh
@@ -241,10 +246,21 @@ impl Inbox {
         self.ranges.clear();
     }
 
-    /// A message left its queue. More is never released than came.
-    pub(crate) fn release(&mut self, size: u64) {
-        self.released_messages = (self.released_messages + 1).min(self.next);
-        self.released_bytes = (self.released_bytes + size).min(self.bytes);
+    /// Messages left their queue. More is never released than came.
+    pub(crate) fn release(&mut self, messages: u64, bytes: u64) {
+        self.released_messages = self
+            .released_messages
+            .saturating_add(messages)
+            .min(self.next);
+        self.released_bytes = self.released_bytes.saturating_add(bytes).min(self.bytes);
+    }
+
+    /// What the peer has left of the credit that it knows.
+    pub(crate) fn peer_free(&self) -> Amount {
+        Amount {
+            messages: self.granted_messages.saturating_sub(self.next),
+            bytes: self.granted_bytes.saturating_sub(self.bytes),
+        }
     }
 
     /// What the peer may send in all.
@@ -276,8 +292,9 @@ impl Inbox {
 
     /// Whether the peer may run out soon, so that small credit matters.
     pub(crate) fn is_peer_short(&self) -> bool {
-        self.granted_messages.saturating_sub(self.next) * CREDIT_FRACTION <= self.window_messages
-            || self.granted_bytes.saturating_sub(self.bytes) * CREDIT_FRACTION <= self.window_bytes
+        let free = self.peer_free();
+        free.messages * CREDIT_FRACTION <= self.window_messages
+            || free.bytes * CREDIT_FRACTION <= self.window_bytes
     }
 
     /// Grants everything that can be.

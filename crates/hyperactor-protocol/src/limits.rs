@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Bytes of a data frame before its body: length, kind, flags, reserved, sequence number.
-pub const DATA_HEADER_BYTES: usize = 16;
+/// Bytes of a data frame before its body: length, kind, flags, reserved, sequence number, two labels.
+pub const DATA_HEADER_BYTES: usize = 24;
 /// Bytes of a control frame before its payload: length, kind, flags, reserved.
 pub const CONTROL_HEADER_BYTES: usize = 8;
 /// Bytes of the length field, which counts everything after itself.
@@ -16,14 +16,47 @@ pub const CONTROL_FRAME_MAX: usize = 4096 - LENGTH_BYTES;
 /// Longest detail of a refusal or a goodbye, bytes.
 pub const DETAIL_MAX: usize = 1024;
 /// Default for the largest value of a data frame's length field, bytes.
-pub const FRAME_MAX_DEFAULT: u32 = 64 * 1024 * 1024;
+pub const FRAME_MAX_DEFAULT: u32 = 1024 * 1024;
 /// Largest value that the frame limit may be set to, bytes. The hello's magic, read as a length, lies above it.
 pub const FRAME_MAX_CEILING: u32 = 1024 * 1024 * 1024;
 /// Smallest value that the frame limit may be set to, bytes: control frames always fit.
 pub const FRAME_MAX_FLOOR: u32 = 4096;
 
+/// Default for the largest message, bytes. The limit may be anything that 32 bits can say.
+pub const MESSAGE_MAX_DEFAULT: u32 = 64 * 1024 * 1024;
+/// Default for the largest part of a message in one frame, bytes: larger messages are cut.
+pub const FRAGMENT_BYTES: u32 = 64 * 1024;
+/// Smallest value that the size of a fragment may be set to, bytes.
+pub const FRAGMENT_FLOOR_BYTES: u32 = 64;
+/// Bytes in front of the first fragment's part: the size of the whole message.
+pub const FRAGMENT_TOTAL_BYTES: usize = 8;
+/// Fragments enter the log while fewer bytes than this wait there to be handed out: what a small message waits for.
+pub const FRAGMENTS_AHEAD_BYTES: u64 = 256 * 1024;
+/// Messages of a session whose fragments may be under way at the same time.
+pub const ASSEMBLIES_MAX: usize = 64;
+
+/// Labels of one direction of a session.
+pub const LABELS_MAX: u32 = 16_384;
+/// Bytes of all names that the labels of one direction stand for at one time.
+pub const LABEL_BYTES_MAX: usize = 1024 * 1024;
+/// Longest name that a label may stand for, bytes.
+pub const LABEL_NAME_MAX: usize = 2048;
+/// Bytes of one entry of a released frame: a label and two counts.
+pub const RELEASED_ENTRY_BYTES: usize = 20;
+/// Entries of one released frame.
+pub const RELEASED_ENTRIES_MAX: usize =
+    (CONTROL_FRAME_MAX - (CONTROL_HEADER_BYTES - LENGTH_BYTES)) / RELEASED_ENTRY_BYTES;
+/// What was released of a label is told at once when it is this part of the window.
+pub const RELEASED_FRACTION: u64 = 8;
+/// What was released of a label is told at once when nothing is left and this many messages are untold.
+pub const RELEASED_DRAINED: u64 = 16;
+/// Messages of one label that may enter the log before the peer has said its window.
+pub const ASSUMED_MESSAGES: u64 = 256;
+/// Body bytes that labelled messages may bring into the log before the peer has said its window.
+pub const ASSUMED_BYTES: u64 = 1024 * 1024;
+
 /// Bytes of a hello before its extensions.
-pub const HELLO_FIXED_BYTES: usize = 128;
+pub const HELLO_FIXED_BYTES: usize = 136;
 /// Longest extensions of a hello, bytes.
 pub const HELLO_EXTENSIONS_MAX: usize = 64;
 /// Largest hello, bytes.
@@ -77,6 +110,9 @@ pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// An accepting session that nobody resumes for this long expires: twice the delivery timeout.
 pub const SESSION_TTL: Duration = Duration::from_secs(60);
 
+const _: () = assert!(LABEL_NAME_MAX + 64 <= CONTROL_FRAME_MAX);
+const _: () = assert!(FRAGMENT_FLOOR_BYTES as usize > 2 * FRAGMENT_TOTAL_BYTES);
+const _: () = assert!(FRAGMENT_BYTES as usize + DATA_OVERHEAD_BYTES <= FRAME_MAX_DEFAULT as usize);
 const _: () = assert!(HELLO_FIXED_BYTES + HELLO_EXTENSIONS_MAX <= HELLO_MAX);
 const _: () = assert!(DETAIL_MAX + 64 <= CONTROL_FRAME_MAX);
 const _: () = assert!(FRAME_MAX_FLOOR as usize >= CONTROL_FRAME_MAX);

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::Seq;
+use crate::{Label, Seq};
 
 /// What a peer did that the protocol forbids. The session ends; no other session is disturbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
@@ -112,6 +112,69 @@ pub enum Violation {
         /// Our count.
         ours: u64,
     },
+    /// A message with a label that was not named on this connection.
+    #[error("label {label} has no name on this connection")]
+    UnknownLabel {
+        /// The label.
+        label: Label,
+    },
+    /// The names of all labels together are too long.
+    #[error("{bytes} bytes of names are more than {max}")]
+    NamesTooLong {
+        /// Their bytes.
+        bytes: u64,
+        /// The limit, bytes.
+        max: u64,
+    },
+    /// More of a label released than was sent.
+    #[error("more of label {label} is released than was sent")]
+    ReleasedUnsent {
+        /// The label.
+        label: Label,
+    },
+    /// What was released of a label went back.
+    #[error("what was released of label {label} went back")]
+    ReleasedWentBack {
+        /// The label.
+        label: Label,
+    },
+    /// A part that continues no message, or another message between the parts of one.
+    #[error("message {seq} is no part that can follow here for label {label}")]
+    PartOutOfPlace {
+        /// The frame's number.
+        seq: Seq,
+        /// Its label.
+        label: Label,
+    },
+    /// The parts are not as long as the first of them said.
+    #[error(
+        "the parts of a message for label {label} make {got} bytes where {declared} were declared"
+    )]
+    PartsLength {
+        /// The label.
+        label: Label,
+        /// What the first said, bytes.
+        declared: u64,
+        /// What came, bytes.
+        got: u64,
+    },
+    /// A message in parts that is larger than what was said to be the limit.
+    #[error("a message of {declared} bytes is declared, the limit is {max}")]
+    MessageTooLong {
+        /// What its first part says, bytes.
+        declared: u64,
+        /// The limit, bytes.
+        max: u64,
+    },
+    /// Other limits of frames or messages than the same state said before.
+    #[error("the peer's limits changed within one state")]
+    LimitsChanged,
+    /// Parts of too many messages at the same time.
+    #[error("parts of more than {max} messages at the same time")]
+    TooManyParts {
+        /// The limit.
+        max: u64,
+    },
 }
 
 impl Violation {
@@ -133,6 +196,15 @@ impl Violation {
             Self::ResolvedUnsettled { .. } => 0x010D,
             Self::ForeignResume { .. } => 0x010E,
             Self::ForeignBytes { .. } => 0x010F,
+            Self::UnknownLabel { .. } => 0x0110,
+            Self::NamesTooLong { .. } => 0x0111,
+            Self::ReleasedUnsent { .. } => 0x0112,
+            Self::ReleasedWentBack { .. } => 0x0113,
+            Self::PartOutOfPlace { .. } => 0x0114,
+            Self::PartsLength { .. } => 0x0115,
+            Self::MessageTooLong { .. } => 0x0116,
+            Self::TooManyParts { .. } => 0x0117,
+            Self::LimitsChanged => 0x0118,
         }
     }
 }

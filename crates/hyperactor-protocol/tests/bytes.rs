@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use common::{ACCEPTOR, Pair, at, push_flags, written};
 use hyperactor_protocol::{
     Accept, Config, ConnectionEpoch, DataFlags, Extensions, Frame, FrameDecoder, Goodbye, Hello,
-    HelloCode, HelloKind, Incarnation, Refusal, Seq, SessionId, Verdict, limits,
+    HelloCode, HelloKind, Incarnation, Label, Refusal, Seq, SessionId, Verdict, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -39,8 +39,8 @@ fn frame() -> impl Strategy<Value = Frame> {
     let flags = prop_oneof![Just(DataFlags::NONE), Just(DataFlags::ACK_NOW)];
     prop_oneof![
         4 => (seq(), flags, bytes(500))
-            .prop_map(|(seq, flags, body)| Frame::Data { seq, flags, body }),
-        1 => seq().prop_map(|seq| Frame::Data { seq, flags: DataFlags::VOID, body: Bytes::new() }),
+            .prop_map(|(seq, flags, body)| Frame::Data { seq, flags, to: Label::NONE, from: Label::NONE, body }),
+        1 => seq().prop_map(|seq| Frame::Data { seq, flags: DataFlags::VOID, to: Label::NONE, from: Label::NONE, body: Bytes::new() }),
         4 => (seq(), seq()).prop_map(|(received, settled)| Frame::Ack { received, settled }),
         4 => (number(), 1..9_u32, verdict()).prop_map(|(first, count, verdict)| Frame::Settle {
             first: Seq(first.min(u64::MAX - u64::from(count))),
@@ -48,7 +48,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             verdict,
         }),
         2 => (any::<u64>(), any::<u64>())
-            .prop_map(|(messages, bytes)| Frame::Credit { messages, bytes }),
+            .prop_map(|(messages, bytes)| Frame::Credit { messages, bytes, large: u64::MAX }),
         2 => seq().prop_map(|below| Frame::Resolved { below }),
         1 => any::<u64>().prop_map(|nonce| Frame::Ping { nonce }),
         1 => any::<u64>().prop_map(|nonce| Frame::Pong { nonce }),
@@ -65,7 +65,7 @@ fn hello() -> impl Strategy<Value = Hello> {
         Just(HelloKind::AcceptedResumed),
         any::<u16>().prop_map(|code| HelloKind::Refused(HelloCode::from_number(code))),
     ];
-    let words = any::<[u64; 10]>();
+    let words = any::<[u64; 12]>();
     let rest = (
         any::<u128>(),
         0..4_u16,
@@ -96,6 +96,8 @@ fn hello() -> impl Strategy<Value = Hello> {
             credit_messages: words[8],
             credit_bytes: words[9],
             max_frame,
+            max_message: words[10] as u32,
+            credit_large: words[11],
             extensions,
         }
     })
@@ -227,7 +229,7 @@ proptest! {
                     // Frames that a peer would send are likelier to get somewhere.
                     let frame = match frame {
                         Frame::Data { flags, body, .. } if number % 8 != 0 => {
-                            Frame::Data { seq: session.dump().next_expected, flags, body }
+                            Frame::Data { seq: session.dump().next_expected, flags, to: Label::NONE, from: Label::NONE, body }
                         }
                         frame => frame,
                     };
@@ -235,7 +237,7 @@ proptest! {
                         && number % 2 == 0
                     {
                         let _ = session.settle(seq, verdict);
-                        let _ = session.release(size);
+                        let _ = session.release(Label::NONE, size);
                     }
                 }
                 3 => {
@@ -248,7 +250,7 @@ proptest! {
                 }
                 4 => drop(written(session, pair.now)),
                 5 => { let _ = session.settle(Seq(number), verdict); }
-                6 => { let _ = session.release(number as u32); }
+                6 => { let _ = session.release(Label::NONE, number as u32); }
                 _ => {
                     pair.now = pair.now + Duration::from_millis(number.min(20_000));
                     while session.on_timeout(pair.now).is_some() {}
@@ -258,7 +260,7 @@ proptest! {
             for event in common::events(session) {
                 let seqs = match event {
                     hyperactor_protocol::Event::Resolved { first, count } => first.0..first.0 + count,
-                    hyperactor_protocol::Event::Failed { seq, .. } => seq.0..seq.0 + 1,
+                    hyperactor_protocol::Event::Failed { post: seq, .. } => seq.0..seq.0 + 1,
                     _ => 0..0,
                 };
                 for seq in seqs {
@@ -278,6 +280,8 @@ fn a_claimed_length_takes_no_memory() {
     Frame::Data {
         seq: Seq(0),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body: Bytes::new(),
     }
     .encode(&mut head);
@@ -300,16 +304,14 @@ fn a_large_frame_gets_room_as_it_arrives() {
     let frame = Frame::Data {
         seq: Seq(0),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body,
     };
     Frame::Ping { nonce: 1 }.encode(&mut stream);
     frame.encode(&mut stream);
     Frame::Ping { nonce: 2 }.encode(&mut stream);
-    let (frames, broken) = decode(
-        &stream,
-        &[16 * 1024, 100, 60_000],
-        limits::FRAME_MAX_DEFAULT,
-    );
+    let (frames, broken) = decode(&stream, &[16 * 1024, 100, 60_000], 4 << 20);
     assert!(!broken);
     assert_eq!(
         frames,
@@ -324,6 +326,8 @@ fn bodies_are_slices_of_the_read_buffer() {
     Frame::Data {
         seq: Seq(0),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body: vec![1; 1000].into(),
     }
     .encode(&mut stream);

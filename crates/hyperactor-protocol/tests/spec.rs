@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
     ConnectionEpoch, DataFlags, EDGES, Extensions, Frame, FrameDecoder, Goodbye, Hello, HelloCode,
-    HelloKind, Incarnation, Refusal, Seq, SessionId, Verdict, Violation, limits,
+    HelloKind, Incarnation, Label, Refusal, Released, Seq, SessionId, Verdict, Violation, limits,
 };
 
 fn root() -> PathBuf {
@@ -41,6 +41,16 @@ fn golden(name: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
+fn data(seq: u64, flags: DataFlags, (to, from): (u32, u32), body: &'static [u8]) -> Frame {
+    Frame::Data {
+        seq: Seq(seq),
+        flags,
+        to: Label::new(to),
+        from: Label::new(from),
+        body: Bytes::from_static(body),
+    }
+}
+
 #[test]
 fn every_frame_has_the_bytes_on_the_page() {
     let frames = [
@@ -49,17 +59,30 @@ fn every_frame_has_the_bytes_on_the_page() {
             Frame::Data {
                 seq: Seq(258),
                 flags: DataFlags::ACK_NOW,
+                to: Label::NONE,
+                from: Label::NONE,
                 body: Bytes::from_static(b"hello"),
             },
         ),
         (
-            "void",
-            Frame::Data {
-                seq: Seq(259),
-                flags: DataFlags::VOID,
-                body: Bytes::new(),
-            },
+            "data-labelled",
+            data(259, DataFlags::NONE, (7, 16_384), b"hi"),
         ),
+        (
+            "first",
+            data(260, DataFlags::FIRST, (7, 0), b"\x09\0\0\0\0\0\0\0one"),
+        ),
+        ("more", data(261, DataFlags::MORE, (7, 0), b"two")),
+        (
+            "last",
+            data(
+                262,
+                DataFlags::LAST.with(DataFlags::ACK_NOW),
+                (7, 0),
+                b"tri",
+            ),
+        ),
+        ("void", data(263, DataFlags::VOID, (7, 0), b"")),
         (
             "ack",
             Frame::Ack {
@@ -96,6 +119,31 @@ fn every_frame_has_the_bytes_on_the_page() {
             Frame::Credit {
                 messages: 4096,
                 bytes: 16 << 20,
+                large: 80 << 20,
+            },
+        ),
+        (
+            "name",
+            Frame::Name {
+                label: Label::new(7),
+                name: Bytes::from_static(b"actor"),
+            },
+        ),
+        (
+            "released",
+            Frame::Released {
+                entries: vec![
+                    Released {
+                        label: Label::new(7),
+                        messages: 3,
+                        bytes: 300,
+                    },
+                    Released {
+                        label: Label::new(16_384),
+                        messages: u64::MAX,
+                        bytes: u64::MAX,
+                    },
+                ],
             },
         ),
         ("resolved", Frame::Resolved { below: Seq(7) }),
@@ -139,7 +187,9 @@ fn open() -> Hello {
         next_unsent: Seq(9),
         credit_messages: 4101,
         credit_bytes: 16_777_516,
-        max_frame: 64 << 20,
+        max_frame: 1 << 20,
+        max_message: 64 << 20,
+        credit_large: 80 << 20,
         extensions,
     }
 }
@@ -170,7 +220,7 @@ fn the_edges_are_those_on_the_page() {
 
 #[test]
 fn the_violations_have_the_codes_on_the_page() {
-    let seq = Seq(0);
+    let (seq, label) = (Seq(0), Label::new(1));
     let all = [
         Violation::FrameTooLong { claimed: 0, max: 0 },
         Violation::FrameLength { kind: 0, length: 0 },
@@ -200,6 +250,22 @@ fn the_violations_have_the_codes_on_the_page() {
             high: seq,
         },
         Violation::ForeignBytes { theirs: 0, ours: 0 },
+        Violation::UnknownLabel { label },
+        Violation::NamesTooLong { bytes: 0, max: 0 },
+        Violation::ReleasedUnsent { label },
+        Violation::ReleasedWentBack { label },
+        Violation::PartOutOfPlace { seq, label },
+        Violation::PartsLength {
+            label,
+            declared: 0,
+            got: 0,
+        },
+        Violation::MessageTooLong {
+            declared: 0,
+            max: 0,
+        },
+        Violation::TooManyParts { max: 0 },
+        Violation::LimitsChanged,
     ];
     let page = page("session.md");
     for (at, violation) in all.iter().enumerate() {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use common::{ACCEPTOR, DIALER, ID, Pair, at, events, push, written};
 use hyperactor_protocol::{
     Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, FrameDecoder,
-    Goodbye, Hello, HelloCode, HelloError, Incarnation, PushError, Refusal, Seq, Session,
-    SessionId, Verdict, Violation, limits,
+    Goodbye, Hello, HelloCode, HelloError, Incarnation, Label, PostId, PushError, Refusal, Seq,
+    Session, SessionId, Verdict, Violation, limits,
 };
 
 /// A dialer with `sent` messages on the wire and nothing acknowledged.
@@ -83,7 +83,7 @@ fn an_ack_of_a_queued_message_is_a_violation() {
     assert_eq!(pair.hand_dialer(lie), Err(violation));
     let told = events(&mut pair.dialer);
     let certain = told.iter().any(
-        |event| matches!(event, Event::Failed { seq: Seq(3), failure, .. } if failure.is_certain()),
+        |event| matches!(event, Event::Failed { post: PostId(3), failure, .. } if failure.is_certain()),
     );
     assert!(
         certain,
@@ -203,11 +203,13 @@ fn shrinking_credit_is_a_violation() {
     let lie = Frame::Credit {
         messages: 1,
         bytes: u64::MAX,
+        large: u64::MAX,
     };
     check(with_sent(3), lie, Violation::CreditShrank);
     let lie = Frame::Credit {
         messages: u64::MAX,
         bytes: 1,
+        large: u64::MAX,
     };
     check(with_sent(3), lie, Violation::CreditShrank);
 }
@@ -266,6 +268,8 @@ fn a_message_before_one_that_precedes_it_is_a_violation() {
     let lie = Frame::Data {
         seq: Seq(1),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body: Bytes::new(),
     };
     let violation = Violation::Gap {
@@ -281,6 +285,8 @@ fn messages_and_bytes_beyond_the_credit_are_violations() {
     let data = |seq, size: usize| Frame::Data {
         seq: Seq(seq),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body: vec![0; size].into(),
     };
     let config = Config {
@@ -362,15 +368,15 @@ fn malformed_heads_are_violations_each_by_name() {
             },
         ),
         (
-            &[20, 0, 0, 0, 9, 0, 0, 0],
-            Violation::UnknownKind { kind: 9 },
+            &[20, 0, 0, 0, 11, 0, 0, 0],
+            Violation::UnknownKind { kind: 11 },
         ),
         (
             &[20, 0, 0, 0, 0, 0, 0, 0],
             Violation::UnknownKind { kind: 0 },
         ),
         (
-            &[20, 0, 0, 0, 1, 2, 0, 0],
+            &[20, 0, 0, 0, 1, 16, 0, 0],
             Violation::ReservedBits { kind: 1 },
         ),
         (
@@ -572,6 +578,8 @@ fn a_session_that_begins_at_the_highest_number_still_works() {
     let data = Frame::Data {
         seq: Seq(limits::COUNT_MAX),
         flags: DataFlags::ACK_NOW,
+        to: Label::NONE,
+        from: Label::NONE,
         body: Bytes::from_static(b"x"),
     };
     let accept = acceptor.on_frame(epoch, data, at(0));
@@ -580,6 +588,7 @@ fn a_session_that_begins_at_the_highest_number_still_works() {
     let huge = Frame::Credit {
         messages: u64::MAX,
         bytes: u64::MAX,
+        large: u64::MAX,
     };
     assert_eq!(acceptor.on_frame(epoch, huge, at(0)), Ok(Accept::Handled));
     push(&mut acceptor, b"y");
@@ -643,7 +652,7 @@ fn no_version_in_common_is_refused_with_the_range_that_would_do() {
     assert_eq!(
         told[0],
         Event::Failed {
-            seq: Seq(0),
+            post: PostId(0),
             failure,
             body
         }
@@ -671,7 +680,7 @@ fn a_settlement_of_a_resolved_message_changes_nothing() {
     assert_eq!(
         events(&mut pair.dialer),
         [Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 2
         }]
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyperactor_channel::{Codec, Postcard, ServeOptions, serve_queue};
-use hyperactor_protocol::{DataFlags, Frame, HelloKind, Seq, Verdict};
+use hyperactor_protocol::{DataFlags, Frame, HelloKind, Label, Seq, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::support::net::{Kind, Place, Raw, hello};
@@ -124,6 +124,8 @@ async fn connection(report: &mut Report) {
             raw.frame(&Frame::Data {
                 seq: Seq(seq),
                 flags,
+                to: Label::NONE,
+                from: Label::NONE,
                 body,
             })
             .await
@@ -136,6 +138,8 @@ async fn connection(report: &mut Report) {
         raw.frame(&Frame::Data {
             seq: Seq(count),
             flags,
+            to: Label::NONE,
+            from: Label::NONE,
             body,
         })
         .await

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
-use hyperactor_protocol::{ConnectionEpoch, DataFlags, Frame, Hello, HelloKind, Seq};
+use hyperactor_protocol::{ConnectionEpoch, DataFlags, Frame, Hello, HelloKind, Label, Seq};
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{
     Act, ChaosProxy, Class, Direction, Key, Outcome, Plan, Rng, Script, Seed, Stamped,
@@ -215,6 +215,8 @@ fn data(seq: u64, message: &Stamped) -> Bytes {
     let frame = Frame::Data {
         seq: Seq(seq),
         flags: DataFlags::ACK_NOW,
+        to: Label::NONE,
+        from: Label::NONE,
         body: postcard::to_stdvec(message).unwrap().into(),
     };
     frame.encode(&mut bytes);

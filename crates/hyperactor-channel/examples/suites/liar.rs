@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyperactor_protocol::{
-    ConnectionEpoch, DataFlags, Frame, Hello, HelloCode, HelloKind, Seq, Verdict,
+    ConnectionEpoch, DataFlags, Frame, Hello, HelloCode, HelloKind, Label, Seq, Verdict,
 };
 use hyperactor_refs::Incarnation;
 
@@ -23,7 +23,13 @@ pub(crate) fn run(kind: Kind, _context: &Context, report: &mut Report) {
 
 pub(crate) fn data(seq: u64, flags: DataFlags, body: &'static [u8]) -> Frame {
     let (seq, body) = (Seq(seq), Bytes::from_static(body));
-    Frame::Data { seq, flags, body }
+    Frame::Data {
+        seq,
+        flags,
+        to: Label::NONE,
+        from: Label::NONE,
+        body,
+    }
 }
 
 pub(crate) fn settle(first: u64, count: u32) -> Frame {
@@ -118,6 +124,7 @@ fn lies() -> Vec<(&'static str, BytesMut, Option<u16>)> {
             bytes(&Frame::Credit {
                 messages: 0,
                 bytes: 0,
+                large: u64::MAX,
             }),
             Some(268),
         ),

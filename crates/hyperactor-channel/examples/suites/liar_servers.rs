@@ -30,6 +30,7 @@ fn lies_of_servers() -> Vec<(&'static str, Frame)> {
             Frame::Credit {
                 messages: 0,
                 bytes: 0,
+                large: u64::MAX,
             },
         ),
         (
@@ -69,7 +70,7 @@ pub(crate) async fn servers(kind: Kind, report: &mut Report) {
             while !matches!(raw.next().await.unwrap(), Frame::Data { .. }) {}
             raw.frame(&lie).await.unwrap();
             let last = raw.until_closed().await.unwrap();
-            last.iter().any(|frame| matches!(frame, Frame::Goodbye(goodbye) if (257..=271).contains(&goodbye.code)))
+            last.iter().any(|frame| matches!(frame, Frame::Goodbye(goodbye) if (257..=280).contains(&goodbye.code)))
         });
         let outcome = one_message(addr).await;
         // Sent, and who lies about one thing is believed in nothing.

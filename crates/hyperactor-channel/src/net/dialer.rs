@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, HelloCode, Seq, Session, Time};
+use hyperactor_protocol::{
+    Cause, ConnectionEpoch, FrameDecoder, HelloCode, Label, Seq, Session, Time,
+};
 use hyperactor_refs::ChannelAddr;
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep, timeout};
@@ -51,7 +53,7 @@ impl<M: Send + 'static, K: Completion<M>> Endpoint for Ends<M, K> {
         self.with(|session| {
             let _written_with_the_next_output = session
                 .settle(seq, crate::codes::nobody_receives())
-                .max(session.release(size));
+                .max(session.release(Label::NONE, size));
         });
     }
 
@@ -191,7 +193,7 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
         let now = clock::now();
         let next = self.ends.with(|session| {
             // A first message waits from the moment the session is told of: without it there would be no time at all.
-            while session.on_timeout(now).is_some() {}
+            let _only_the_next_one_counts = session.run_timeouts(now);
             session.next_timeout()
         });
         next.map_or(Duration::MAX, |next| next.since(now))
@@ -352,8 +354,7 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
         }
         sleep(pause).await;
         let now: Time = clock::now();
-        self.ends
-            .with(|session| while session.on_timeout(now).is_some() {});
+        self.ends.with(|session| session.run_timeouts(now));
         self.ends.finish();
     }
 }

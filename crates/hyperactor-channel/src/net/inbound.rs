@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::task::Waker;
 
-use hyperactor_protocol::{Seq, Session, Verdict};
+use hyperactor_protocol::{Label, Seq, Session, Verdict};
 use parking_lot::Mutex;
 
 use crate::Ticket;
@@ -147,13 +147,7 @@ impl Pending {
 }
 
 fn release(session: &mut Session, messages: u64, bytes: u64) {
-    let mut rest = bytes;
-    for _ in 0..messages {
-        // Only the sum counts: the bytes go with the first of them, as far as its field reaches.
-        let part = u32::try_from(rest).unwrap_or(u32::MAX);
-        rest -= u64::from(part);
-        let _written_by_the_caller = session.release(part);
-    }
+    let _written_by_the_caller = session.release_run(Label::NONE, messages, bytes);
 }
 
 impl Settlements for NetInbound {

@@ -347,8 +347,8 @@ impl<K> State<K> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Resolved { first, count } => {
-                    for seq in first.0..first.0.saturating_add(count) {
-                        if let Some(completion) = self.take(seq) {
+                    for post in first.0..first.0.saturating_add(count) {
+                        if let Some(completion) = self.take(post) {
                             outcomes.finished.push(Finished {
                                 completion,
                                 failure: None,
@@ -356,9 +356,13 @@ impl<K> State<K> {
                         }
                     }
                 }
-                Event::Failed { seq, failure, body } => {
+                Event::Failed {
+                    post,
+                    failure,
+                    body,
+                } => {
                     let failure = self.failure(shared, failure);
-                    if let Some(completion) = self.take(seq.0) {
+                    if let Some(completion) = self.take(post.0) {
                         let failure = Some((failure, body));
                         outcomes.finished.push(Finished {
                             completion,
@@ -366,7 +370,7 @@ impl<K> State<K> {
                         });
                     }
                 }
-                Event::Capacity => shared.common.capacity.set(true),
+                Event::Room { label } if label.is_none() => shared.common.capacity.set(true),
                 Event::PeerGoodbye(_) => self.closed = Some(Reason::PeerClosed),
                 Event::Drained => self.closed = Some(Reason::Closed),
                 Event::Closed(cause) => self.closed = Some(self.reason(shared, cause)),
@@ -376,8 +380,8 @@ impl<K> State<K> {
         outcomes.floor = self.floor;
     }
 
-    fn take(&mut self, seq: u64) -> Option<K> {
-        let index = usize::try_from(seq.checked_sub(self.floor)?).ok()?;
+    fn take(&mut self, post: u64) -> Option<K> {
+        let index = usize::try_from(post.checked_sub(self.floor)?).ok()?;
         let taken = self.slots.get_mut(index)?.take();
         while matches!(self.slots.front(), Some(None)) {
             self.slots.pop_front();

@@ -309,13 +309,10 @@ impl Pump {
         endpoint.sync();
         let dead = endpoint.with(|session| {
             session.wrote(*epoch, std::mem::take(wrote), now);
-            let mut dead = None;
-            while let Some(timeout) = session.on_timeout(now) {
-                if let Timeout::Dead { silence } = timeout {
-                    dead = Some(silence);
-                }
+            match session.run_timeouts(now) {
+                Some(Timeout::Dead { silence }) => Some(silence),
+                _ => None,
             }
-            dead
         });
         endpoint.finish();
         dead.map(Ended::Dead)
@@ -373,6 +370,7 @@ fn take_frames(
                 body,
                 size,
                 ack_now,
+                ..
             }) => {
                 arrived.push(Arrived {
                     seq,
@@ -381,7 +379,7 @@ fn take_frames(
                     ack_now,
                 });
             }
-            Ok(Accept::Duplicate | Accept::Handled | Accept::Fenced) => {}
+            Ok(Accept::Named { .. } | Accept::Duplicate | Accept::Handled | Accept::Fenced) => {}
             Err(violation) => {
                 report(violation);
                 return;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Config, DataFlags, Event, FrameDecoder, Seq, Session, SessionId, Verdict,
+    Config, DataFlags, Event, FrameDecoder, PostId, Seq, Session, SessionId, Verdict,
 };
 use hyperactor_refs::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -110,7 +110,7 @@ async fn what_a_peer_acknowledged_before_it_went_away_counts() {
     assert_eq!(
         ends.0.poll_event(),
         Some(Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 1
         })
     );

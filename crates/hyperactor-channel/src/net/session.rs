@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, Hello, HelloError, Session};
+use hyperactor_protocol::{
+    Cause, ConnectionEpoch, FrameDecoder, Hello, HelloError, Label, Session,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
@@ -92,7 +94,7 @@ impl<M: Send + 'static, C: Codec<M>, A: Accept<M>> Endpoint for Ends<M, C, A> {
                 let _written_with_the_next_output = self
                     .session
                     .settle(seq, codes::undecodable(error.text()))
-                    .max(self.session.release(size));
+                    .max(self.session.release(Label::NONE, size));
             }
         }
     }
@@ -201,7 +203,7 @@ pub(crate) async fn run<M, C, A>(
                 ends.finish();
             }
             Next::Deadline => {
-                while ends.session.on_timeout(clock::now()).is_some() {}
+                ends.session.run_timeouts(clock::now());
                 ends.finish();
             }
         }

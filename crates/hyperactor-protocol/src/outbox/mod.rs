@@ -1,24 +1,29 @@
 //! The outgoing log: messages are encoded once, into the bytes that are written and kept until their outcome is
 //! known. Knows nothing of connections: where to go on and how far the credit reaches are arguments.
 
+mod posts;
 mod resolve;
 mod segment;
+mod take_back;
 #[cfg(test)]
 mod tests;
-mod withdraw;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::posts::Entry;
+use self::posts::Posts;
 use self::segment::{Place, Segment, step_over};
+pub(crate) use self::take_back::TakenBack;
 use crate::frame::data_header;
 use crate::limits::{
     BUFFER_KEPT_BYTES, DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES,
     SEGMENT_ROOM_BYTES, SHARED_BODY_BYTES,
 };
 use crate::marks::Marks;
-use crate::{DataFlags, PushError, Seq};
+use crate::session::{Outgoing, PushError};
+use crate::{DataFlags, Label, Seq};
 
 /// Capacity of the first log buffer, bytes: an idle session stays small.
 const FIRST_BUFFER_BYTES: usize = 2048;
@@ -32,11 +37,27 @@ pub(crate) struct Credit {
     pub(crate) bytes: u64,
 }
 
+/// The sizes that decide what becomes of a message, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// The largest body of a message in one frame; larger ones go in parts.
+    pub(crate) fragment: u64,
+    /// The largest message.
+    pub(crate) message: u64,
+}
+
+/// What became of a message that was encoded.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// It is in the log.
+    Logged { seq: u64, size: u64 },
+    /// It is too large for one frame: here is its body.
+    Large { head: Bytes, shared: Bytes },
+}
+
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    max_messages: u64,
     max_span: u64,
-    max_bytes: usize,
     segments: VecDeque<Segment>,
     /// Segments dropped so far: the number of the oldest kept.
     dropped: u64,
@@ -55,20 +76,17 @@ pub(crate) struct Outbox {
     mid_frame: bool,
     sent: u64,
     found: Option<Place>,
-    /// The largest body pushed, bytes.
+    /// The largest body of a frame since the log was last taken back, bytes.
     largest: u64,
-    /// Messages withdrawn before they were sent: they have their outcome, only their numbers are still to be sent.
-    voids: BTreeSet<u64>,
+    posts: Posts,
     spare: Vec<BytesMut>,
     step: usize,
 }
 
 impl Outbox {
-    pub(crate) fn new(max_messages: u64, max_span: u64, max_bytes: usize, first: u64) -> Self {
+    pub(crate) fn new(max_span: u64, first: u64) -> Self {
         Self {
-            max_messages,
             max_span,
-            max_bytes,
             segments: VecDeque::new(),
             dropped: 0,
             tail: BytesMut::new(),
@@ -88,7 +106,7 @@ impl Outbox {
             sent: first,
             found: None,
             largest: 0,
-            voids: BTreeSet::new(),
+            posts: Posts::default(),
             spare: Vec::new(),
             step: FIRST_BUFFER_BYTES,
         }
@@ -116,43 +134,56 @@ impl Outbox {
         self.at.bytes_before
     }
 
-    pub(crate) fn unresolved(&self) -> u64 {
-        self.next - self.resolved - self.marks.count() - self.voids.len() as u64
+    /// Body bytes before the next number.
+    pub(crate) fn next_bytes(&self) -> u64 {
+        self.next_bytes_before
+    }
+
+    /// Body bytes in the log that are still to be handed out on this connection.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        self.next_bytes_before - self.at.bytes_before
+    }
+
+    /// The largest body of a frame in the log, bytes, or a little more.
+    pub(crate) fn largest(&self) -> u64 {
+        self.largest
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    pub(crate) fn has_room(&self) -> bool {
-        // A deliberate fault for the test of the simulator's oracle: a log without limits.
-        if cfg!(planted = "P13") {
-            return true;
-        }
-        self.held_bytes < self.max_bytes
-            && self.unresolved() < self.max_messages
-            && self.next - self.resolved < self.max_span
+    /// Whether the next number is near enough to the oldest without an outcome.
+    pub(crate) fn has_span(&self) -> bool {
+        self.next - self.resolved < self.max_span
     }
 
-    /// Whether enough is free for it to be worth waking those who wait.
-    pub(crate) fn has_ample_room(&self) -> bool {
-        self.held_bytes <= self.max_bytes - self.max_bytes / 8
-            && self.unresolved() <= self.max_messages - self.max_messages / 8
-            && self.next - self.resolved < self.max_span
+    /// What a number stands for.
+    pub(crate) fn entry(&self, seq: u64) -> Option<Entry> {
+        self.posts.find(seq)
     }
 
-    /// Appends a message: its header, what `encode` writes behind it, then `shared`.
+    /// The number of a post in the log.
+    pub(crate) fn number(&self, post: u64) -> Option<u64> {
+        self.posts.number(post)
+    }
+
+    /// Appends a message: its header, what `encode` writes behind it, then what is shared. One that turns out to be
+    /// too large for a frame is given back instead.
     pub(crate) fn push<E>(
         &mut self,
-        flags: DataFlags,
-        room: usize,
-        max_body: u64,
-        shared: Bytes,
+        post: u64,
+        outgoing: Outgoing,
+        sizes: Sizes,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
-    ) -> Result<Seq, PushError<E>> {
-        if !self.has_room() {
-            return Err(PushError::Full);
-        }
+    ) -> Result<Pushed, PushError<E>> {
+        let Outgoing {
+            flags,
+            to,
+            from,
+            room,
+            shared,
+        } = outgoing;
         let inline = if shared.len() < SHARED_BODY_BYTES {
             shared.len()
         } else {
@@ -160,8 +191,7 @@ impl Outbox {
         };
         self.make_room(DATA_HEADER_BYTES + inline + room.max(SEGMENT_ROOM_BYTES));
         let start = self.tail_len;
-        let seq = Seq(self.next);
-        let header = data_header(seq, flags, 0);
+        let header = data_header(Seq(self.next), flags, (to, from), 0);
         self.tail.extend_from_slice(&header);
         let encoded = encode(&mut self.tail);
         // The length is patched below, so only what follows it is compared.
@@ -178,12 +208,16 @@ impl Outbox {
             return Err(PushError::Encode(error));
         }
         let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared.len()) as u64;
-        if size > max_body {
+        if size > sizes.message {
             self.cut_back();
             return Err(PushError::TooLarge {
                 size,
-                max: max_body,
+                max: sizes.message,
             });
+        }
+        if size > sizes.fragment {
+            let head = self.part_with(start + DATA_HEADER_BYTES);
+            return Ok(Pushed::Large { head, shared });
         }
         let start = if size as usize >= SEGMENT_BYTES && start != 0 {
             self.part_from(start);
@@ -191,23 +225,71 @@ impl Outbox {
         } else {
             start
         };
-        // `max_body` is below the length field's range, so the narrowing loses nothing.
-        let length = (size as usize + DATA_OVERHEAD_BYTES) as u32;
-        self.tail[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
         if inline != 0 {
             self.tail.extend_from_slice(&shared);
         }
-        self.held_bytes += size as usize + DATA_HEADER_BYTES;
+        let seq = self.next;
+        let rest = if inline == 0 { shared } else { Bytes::new() };
+        self.enter(start, Entry::Whole(post), rest);
+        Ok(Pushed::Logged { seq, size })
+    }
+
+    /// Appends one part of a message, whose memory is counted elsewhere: what precedes it, a copied piece, a shared one.
+    pub(crate) fn push_part(
+        &mut self,
+        entry: Entry,
+        flags: DataFlags,
+        labels: (Label, Label),
+        pieces: [&[u8]; 2],
+        rest: Bytes,
+    ) -> u64 {
+        let copied = pieces[0].len() + pieces[1].len();
+        self.make_room(DATA_HEADER_BYTES + copied.max(SEGMENT_ROOM_BYTES));
+        let start = self.tail_len;
+        let seq = self.next;
+        self.tail
+            .extend_from_slice(&data_header(Seq(seq), flags, labels, 0));
+        for piece in pieces {
+            self.tail.extend_from_slice(piece);
+        }
+        self.enter(start, entry, rest);
+        seq
+    }
+
+    /// Makes what the tail holds from `start` on a frame, whose body ends with `rest`.
+    fn enter(&mut self, start: usize, entry: Entry, rest: Bytes) {
+        let copied = self.tail.len() - start - DATA_HEADER_BYTES;
+        let size = copied + rest.len();
+        // A frame's limit is below the length field's range, so the narrowing loses nothing.
+        let length = (size + DATA_OVERHEAD_BYTES) as u32;
+        self.tail[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        let is_part = !matches!(entry, Entry::Whole(_));
+        self.held_bytes += copied + DATA_HEADER_BYTES;
+        if !is_part {
+            self.held_bytes += rest.len();
+        }
         self.tail_len = self.tail.len();
+        self.posts.push(self.next, entry);
         self.next += 1;
-        self.next_bytes_before += size;
-        self.largest = self.largest.max(size);
-        if inline == 0 && !shared.is_empty() {
-            self.seal(shared);
+        self.next_bytes_before += size as u64;
+        self.largest = self.largest.max(size as u64);
+        if !rest.is_empty() {
+            self.seal_with(rest, is_part);
         } else if self.tail_len >= SEGMENT_BYTES {
             self.seal(Bytes::new());
         }
-        Ok(seq)
+    }
+
+    /// Takes what an encoder wrote from `body` on out of the tail, with the header before it.
+    fn part_with(&mut self, body: usize) -> Bytes {
+        if self.tail.len() - body <= SHARED_BODY_BYTES {
+            let copy = Bytes::copy_from_slice(&self.tail[body..]);
+            self.tail.truncate(self.tail_len);
+            return copy;
+        }
+        let mut large = std::mem::take(&mut self.tail);
+        self.tail = BytesMut::from(&large[..self.tail_len]);
+        large.split_off(body).freeze()
     }
 
     /// Makes `need` bytes free behind the tail's frames without moving more than a buffer's worth of them.
@@ -249,8 +331,12 @@ impl Outbox {
         }
     }
 
-    /// Turns the tail into a segment whose last frame ends with `rest`.
     fn seal(&mut self, rest: Bytes) {
+        self.seal_with(rest, false);
+    }
+
+    /// Turns the tail into a segment whose last frame ends with `rest`.
+    fn seal_with(&mut self, rest: Bytes, is_part: bool) {
         if self.tail_first == self.next {
             return;
         }
@@ -263,11 +349,12 @@ impl Outbox {
         self.tail_len = 0;
         self.segments.push_back(Segment {
             first: self.tail_first,
-            // A segment ends at 64 KiB, so it holds far fewer than 2^32 frames of at least 16 bytes.
+            // A segment ends at 64 KiB, so it holds far fewer than 2^32 frames of at least 24 bytes.
             count: (self.next - self.tail_first) as u32,
             marked: 0,
             data,
             rest,
+            is_part,
             bytes_before: self.tail_bytes_before,
             body_bytes: self.next_bytes_before - self.tail_bytes_before,
         });
@@ -433,7 +520,7 @@ impl Outbox {
         self.mid_frame = false;
         self.sent = self.next;
         self.found = None;
-        self.voids.clear();
+        self.posts.clear();
         self.spare.clear();
     }
 
@@ -449,7 +536,7 @@ impl Outbox {
             self.at.segment >= self.dropped,
             "position in a dropped segment"
         );
-        let frozen: usize = self.segments.iter().map(Segment::size).sum();
+        let frozen: usize = self.segments.iter().map(Segment::held).sum();
         assert_eq!(
             self.held_bytes,
             frozen + self.tail_len,
@@ -465,5 +552,6 @@ impl Outbox {
             expected = segment.end();
         }
         assert_eq!(expected, self.tail_first);
+        self.posts.check(self.resolved, self.next);
     }
 }

@@ -3,47 +3,28 @@
 use bytes::Bytes;
 
 use super::Outbox;
+use super::posts::Entry;
 use crate::limits::{SEGMENT_BYTES, SPARE_BUFFERS};
 
 impl Outbox {
     /// Returns whether the message still waits for its outcome.
     pub(crate) fn is_unresolved(&self, seq: u64) -> bool {
-        seq >= self.resolved
-            && seq < self.next
-            && !self.marks.contains(seq)
-            && (self.voids.is_empty() || !self.voids.contains(&seq))
+        seq >= self.resolved && seq < self.next && !self.marks.contains(seq)
     }
 
-    /// Resolves everything below `below`, and reports the runs that were unresolved.
-    pub(crate) fn resolve_below(&mut self, below: u64, mut report: impl FnMut(u64, u64)) {
+    /// Resolves everything below `below`, and reports what was unresolved, run by run.
+    pub(crate) fn resolve_below(&mut self, below: u64, mut report: impl FnMut(Entry, u64)) {
         let mut at = self.resolved;
         while at < below {
             let end = self.marks.first_present(at, below);
-            self.report_run(at, end, &mut report);
+            self.posts.each(at, end, &mut report);
             at = self.marks.first_absent(end);
         }
         if below > self.resolved {
             self.resolved = self.marks.first_absent(below);
             self.marks.forget_below(self.resolved);
-            if !self.voids.is_empty() {
-                self.voids = self.voids.split_off(&self.resolved);
-            }
+            self.posts.forget_below(self.resolved);
             self.drop_resolved();
-        }
-    }
-
-    /// Reports `from..to` without the withdrawn.
-    fn report_run(&self, mut from: u64, to: u64, report: &mut impl FnMut(u64, u64)) {
-        if !self.voids.is_empty() {
-            for void in self.voids.range(from..to) {
-                if *void > from {
-                    report(from, void - from);
-                }
-                from = void + 1;
-            }
-        }
-        if to > from {
-            report(from, to - from);
         }
     }
 
@@ -64,7 +45,7 @@ impl Outbox {
         {
             segment.marked += 1;
             if segment.marked == segment.count && self.dropped + (index as u64) < self.at.segment {
-                self.held_bytes -= segment.size();
+                self.held_bytes -= segment.held();
                 let data = std::mem::take(&mut segment.data);
                 segment.rest = Bytes::new();
                 self.recycle(data);
@@ -72,13 +53,13 @@ impl Outbox {
         }
     }
 
-    fn drop_resolved(&mut self) {
+    pub(super) fn drop_resolved(&mut self) {
         while let Some(segment) = self.segments.front()
             && segment.end() <= self.resolved
             && self.dropped < self.at.segment
             && let Some(segment) = self.segments.pop_front()
         {
-            self.held_bytes -= segment.size();
+            self.held_bytes -= segment.held();
             self.dropped += 1;
             self.recycle(segment.data);
         }

@@ -14,6 +14,8 @@ pub(super) struct Segment {
     pub(super) data: Bytes,
     /// The shared end of the last frame's body.
     pub(super) rest: Bytes,
+    /// That end is a part of a message whose memory is counted where the whole of it is kept.
+    pub(super) is_part: bool,
     /// Body bytes of the session before this segment.
     pub(super) bytes_before: u64,
     pub(super) body_bytes: u64,
@@ -24,8 +26,10 @@ impl Segment {
         self.first + u64::from(self.count)
     }
 
-    pub(super) fn size(&self) -> usize {
-        self.data.len() + self.rest.len()
+    /// The bytes that count as held by the log.
+    pub(super) fn held(&self) -> usize {
+        let rest = if self.is_part { 0 } else { self.rest.len() };
+        self.data.len() + rest
     }
 }
 

@@ -3,11 +3,11 @@
 use super::{Role, Session};
 use crate::hello::{VERSION_MAX, VERSION_MIN};
 use crate::life::{Life, Step};
-use crate::limits::{COUNT_MAX, DATA_OVERHEAD_BYTES, FRAME_MAX_FLOOR};
+use crate::limits::{COUNT_MAX, FRAME_MAX_FLOOR};
 use crate::outbox::Credit;
 use crate::{
     Cause, ConnectionEpoch, Event, Extensions, Failure, Hello, HelloCode, HelloError, HelloKind,
-    Notice, Seq, Time, Violation,
+    Notice, PostId, Seq, Time, Violation,
 };
 
 /// What a hello led to.
@@ -42,6 +42,7 @@ impl Session {
             Role::Acceptor => HelloKind::AcceptedFresh,
         };
         let (credit_messages, credit_bytes) = self.inbox.grant();
+        self.assemblies.resume();
         Hello {
             kind,
             version_min: VERSION_MIN,
@@ -61,6 +62,8 @@ impl Session {
             credit_messages,
             credit_bytes,
             max_frame: self.config.max_frame,
+            max_message: self.config.max_message,
+            credit_large: self.assemblies.grant(),
             extensions: Extensions::default(),
         }
     }
@@ -193,11 +196,7 @@ impl Session {
         if theirs.next_expected.0 != sent {
             return Err(foreign(theirs.next_expected, sent, sent).into());
         }
-        let cause = if self.peer == Some(theirs.incarnation) {
-            Cause::SessionLost
-        } else {
-            Cause::PeerRestarted
-        };
+        let cause = self.why_anew(theirs);
         let unknown = self.fail_sent(&Failure::Unknown(cause));
         if unknown != 0 {
             self.notice(|| Notice::PeerRestarted { unknown });
@@ -205,18 +204,28 @@ impl Session {
         self.acked_received = sent;
         self.acked_settled = sent;
         self.inbox.forget();
+        self.shares.forget();
+        self.assemblies.forget();
         self.urgent_below = 0;
         self.resolved_unsaid = false;
         Ok(())
     }
 
+    fn why_anew(&self, theirs: &Hello) -> Cause {
+        if self.peer == Some(theirs.incarnation) {
+            Cause::SessionLost
+        } else {
+            Cause::PeerRestarted
+        }
+    }
+
     fn fail_sent(&mut self, failure: &Failure) -> u64 {
         let (from, sent) = (self.outbox.resolved(), self.outbox.sent());
-        let before = self.outbox.unresolved();
+        let before = self.open;
         self.fail_range(from, sent, sent, failure.cause());
         self.outbox.rewind(sent);
         self.outbox.resolve_below(sent, |_, _| {});
-        before - self.outbox.unresolved()
+        before - self.open
     }
 
     /// Checks where the peer's halves stand, and sets ours.
@@ -249,15 +258,64 @@ impl Session {
                 ours,
             });
         }
+        let limits = (theirs.max_frame, theirs.max_message);
+        if resumed && self.peer_limits.is_some_and(|known| known != limits) {
+            return Err(Violation::LimitsChanged);
+        }
         self.bytes_base = (theirs.received_bytes, ours);
         let granted = self.credit_from(theirs.credit_messages, theirs.credit_bytes);
         if resumed && (granted.messages < self.credit.messages || granted.bytes < self.credit.bytes)
         {
             return Err(Violation::CreditShrank);
         }
+        self.inbox.resolved(theirs.oldest_unresolved)?;
         self.credit = granted;
         self.acked_received = self.acked_received.max(at.0);
-        self.inbox.resolved(theirs.oldest_unresolved)
+        self.peer_limits = Some(limits);
+        // Both sides take the smaller limits.
+        self.set_sizes(
+            self.config.max_frame.min(theirs.max_frame),
+            self.config.max_message.min(theirs.max_message),
+        );
+        if !resumed {
+            self.fit(at.0, &self.why_anew(theirs));
+        }
+        self.lanes.resume(at.0, theirs.credit_large);
+        Ok(())
+    }
+
+    /// Makes what was never sent fit a peer whose state is new.
+    fn fit(&mut self, sent: u64, cause: &Cause) {
+        let Self {
+            lanes,
+            outbox,
+            events,
+            open,
+            sizes,
+            ..
+        } = self;
+        let limit = sizes.fragment.min(sizes.message);
+        if sent != self.first_out || outbox.largest() > limit {
+            // S-36: of a message of which only parts were sent, the rest will never follow.
+            lanes.begin_anew(outbox, |post, body| {
+                *open -= 1;
+                events.push_back(Event::Failed {
+                    post: PostId(post),
+                    failure: Failure::NotDelivered(cause.clone()),
+                    body: Some(body),
+                });
+            });
+        }
+        // S-21: one that is too large for this peer fails alone.
+        let max = sizes.message;
+        lanes.withdraw_larger(max, |post, size, body| {
+            *open -= 1;
+            events.push_back(Event::Failed {
+                post: PostId(post),
+                failure: Failure::NotDelivered(Cause::TooLarge { size, max }),
+                body: Some(body),
+            });
+        });
     }
 
     /// Brings a grant into our own count of bytes.
@@ -275,10 +333,6 @@ impl Session {
         self.epoch = theirs.epoch;
         self.peer = Some(theirs.incarnation);
         self.was_resumed = resumed;
-        // Both sides take the smaller limit.
-        let max_frame = self.config.max_frame.min(theirs.max_frame);
-        self.max_body = u64::from(max_frame) - DATA_OVERHEAD_BYTES as u64;
-        self.withdraw_larger();
         self.since = self.now;
         self.heard = self.now;
         self.wrote_log = self.now;
@@ -286,6 +340,8 @@ impl Session {
         self.progress = self.now;
         // S-12: what the last connection may have lost is said again, settlements before the acknowledgement.
         self.inbox.repeat();
+        self.shares.repeat();
+        self.lanes.forget_announced(self.outbox.resolved());
         self.ack_due = true;
         // The hello has said what is resolved.
         self.resolved_unsaid = false;
@@ -293,6 +349,7 @@ impl Session {
         self.counters.connections += 1;
         let resend = self.outbox.sent() - self.outbox.position();
         self.counters.resent += resend;
+        self.serve();
         self.finish_if_drained();
         self.notice(|| Notice::Connected {
             epoch: theirs.epoch,
@@ -303,20 +360,6 @@ impl Session {
             epoch: self.epoch,
             resumed,
         }
-    }
-
-    /// S-21: a message that is too large for this peer fails alone; a void frame takes its number.
-    fn withdraw_larger(&mut self) {
-        let (max, events) = (self.max_body, &mut self.events);
-        self.outbox.withdraw_larger(max, |seq, size, body| {
-            let failure = Failure::NotDelivered(Cause::TooLarge { size, max });
-            events.push_back(Event::Failed {
-                seq: Seq(seq),
-                failure,
-                body,
-            });
-        });
-        self.offer_capacity();
     }
 
     /// Drops what belonged to the connection before.
@@ -364,6 +407,7 @@ fn check_shape(theirs: &Hello) -> Result<(), HelloError> {
         theirs.next_unsent.0,
         theirs.credit_messages,
         theirs.credit_bytes,
+        theirs.credit_large,
         theirs.epoch.0,
     ];
     // S-04: bounded once here, so that no later addition overflows.

@@ -33,9 +33,21 @@ pub struct Dump {
     pub next: Seq,
     /// Messages without an outcome.
     pub unresolved: u64,
-    /// Bytes that the log holds.
+    /// Bytes of messages that are held, in the log or on their way into it.
     pub held_bytes: usize,
-    /// Messages that the peer lets us send in all.
+    /// Messages that wait for their turn to enter the log, and their bytes; those without an outcome include them.
+    pub waiting: u64,
+    /// See above.
+    pub waiting_bytes: u64,
+    /// Labels of messages that go out.
+    pub labels: usize,
+    /// Labels that the peer has named on this connection.
+    pub peer_labels: usize,
+    /// Messages of which parts have come.
+    pub assemblies: usize,
+    /// Bytes that those parts take.
+    pub assembly_bytes: u64,
+    /// Frames that the peer lets us send in all.
     pub credit_messages: u64,
     /// The next message expected from the peer.
     pub next_expected: Seq,
@@ -73,8 +85,14 @@ impl Session {
             oldest_unresolved: Seq(self.outbox.resolved()),
             position: Seq(self.outbox.position()),
             next: Seq(self.outbox.next()),
-            unresolved: self.outbox.unresolved(),
-            held_bytes: self.outbox.held_bytes(),
+            unresolved: self.open,
+            held_bytes: self.held_bytes(),
+            waiting: self.lanes.waiting().messages,
+            waiting_bytes: self.lanes.waiting().bytes,
+            labels: self.lanes.names().0,
+            peer_labels: self.shares.names().0,
+            assemblies: self.assemblies.held().0,
+            assembly_bytes: self.assemblies.held().1,
             credit_messages: self.credit.messages,
             next_expected: Seq(self.inbox.next()),
             settled: Seq(self.inbox.settled()),
@@ -113,8 +131,18 @@ impl fmt::Display for Dump {
         )?;
         write!(
             f,
+            "; {} waiting ({} bytes), {} labels",
+            self.waiting, self.waiting_bytes, self.labels
+        )?;
+        write!(
+            f,
             "; in: next {}, settled below {}, {} open, {} refusals kept",
             self.next_expected, self.settled, self.unsettled, self.records
+        )?;
+        write!(
+            f,
+            "; {} in parts ({} bytes), {} labels",
+            self.assemblies, self.assembly_bytes, self.peer_labels
         )?;
         write!(
             f,

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::life::{Life, Step};
-use crate::{Cause, Event, Failure, Goodbye, Notice, Seq, Time};
+use crate::{Cause, Event, Failure, Goodbye, Notice, PostId, Time};
 
 impl Session {
     /// Takes no more messages and ends the session when everything has its outcome, both ways. Messages that still
@@ -41,6 +41,21 @@ impl Session {
     /// Fails what is unresolved: below `reached` nobody can know, from there on it is certain.
     pub(super) fn fail_messages(&mut self, reached: u64, cause: &Cause) {
         self.fail_range(self.outbox.resolved(), self.outbox.next(), reached, cause);
+        // S-36: what waits was never sent, also where parts of it were: its last was not.
+        let Self {
+            lanes,
+            events,
+            open,
+            ..
+        } = self;
+        lanes.drain(|post, body| {
+            *open -= 1;
+            events.push_back(Event::Failed {
+                post: PostId(post),
+                failure: Failure::NotDelivered(cause.clone()),
+                body: Some(body),
+            });
+        });
         self.outbox.clear();
     }
 
@@ -53,14 +68,17 @@ impl Session {
                     Failure::NotDelivered(cause.clone())
                 };
                 // A deliberate fault for the test of the simulator's oracle: what is dropped counts as delivered.
+                let Some((post, body)) = self.take_body(seq, true) else {
+                    continue;
+                };
+                self.open -= 1;
                 if cfg!(planted = "P1") && seq < reached {
-                    let (first, count) = (Seq(seq), 1);
+                    let (first, count) = (PostId(post), 1);
                     self.events.push_back(Event::Resolved { first, count });
                     continue;
                 }
-                let body = self.outbox.message(seq);
                 self.events.push_back(Event::Failed {
-                    seq: Seq(seq),
+                    post: PostId(post),
                     failure,
                     body,
                 });
@@ -69,7 +87,7 @@ impl Session {
     }
 
     pub(super) fn finish_if_drained(&mut self) {
-        if !self.closing || self.outbox.unresolved() != 0 || !self.inbox.is_settled() {
+        if !self.closing || self.open != 0 || !self.inbox.is_settled() {
             return;
         }
         match self.life {

@@ -3,11 +3,14 @@
 use bytes::Bytes;
 
 use super::Session;
+use crate::assembly::Part;
 use crate::inbox::Arrival;
+use crate::lanes::{Amount, Whole};
 use crate::life::{Life, Step};
+use crate::outbox::Entry;
 use crate::{
-    Cause, ConnectionEpoch, DataFlags, Event, Failure, Frame, Goodbye, Notice, Refusal, Seq, Time,
-    Verdict, Violation,
+    Cause, ConnectionEpoch, DataFlags, Event, Failure, Frame, Goodbye, Label, Notice, PostId,
+    Refusal, Released, Seq, Time, Verdict, Violation,
 };
 
 /// What to do with a frame.
@@ -18,12 +21,23 @@ pub enum Accept {
     Deliver {
         /// Its number.
         seq: Seq,
+        /// Where it goes: a label that was [named](Self::Named) on this connection, or none.
+        to: Label,
+        /// Whom it is from, likewise.
+        from: Label,
         /// Its bytes.
         body: Bytes,
         /// Its size in the count of the credit, bytes.
         size: u32,
         /// Whether its sender waits for the outcome.
         ack_now: bool,
+    },
+    /// From here on this connection's label stands for this name, in place of any that it had.
+    Named {
+        /// The label.
+        label: Label,
+        /// The name; not a slice of the read buffer.
+        name: Bytes,
     },
     /// It came before; nothing to do.
     Duplicate,
@@ -58,14 +72,29 @@ impl Session {
         self.heard = self.now;
         self.progress = self.now;
         let taken = match frame {
-            Frame::Data { seq, flags, body } => self.on_data(seq, flags, body),
+            Frame::Data {
+                seq,
+                flags,
+                to,
+                from,
+                body,
+            } => self.on_data(seq, flags, (to, from), body),
             Frame::Ack { received, settled } => self.on_ack(received, settled),
             Frame::Settle {
                 first,
                 count,
                 verdict,
             } => self.on_settle(first, count, &verdict),
-            Frame::Credit { messages, bytes } => self.on_credit(messages, bytes),
+            Frame::Credit {
+                messages,
+                bytes,
+                large,
+            } => self.on_credit(messages, bytes, large),
+            Frame::Name { label, name } => self
+                .shares
+                .name(label, name.len())
+                .map(|()| Accept::Named { label, name }),
+            Frame::Released { entries } => self.on_released(&entries),
             Frame::Resolved { below } => self.on_resolved(below),
             Frame::Ping { nonce } => {
                 self.pong_due = Some(nonce);
@@ -100,35 +129,107 @@ impl Session {
         }
     }
 
-    fn on_data(&mut self, seq: Seq, flags: DataFlags, body: Bytes) -> Result<Accept, Violation> {
-        // The decoder's limit is below the range of 32 bits.
-        let size = body.len() as u32;
-        if self.inbox.receive(seq, size.into())? == Arrival::Duplicate {
+    fn on_data(
+        &mut self,
+        seq: Seq,
+        flags: DataFlags,
+        (to, from): (Label, Label),
+        body: Bytes,
+    ) -> Result<Accept, Violation> {
+        if self.inbox.arrival(seq)? == Arrival::Duplicate {
             // S-16: dropped, and acknowledged again, because the acknowledgement may be what was lost.
             self.counters.duplicates += 1;
             self.notice(|| Notice::Duplicate { seq });
             let _timer_or_already_running = self.want_ack_soon();
             return Ok(Accept::Duplicate);
         }
+        self.shares.check_named(to)?;
+        self.shares.check_named(from)?;
+        if !flags.is_whole() {
+            return self.on_part(seq, flags, (to, from), body);
+        }
+        if self.assemblies.is_open(to) {
+            return Err(Violation::PartOutOfPlace { seq, label: to });
+        }
+        // The decoder's limit is below the range of 32 bits.
+        let size = body.len() as u32;
+        self.inbox.receive(size.into());
+        self.shares.deliver(to, size.into(), false);
+        Ok(self.arrived(seq, flags, (to, from), Some(body), size))
+    }
+
+    /// A frame that is not all of its message. S-33: what it takes of the window it gives back at once, because
+    /// messages in parts have a room of their own.
+    fn on_part(
+        &mut self,
+        seq: Seq,
+        flags: DataFlags,
+        (to, from): (Label, Label),
+        body: Bytes,
+    ) -> Result<Accept, Violation> {
+        let bytes = body.len() as u64;
+        if flags.contains(DataFlags::VOID) {
+            self.inbox.receive(bytes);
+            if let Some(size) = self.assemblies.withdraw(to) {
+                self.shares.withdraw(to, size);
+            }
+            return Ok(self.settle_part(seq, bytes));
+        }
+        self.assemblies.check(seq, to, flags, &body)?;
+        self.inbox.receive(bytes);
+        let part = self.assemblies.take(to, flags, body, self.closing);
+        let (body, size) = match part {
+            Part::Kept => return Ok(self.settle_part(seq, bytes)),
+            Part::Whole(body) => {
+                let size = body.len() as u64;
+                (Some(body), size)
+            }
+            Part::Refused(size) => (None, size),
+        };
+        self.inbox.release(0, bytes);
+        self.shares.deliver(to, size, true);
+        // The limit of a message is within the range of 32 bits.
+        Ok(self.arrived(seq, flags, (to, from), body, size as u32))
+    }
+
+    /// A part has no outcome of its own.
+    fn settle_part(&mut self, seq: Seq, bytes: u64) -> Accept {
+        self.inbox.release(1, bytes);
+        let settled = self.settle(seq, Verdict::Delivered);
+        let _driver_transmits_after_input = settled.max(self.offer_credit());
+        Accept::Handled
+    }
+
+    /// A message is here, all of it; without its body it is refused.
+    fn arrived(
+        &mut self,
+        seq: Seq,
+        flags: DataFlags,
+        (to, from): (Label, Label),
+        body: Option<Bytes>,
+        size: u32,
+    ) -> Accept {
         let ack_now = flags.contains(DataFlags::ACK_NOW);
         if ack_now {
             self.urgent_below = seq.0 + 1;
         }
-        let verdict = if flags.contains(DataFlags::VOID) {
-            Verdict::Delivered
-        } else if self.closing {
-            // S-23: said rather than ignored, so that two sides that close at once both come to an end.
-            Verdict::NotDelivered(Refusal::new(Refusal::CLOSING))
-        } else {
-            return Ok(Accept::Deliver {
+        match body.filter(|_| !self.closing) {
+            Some(body) => Accept::Deliver {
                 seq,
+                to,
+                from,
                 body,
                 size,
                 ack_now,
-            });
-        };
-        let _driver_transmits_after_input = self.settle(seq, verdict).max(self.release(size));
-        Ok(Accept::Handled)
+            },
+            None => {
+                // S-23: said rather than ignored, so that two sides that close at once both come to an end.
+                let verdict = Verdict::NotDelivered(Refusal::new(Refusal::CLOSING));
+                let settled = self.settle(seq, verdict);
+                let _driver_transmits_after_input = settled.max(self.release(to, size));
+                Accept::Handled
+            }
+        }
     }
 
     fn on_ack(&mut self, received: Seq, settled: Seq) -> Result<Accept, Violation> {
@@ -158,8 +259,23 @@ impl Session {
         }
         self.acked_received = received.0;
         self.acked_settled = settled.0;
-        let events = &mut self.events;
-        self.outbox.resolve_below(settled.0, |first, count| {
+        let Self {
+            events,
+            outbox,
+            lanes,
+            open,
+            ..
+        } = self;
+        outbox.resolve_below(settled.0, |entry, count| {
+            let first = match entry {
+                Entry::Part => return,
+                Entry::Whole(first) => first,
+                Entry::Last(post) => {
+                    lanes.take_whole(post);
+                    post
+                }
+            };
+            *open -= count;
             push_resolved(events, first, count);
         });
         self.after_outcomes();
@@ -192,16 +308,19 @@ impl Session {
             if !self.outbox.is_unresolved(seq) {
                 continue;
             }
-            match &failure {
-                None => push_resolved(&mut self.events, seq, 1),
-                Some(failure) => {
-                    let body = self.outbox.message(seq);
-                    let failure = failure.clone();
-                    self.events.push_back(Event::Failed {
-                        seq: Seq(seq),
-                        failure,
-                        body,
-                    });
+            // The outcome of a part means nothing: that of the last is the message's.
+            if let Some((post, body)) = self.take_body(seq, failure.is_some()) {
+                self.open -= 1;
+                match &failure {
+                    None => push_resolved(&mut self.events, post, 1),
+                    Some(failure) => {
+                        let (post, failure) = (PostId(post), failure.clone());
+                        self.events.push_back(Event::Failed {
+                            post,
+                            failure,
+                            body,
+                        });
+                    }
                 }
             }
             self.outbox.resolve_one(seq);
@@ -221,16 +340,44 @@ impl Session {
             self.resolved_unsaid = true;
             let _timer_or_already_running = self.want_ack_soon();
         }
-        self.offer_capacity();
+        self.serve();
         self.finish_if_drained();
     }
 
-    fn on_credit(&mut self, messages: u64, bytes: u64) -> Result<Accept, Violation> {
+    /// What a number in the log stands for, with its body if it is wanted; none for a part. The body of a message in
+    /// parts is let go of.
+    pub(super) fn take_body(&mut self, seq: u64, wanted: bool) -> Option<(u64, Option<Bytes>)> {
+        match self.outbox.entry(seq)? {
+            Entry::Part => None,
+            Entry::Whole(post) if wanted => Some((post, self.outbox.message(seq))),
+            Entry::Whole(post) => Some((post, None)),
+            Entry::Last(post) => {
+                let whole = self.lanes.take_whole(post);
+                Some((post, whole.filter(|_| wanted).map(Whole::body)))
+            }
+        }
+    }
+
+    fn on_credit(&mut self, messages: u64, bytes: u64, large: u64) -> Result<Accept, Violation> {
         let granted = self.credit_from(messages, bytes);
         if granted.messages < self.credit.messages || granted.bytes < self.credit.bytes {
             return Err(Violation::CreditShrank);
         }
+        self.lanes.grant_large(large)?;
         self.credit = granted;
+        self.serve();
+        Ok(Accept::Handled)
+    }
+
+    fn on_released(&mut self, entries: &[Released]) -> Result<Accept, Violation> {
+        for each in entries {
+            let now = Amount {
+                messages: each.messages,
+                bytes: each.bytes,
+            };
+            self.lanes.released(each.label, now)?;
+        }
+        self.serve();
         Ok(Accept::Handled)
     }
 
@@ -288,7 +435,7 @@ fn push_resolved(events: &mut std::collections::VecDeque<Event>, first: u64, run
         return;
     }
     events.push_back(Event::Resolved {
-        first: Seq(first),
+        first: PostId(first),
         count: run,
     });
 }

@@ -1,7 +1,7 @@
 //! One endpoint's state of one session: what it holds, how messages enter it and how outcomes leave it.
 //!
-//! Hellos stand in `connect`, incoming frames in `input`, outgoing bytes in `output`, deadlines in `timers`, the end in
-//! `ending`, what can be seen from outside in `view` and `dump`.
+//! Hellos stand in `connect`, outgoing messages in `push`, incoming frames in `input`, outgoing bytes in `output`,
+//! deadlines in `timers`, the end in `ending`, what can be seen from outside in `view` and `dump`.
 //! Deliberately without I/O, clock, randomness and runtime: bytes and time are arguments.
 
 mod connect;
@@ -9,6 +9,7 @@ mod dump;
 mod ending;
 mod input;
 mod output;
+mod push;
 mod timers;
 mod view;
 
@@ -17,47 +18,24 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_refs::Incarnation;
-use thiserror::Error;
 
 pub use self::connect::Established;
 pub use self::dump::Dump;
 pub use self::input::Accept;
 pub use self::output::Transmit;
+pub use self::push::{Outgoing, PushError};
 pub use self::timers::Timeout;
+use crate::assembly::Assemblies;
 use crate::inbox::Inbox;
+use crate::lanes::Lanes;
 use crate::life::{Life, Step};
-use crate::limits::{COUNT_MAX, DETAIL_MAX, SPAN_OUTBOXES};
-use crate::outbox::{Credit, Outbox};
+use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES, COUNT_MAX, DETAIL_MAX, SPAN_OUTBOXES};
+use crate::outbox::{Credit, Outbox, Sizes};
+use crate::shares::{Shares, Telling};
 use crate::{
-    Cause, Config, ConnectionEpoch, DataFlags, Event, EventSink, Hello, Notice, Refusal, Seq,
-    SessionId, Time, Verdict,
+    Config, ConnectionEpoch, Event, EventSink, Hello, Label, Notice, Refusal, Seq, SessionId, Time,
+    Verdict,
 };
-
-/// Why a message was not taken into a session.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum PushError<E> {
-    /// The log holds as much as it may. [`Event::Capacity`] tells when there is room.
-    #[error("the session holds as many unresolved messages or bytes as it may")]
-    Full,
-    /// The session is closed or closing.
-    #[error("the session is closed")]
-    Closed,
-    /// This message is larger than both sides take; others are not affected.
-    #[error("{size} bytes are more than the {max} that fit a frame")]
-    TooLarge {
-        /// The encoded size, bytes.
-        size: u64,
-        /// The largest body, bytes.
-        max: u64,
-    },
-    /// The encoder failed; others are not affected.
-    #[error("the message could not be encoded")]
-    Encode(E),
-    /// The encoder changed bytes that were not its own: the session has failed with [`Cause::Damaged`].
-    #[error("the encoder damaged the session's log")]
-    Damaged,
-}
 
 /// What the driver of a session has to do after a call from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,9 +76,11 @@ pub(crate) struct Counters {
 ///
 /// # Bounds
 ///
-/// The outgoing log holds [`Config::outbox_messages`] and [`Config::outbox_bytes`] (one message more may begin below
-/// and end above). The receiving half keeps at most [`Config::window_messages`] refusals of
-/// [`DETAIL_MAX`](crate::limits::DETAIL_MAX) bytes each, and one bit for each message between the oldest unsettled
+/// The outgoing half holds [`Config::outbox_messages`] and [`Config::outbox_bytes`] (one message more may begin below
+/// and end above), and [`LABELS_MAX`](crate::limits::LABELS_MAX) labels with
+/// [`LABEL_BYTES_MAX`](crate::limits::LABEL_BYTES_MAX) of names. The receiving half holds
+/// [`Config::large_window`] bytes of messages in parts until they are released, whatever is declared, keeps at most [`Config::window_messages`] refusals of
+/// [`DETAIL_MAX`](crate::limits::DETAIL_MAX) bytes each, two counts for each label, and one bit for each message between the oldest unsettled
 /// and the newest, at most [`SPAN_WINDOWS`](crate::limits::SPAN_WINDOWS) windows of them. Events wait until they are
 /// polled, at most one for each message of the log and a few.
 pub struct Session {
@@ -118,12 +98,22 @@ pub struct Session {
     closing: bool,
 
     outbox: Outbox,
+    lanes: Lanes,
+    /// Messages without an outcome, in the log or not; and the number of the next.
+    open: u64,
+    next_post: u64,
     inbox: Inbox,
-    max_body: u64,
+    shares: Shares,
+    assemblies: Assemblies,
+    sizes: Sizes,
+    /// What the peer's state said of its limits, frame and message, once it is known.
+    peer_limits: Option<(u32, u32)>,
     /// The peer's grant; its bytes in our own count.
     credit: Credit,
     /// The same moment in the peer's count of bytes and in ours.
     bytes_base: (u64, u64),
+    /// The first number ever.
+    first_out: u64,
     acked_received: u64,
     acked_settled: u64,
 
@@ -192,16 +182,20 @@ impl Session {
         now: Time,
     ) -> Self {
         let config = config.sane();
-        let messages = u64::from(config.outbox_messages);
+        let span = u64::from(config.outbox_messages) * SPAN_OUTBOXES;
         Self {
-            outbox: Outbox::new(
-                messages,
-                messages * SPAN_OUTBOXES,
-                config.outbox_bytes,
-                first_out,
-            ),
+            outbox: Outbox::new(span, first_out),
+            lanes: Lanes::new(),
+            open: 0,
+            next_post: 0,
             inbox: Inbox::new(config.window_messages, config.window_bytes, first_in),
-            max_body: config.max_body(),
+            shares: Shares::new(config.window_messages, config.window_bytes),
+            assemblies: Assemblies::new(config.max_message.into(), config.large_window()),
+            sizes: Sizes {
+                fragment: config.fragment_bytes.into(),
+                message: config.max_message.into(),
+            },
+            peer_limits: None,
             config,
             id,
             role,
@@ -213,8 +207,13 @@ impl Session {
             epoch: ConnectionEpoch(0),
             was_resumed: false,
             closing: false,
-            credit: Credit::default(),
+            // S-30: what is not known yet is taken to be small.
+            credit: Credit {
+                messages: first_out + ASSUMED_MESSAGES,
+                bytes: ASSUMED_BYTES,
+            },
             bytes_base: (0, 0),
+            first_out,
             acked_received: first_out,
             acked_settled: first_out,
             unacked: 0,
@@ -260,64 +259,6 @@ impl Session {
         self
     }
 
-    /// Appends a message: `encode` writes its body to the end of the log.
-    ///
-    /// Encoding happens once, here; the same bytes are written, kept, and written again after a reconnect. Call
-    /// [`transmit`](Self::transmit) next when the transport is idle.
-    ///
-    /// # Errors
-    ///
-    /// Each concerns this message alone, except [`PushError::Damaged`].
-    pub fn push_with<E>(
-        &mut self,
-        flags: DataFlags,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
-    ) -> Result<Seq, PushError<E>> {
-        self.push_parts(flags, 0, Bytes::new(), encode)
-    }
-
-    /// Appends a message whose body is what `encode` writes followed by `shared`, which is not copied when it is
-    /// large. `room` is how many bytes `encode` will probably write; a good guess keeps the log from moving.
-    ///
-    /// # Errors
-    ///
-    /// As [`push_with`](Self::push_with).
-    pub fn push_parts<E>(
-        &mut self,
-        flags: DataFlags,
-        room: usize,
-        shared: Bytes,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
-    ) -> Result<Seq, PushError<E>> {
-        if self.closing || self.life == Life::Closed {
-            return Err(PushError::Closed);
-        }
-        if self.outbox.unresolved() == 0 {
-            self.progress_unset = true;
-        }
-        let room = room.min(self.config.max_frame as usize);
-        let pushed = self.outbox.push(flags, room, self.max_body, shared, encode);
-        match pushed {
-            Err(PushError::Full) => self.starved = true,
-            Err(PushError::Damaged) => self.give_up(Cause::Damaged),
-            // A deliberate fault for the test of the simulator's oracle: one that is too large takes all others along.
-            Err(PushError::TooLarge { .. }) if cfg!(planted = "P12") => {
-                self.give_up(Cause::Damaged);
-            }
-            _ => {}
-        }
-        pushed
-    }
-
-    /// Returns the body of a message without an outcome, or sent and not yet let go of.
-    pub fn message(&mut self, seq: Seq) -> Option<Bytes> {
-        if self.outbox.is_unresolved(seq.0) {
-            self.outbox.message(seq.0)
-        } else {
-            None
-        }
-    }
-
     /// Records what became of a received message; once for each, in any order, from any thread that has the session.
     ///
     /// A second verdict for the same message, or one for a message from before a fresh start, changes nothing.
@@ -358,10 +299,18 @@ impl Session {
         Wake::Timer
     }
 
-    /// Gives the credit of a message of `size` bytes back: it left its queue.
-    pub fn release(&mut self, size: u32) -> Wake {
-        self.inbox.release(size.into());
-        self.offer_credit()
+    /// Gives the credit of a message back, by its label and size: it left its queue. Once for each that was delivered,
+    /// whatever its verdict.
+    pub fn release(&mut self, to: Label, size: u32) -> Wake {
+        self.release_run(to, 1, size.into())
+    }
+
+    /// Gives the credit of several messages of one label back, `bytes` in all.
+    pub fn release_run(&mut self, to: Label, messages: u64, bytes: u64) -> Wake {
+        let freed = self.shares.release(to, messages, bytes);
+        self.inbox.release(messages, freed.small);
+        self.assemblies.release(freed.large);
+        self.offer_credit().max(self.offer_released(to))
     }
 
     fn offer_credit(&mut self) -> Wake {
@@ -369,27 +318,33 @@ impl Session {
             return Wake::No;
         }
         // S-15: a quarter of the window at once; less only when the peer may be waiting for it.
-        if self.inbox.is_credit_due() {
+        if self.inbox.is_credit_due() || self.assemblies.is_credit_due() {
             self.credit_due = true;
             return Wake::Now;
         }
-        if self.inbox.is_peer_short() && self.inbox.has_credit() {
+        let is_short = (self.inbox.is_peer_short() && self.inbox.has_credit())
+            || (self.assemblies.is_peer_short() && self.assemblies.has_credit());
+        if is_short {
             return self.want_ack_soon();
         }
         Wake::No
     }
 
+    /// S-32: what a label has released is told before its sender runs out of it.
+    fn offer_released(&mut self, to: Label) -> Wake {
+        if to.is_none() || self.life != Life::Connected {
+            return Wake::No;
+        }
+        match self.shares.telling(to, self.inbox.peer_free()) {
+            Telling::Now => self.want_ack(),
+            Telling::Soon => self.want_ack_soon(),
+            Telling::Along => Wake::No,
+        }
+    }
+
     /// Takes the next event. Take all of them after every call that can bring some.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// Tells once that there is room, when it is worth it.
-    fn offer_capacity(&mut self) {
-        if self.starved && self.outbox.has_ample_room() {
-            self.starved = false;
-            self.events.push_back(Event::Capacity);
-        }
     }
 
     /// Walks an edge of the table. The callers have checked that there is one.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Session;
 use crate::life::Life;
-use crate::limits::CONTROL_BATCH_BYTES;
+use crate::limits::{CONTROL_BATCH_BYTES, RELEASED_ENTRIES_MAX};
 use crate::{ConnectionEpoch, Frame, Goodbye, Seq, Time};
 
 /// Capacity of a control buffer, bytes: many acknowledgements share one.
@@ -62,6 +62,8 @@ impl Session {
 
     fn log_bytes(&mut self, max_bytes: usize) -> Option<Transmit> {
         let bytes = self.outbox.take(self.credit, max_bytes)?;
+        // S-34: what was handed out makes room in the log for the parts that wait.
+        self.serve();
         Some(Transmit { bytes })
     }
 
@@ -71,6 +73,7 @@ impl Session {
             || self.ping_due
             || self.pong_due.is_some()
             || self.goodbye_due
+            || self.lanes.has_names()
     }
 
     fn is_control_waiting(&self) -> bool {
@@ -91,6 +94,8 @@ impl Session {
             self.pings += 1;
             Frame::Ping { nonce: self.pings }.encode(&mut out);
         }
+        // S-29: names before what uses them: the log has its turn when nothing of this is left.
+        self.lanes.write_names(&mut out, CONTROL_BATCH_BYTES);
         let said = self.write_settlements(&mut out, CONTROL_BATCH_BYTES);
         if said {
             self.write_ack(&mut out);
@@ -134,9 +139,19 @@ impl Session {
         self.ack_due = false;
         self.ack_at = None;
         self.credit_due = false;
-        if self.inbox.has_credit() {
+        if self.inbox.has_credit() || self.assemblies.has_credit() {
             let (messages, bytes) = self.inbox.grant();
-            Frame::Credit { messages, bytes }.encode(out);
+            let large = self.assemblies.grant();
+            Frame::Credit {
+                messages,
+                bytes,
+                large,
+            }
+            .encode(out);
+        }
+        while self.shares.has_untold() {
+            let entries = self.shares.tell(RELEASED_ENTRIES_MAX);
+            Frame::Released { entries }.encode(out);
         }
         if std::mem::take(&mut self.resolved_unsaid) {
             self.resolved_said = self.outbox.resolved();
@@ -178,7 +193,7 @@ impl Session {
         // S-25: pings that a dead connection's buffer still takes are no sign of life; bytes of messages are.
         let control = bytes.min(self.control_unwritten);
         self.control_unwritten -= control;
-        if bytes > control && self.outbox.unresolved() != 0 {
+        if bytes > control && self.open != 0 {
             self.wrote_log = self.now;
             self.progress = self.now;
         }

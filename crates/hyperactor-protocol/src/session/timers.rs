@@ -63,6 +63,19 @@ impl Session {
         None
     }
 
+    /// Acts on every deadline that has passed, as [`on_timeout`](Self::on_timeout) called until it has none; returns
+    /// what weighs most: the end of the session, then that of the connection.
+    pub fn run_timeouts(&mut self, now: Time) -> Option<Timeout> {
+        let mut gravest = None;
+        while let Some(timeout) = self.on_timeout(now) {
+            let is_grave = matches!(timeout, Timeout::Expired | Timeout::Dead { .. });
+            if gravest.is_none() || is_grave {
+                gravest = Some(timeout);
+            }
+        }
+        gravest
+    }
+
     fn alive(&self) -> Time {
         match self.life {
             Life::Connected => self.heard.max(self.wrote_log),
@@ -89,7 +102,7 @@ impl Session {
         if self.life == Life::Closed {
             return None;
         }
-        let messages = (self.outbox.unresolved() != 0).then(|| {
+        let messages = (self.open != 0).then(|| {
             if self.progress_unset {
                 // Since when a first message waits is not known before a call brings the time: it is asked for at once.
                 self.now

@@ -39,17 +39,12 @@ impl Session {
 
     /// Returns how many messages have no outcome yet, sent or not.
     pub fn unresolved(&self) -> u64 {
-        self.outbox.unresolved()
+        self.open
     }
 
     /// Returns how many received messages the application has not settled yet.
     pub fn unsettled(&self) -> u64 {
         self.inbox.unsettled()
-    }
-
-    /// Returns whether a message would be taken.
-    pub fn has_room(&self) -> bool {
-        !self.closing && self.life != Life::Closed && self.outbox.has_room()
     }
 
     /// Returns the settings, brought into range.
@@ -66,8 +61,12 @@ impl Session {
     pub fn check(&self) {
         self.outbox.check();
         self.inbox.check();
+        self.shares.check();
+        self.assemblies.check_state();
+        self.lanes.check(&self.gate(), &self.outbox);
+        assert!(self.open <= self.next_post);
         assert!(self.acked_settled <= self.acked_received);
         assert!(self.acked_received <= self.outbox.sent());
-        assert!(self.life != Life::Closed || self.outbox.unresolved() == 0);
+        assert!(self.life != Life::Closed || self.open == 0);
     }
 }

@@ -56,7 +56,11 @@ pub fn record(
             }
             seen.delivered += count;
         }
-        Event::Failed { seq, failure, body } => {
+        Event::Failed {
+            post: seq,
+            failure,
+            body,
+        } => {
             let id = posted[&(session, seq.0)];
             let entry = &mut ledger[id as usize];
             assert_eq!(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
     Accept, Config, ConnectionEpoch, DataFlags, Event, Frame, FrameDecoder, Hello, Incarnation,
-    Seq, Session, SessionId, Time, Verdict, Violation,
+    Label, PostId, Seq, Session, SessionId, Time, Verdict, Violation,
 };
 
 /// Marsaglia's xorshift64 with a multiplied output: small, fast, and the same everywhere.
@@ -43,15 +43,24 @@ pub const DIALER: Incarnation = Incarnation::new(0xD1);
 pub const ACCEPTOR: Incarnation = Incarnation::new(0xAC);
 pub const ID: SessionId = SessionId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
 
+/// A session that sends messages of a megabyte in one frame.
+pub fn large_frames() -> Config {
+    Config {
+        max_frame: 4 << 20,
+        fragment_bytes: 2 << 20,
+        ..Config::default()
+    }
+}
+
 pub fn at(millis: u64) -> Time {
     Time::ZERO + Duration::from_millis(millis)
 }
 
-pub fn push(session: &mut Session, body: &[u8]) -> Seq {
+pub fn push(session: &mut Session, body: &[u8]) -> PostId {
     push_flags(session, DataFlags::NONE, body)
 }
 
-pub fn push_flags(session: &mut Session, flags: DataFlags, body: &[u8]) -> Seq {
+pub fn push_flags(session: &mut Session, flags: DataFlags, body: &[u8]) -> PostId {
     session
         .push_with(flags, |out| {
             out.extend_from_slice(body);
@@ -172,7 +181,7 @@ impl Pair {
         for frame in written(&mut self.acceptor, self.now) {
             if let Accept::Deliver { seq, body, .. } = self.hand_dialer(frame).expect("lawful") {
                 let _ = self.dialer.settle(seq, Verdict::Delivered);
-                let _ = self.dialer.release(body.len() as u32);
+                let _ = self.dialer.release(Label::NONE, body.len() as u32);
             }
         }
         events(&mut self.dialer)
@@ -186,7 +195,7 @@ impl Pair {
             for (seq, body) in &messages {
                 let answer = verdict(*seq, body);
                 let _ = self.acceptor.settle(*seq, answer);
-                let _ = self.acceptor.release(body.len() as u32);
+                let _ = self.acceptor.release(Label::NONE, body.len() as u32);
             }
             self.now = self.now + Duration::from_millis(6);
             while self.acceptor.on_timeout(self.now).is_some() {}

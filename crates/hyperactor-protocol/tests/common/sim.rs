@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
     Accept, Config, ConnectionEpoch, DataFlags, Failure, Frame, FrameDecoder, Hello, HelloCode,
-    Incarnation, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
+    Incarnation, Label, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
 };
 
 use super::ledger::{Entry, Seen, body, record};
@@ -606,7 +606,7 @@ impl Sim {
             }
             Ok(Accept::Duplicate) => self.seen.duplicates += 1,
             Ok(Accept::Fenced) => self.seen.fenced += 1,
-            Ok(Accept::Handled) => {}
+            Ok(Accept::Handled | Accept::Named { .. }) => {}
             Err(violation) => panic!("seed {}: {violation}: {}", self.seed, self.describe()),
         }
         self.take_events(side);
@@ -644,7 +644,7 @@ impl Sim {
             self.seen.blocked += 1;
         }
         for size in node.queue.drain(..at_most.min(node.queue.len())) {
-            let _ = session.release(size);
+            let _ = session.release(Label::NONE, size);
         }
     }
 

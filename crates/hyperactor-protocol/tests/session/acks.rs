@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyperactor_protocol::{
-    Accept, Cause, Config, DataFlags, Event, Failure, Frame, Refusal, Seq, Timeout, Verdict, Wake,
+    Accept, Cause, Config, DataFlags, Event, Failure, Frame, Label, PostId, Refusal, Seq, Timeout,
+    Verdict, Wake,
 };
 
 use crate::common::{Pair, events, push, push_flags, written};
@@ -35,7 +36,7 @@ fn received_is_not_delivered() {
     assert_eq!(
         pair.backward(),
         [Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 1
         }]
     );
@@ -76,11 +77,11 @@ fn one_stuck_message_does_not_hold_the_outcomes_of_others() {
         told,
         [
             Event::Resolved {
-                first: Seq(1),
+                first: PostId(1),
                 count: 2
             },
             Event::Resolved {
-                first: Seq(4),
+                first: PostId(4),
                 count: 1
             },
         ]
@@ -147,16 +148,16 @@ fn a_refusal_is_written_before_the_acknowledgement_that_covers_it() {
         events(&mut pair.dialer),
         [
             Event::Failed {
-                seq: Seq(1),
+                post: PostId(1),
                 failure,
                 body: Some(Bytes::from_static(&[1]))
             },
             Event::Resolved {
-                first: Seq(0),
+                first: PostId(0),
                 count: 1
             },
             Event::Resolved {
-                first: Seq(2),
+                first: PostId(2),
                 count: 1
             },
         ]
@@ -220,7 +221,7 @@ fn a_detail_that_is_too_long_is_left_out_and_its_code_arrives() {
     assert_eq!(
         told,
         [Event::Failed {
-            seq: Seq(0),
+            post: PostId(0),
             failure,
             body
         }]
@@ -308,7 +309,7 @@ fn acknowledgements_flow_while_the_queues_are_full() {
     assert_eq!(
         pair.backward(),
         [Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 8
         }]
     );
@@ -325,6 +326,8 @@ fn a_message_that_comes_twice_is_dropped_and_acknowledged_again() {
     let again = Frame::Data {
         seq: Seq(0),
         flags: DataFlags::NONE,
+        to: Label::NONE,
+        from: Label::NONE,
         body: Bytes::from_static(b"z"),
     };
     assert_eq!(pair.hand_acceptor(again), Ok(Accept::Duplicate));
@@ -352,7 +355,7 @@ fn the_first_verdict_counts() {
     assert_eq!(
         told,
         [Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 1
         }]
     );

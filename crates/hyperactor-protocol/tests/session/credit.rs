@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyperactor_protocol::{Config, Frame, Refusal, Seq, Timeout, Verdict, Wake};
+use hyperactor_protocol::{Config, Frame, Label, Refusal, Seq, Timeout, Verdict, Wake};
 
 use crate::common::{Pair, push, written};
 
@@ -18,7 +18,9 @@ fn credits(frames: &[Frame]) -> Vec<(u64, u64)> {
     frames
         .iter()
         .filter_map(|frame| match frame {
-            Frame::Credit { messages, bytes } => Some((*messages, *bytes)),
+            Frame::Credit {
+                messages, bytes, ..
+            } => Some((*messages, *bytes)),
             _ => None,
         })
         .collect()
@@ -71,7 +73,9 @@ fn credit_is_told_when_a_quarter_is_free_and_not_for_every_message() {
         push(&mut pair.dialer, b"x");
     }
     assert_eq!(pair.forward().len(), 60);
-    let wakes: Vec<Wake> = (0..25).map(|_| pair.acceptor.release(1)).collect();
+    let wakes: Vec<Wake> = (0..25)
+        .map(|_| pair.acceptor.release(Label::NONE, 1))
+        .collect();
     assert_eq!(wakes.iter().filter(|wake| wake.is_now()).count(), 1);
     assert_eq!(wakes[24], Wake::Now);
     let frames = written(&mut pair.acceptor, pair.now);
@@ -87,8 +91,12 @@ fn a_blocked_sender_gets_little_credit_after_the_delay() {
     }
     assert_eq!(pair.forward().len(), 100);
     // One actor is stuck with its messages; another has taken one out and is hungry.
-    assert_eq!(pair.acceptor.release(1), Wake::Timer);
-    assert_eq!(pair.acceptor.release(1), Wake::No, "one timer for both");
+    assert_eq!(pair.acceptor.release(Label::NONE, 1), Wake::Timer);
+    assert_eq!(
+        pair.acceptor.release(Label::NONE, 1),
+        Wake::No,
+        "one timer for both"
+    );
     let due = pair.now + Duration::from_millis(5);
     assert_eq!(pair.acceptor.on_timeout(due), Some(Timeout::AckDue));
     pair.now = due;
@@ -102,7 +110,7 @@ fn more_is_never_released_than_came() {
     push(&mut pair.dialer, b"x");
     pair.forward();
     for _ in 0..50 {
-        let _ = pair.acceptor.release(u32::MAX);
+        let _ = pair.acceptor.release(Label::NONE, u32::MAX);
     }
     pair.acceptor.check();
     let frames = written(&mut pair.acceptor, pair.now);
@@ -122,7 +130,7 @@ fn a_refusal_that_the_sender_may_not_know_holds_its_credit() {
             let _ = pair
                 .acceptor
                 .settle(seq, Verdict::NotDelivered(Refusal::new(1)));
-            let _ = pair.acceptor.release(1);
+            let _ = pair.acceptor.release(Label::NONE, 1);
         }
         let frames = written(&mut pair.acceptor, pair.now);
         for frame in frames {
@@ -167,7 +175,7 @@ fn one_message_that_is_never_settled_stops_credit_only_after_a_long_span() {
             if seq != Seq(0) {
                 let _ = pair.acceptor.settle(seq, Verdict::Delivered);
             }
-            let _ = pair.acceptor.release(1);
+            let _ = pair.acceptor.release(Label::NONE, 1);
         }
         pair.now = pair.now + Duration::from_millis(6);
         while pair.acceptor.on_timeout(pair.now).is_some() {}
@@ -197,7 +205,7 @@ fn a_refusal_told_ahead_of_its_turn_gives_its_credit_back() {
     );
     let _ = pair.acceptor.settle(Seq(0), Verdict::Delivered);
     for _ in 0..2 {
-        let _ = pair.acceptor.release(1);
+        let _ = pair.acceptor.release(Label::NONE, 1);
     }
     pair.exchange(|_, _| Verdict::Delivered);
     assert_eq!(

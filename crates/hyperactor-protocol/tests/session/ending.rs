@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use hyperactor_protocol::{
-    Cause, Config, DataFlags, Event, Failure, Frame, Goodbye, Life, PushError, Refusal, Seq,
-    Verdict,
+    Cause, Config, DataFlags, Event, Failure, Frame, Goodbye, Life, PostId, PushError, Refusal,
+    Seq, Verdict,
 };
 
 use crate::common::{Pair, events, push, written};
@@ -24,7 +24,7 @@ fn closing_waits_for_every_outcome_then_says_goodbye() {
         told,
         [
             Event::Resolved {
-                first: Seq(0),
+                first: PostId(0),
                 count: 1
             },
             Event::Drained
@@ -56,7 +56,7 @@ fn a_receiver_that_leaves_settles_first_and_what_it_never_had_is_not_delivered()
         .settle(Seq(1), Verdict::NotDelivered(Refusal::new(2)));
     let told = pair.backward();
     let failed = |seq, cause, body: &'static [u8]| Event::Failed {
-        seq: Seq(seq),
+        post: PostId(seq),
         failure: Failure::NotDelivered(cause),
         body: Some(Bytes::from_static(body)),
     };
@@ -65,7 +65,7 @@ fn a_receiver_that_leaves_settles_first_and_what_it_never_had_is_not_delivered()
         [
             failed(1, Cause::Refused(Refusal::new(2)), b"b"),
             Event::Resolved {
-                first: Seq(0),
+                first: PostId(0),
                 count: 1
             },
             failed(2, Cause::PeerClosed { code: 0 }, b"c"),
@@ -90,7 +90,7 @@ fn what_comes_in_while_closing_is_refused_and_not_lost() {
     let body = Some(Bytes::from_static(b"too late"));
     assert!(
         told.contains(&Event::Failed {
-            seq: Seq(1),
+            post: PostId(1),
             failure,
             body
         }),
@@ -136,7 +136,7 @@ fn a_closing_end_with_debts_reconnects_first() {
         told,
         [
             Event::Resolved {
-                first: Seq(0),
+                first: PostId(0),
                 count: 1
             },
             Event::Drained
@@ -153,7 +153,7 @@ fn giving_up_never_counts_as_delivery() {
     let now = pair.now;
     pair.dialer.fail(Cause::Abandoned, now);
     let failed = |seq, failure, body: &'static [u8]| Event::Failed {
-        seq: Seq(seq),
+        post: PostId(seq),
         failure,
         body: Some(Bytes::from_static(body)),
     };
@@ -189,7 +189,9 @@ fn a_peer_that_gives_up_leaves_received_messages_unknown_and_the_rest_certain() 
     let failures: Vec<_> = told
         .iter()
         .filter_map(|event| match event {
-            Event::Failed { seq, failure, .. } => Some((seq.0, failure.is_certain())),
+            Event::Failed {
+                post: seq, failure, ..
+            } => Some((seq.0, failure.is_certain())),
             _ => None,
         })
         .collect();

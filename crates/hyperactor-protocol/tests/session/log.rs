@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Accept, Cause, Config, DataFlags, Event, Failure, Frame, PushError, Refusal, Seq, Session,
-    Verdict,
+    Accept, Cause, Config, DataFlags, Event, Failure, Frame, Label, PostId, PushError, Refusal,
+    Seq, Session, Verdict,
 };
 
-use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, push, written};
+use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, large_frames, push, written};
 
-fn try_push(session: &mut Session, body: &[u8]) -> Result<Seq, PushError<()>> {
+fn try_push(session: &mut Session, body: &[u8]) -> Result<PostId, PushError<()>> {
     session.push_with(DataFlags::NONE, |out| {
         out.extend_from_slice(body);
         Ok(())
@@ -34,10 +34,10 @@ fn a_full_log_refuses_and_tells_when_there_is_room() {
         told,
         [
             Event::Resolved {
-                first: Seq(0),
+                first: PostId(0),
                 count: 16
             },
-            Event::Capacity
+            Event::Room { label: Label::NONE }
         ]
     );
     assert!(try_push(&mut pair.dialer, b"x").is_ok());
@@ -58,7 +58,7 @@ fn bytes_are_limited_and_one_message_may_reach_over() {
 #[test]
 fn an_oversized_message_fails_alone() {
     let config = Config {
-        max_frame: 4096,
+        max_message: 4084,
         ..Config::default()
     };
     let mut pair = Pair::connected(&config);
@@ -76,7 +76,7 @@ fn an_oversized_message_fails_alone() {
     assert_eq!(
         told,
         [Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 2
         }]
     );
@@ -86,7 +86,7 @@ fn an_oversized_message_fails_alone() {
 #[test]
 fn a_message_too_large_for_a_peer_found_later_fails_alone() {
     let small = Config {
-        max_frame: 4096,
+        max_message: 4084,
         ..Config::default()
     };
     let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
@@ -106,7 +106,7 @@ fn a_message_too_large_for_a_peer_found_later_fails_alone() {
         .expect("accepted");
     dialer.check();
     let failed = |seq, size, body: Bytes| Event::Failed {
-        seq: Seq(seq),
+        post: PostId(seq),
         failure: Failure::NotDelivered(Cause::TooLarge { size, max: 4084 }),
         body: Some(body),
     };
@@ -220,12 +220,12 @@ fn an_encoder_that_destroys_the_log_ends_the_session_and_nothing_is_lost_in_sile
             events(&mut pair.dialer),
             [
                 Event::Failed {
-                    seq: Seq(0),
+                    post: PostId(0),
                     failure: Failure::Unknown(Cause::Damaged),
                     body: Some(Bytes::from_static(b"sent")),
                 },
                 Event::Failed {
-                    seq: Seq(1),
+                    post: PostId(1),
                     failure: Failure::NotDelivered(Cause::Damaged),
                     body: None,
                 },
@@ -237,7 +237,7 @@ fn an_encoder_that_destroys_the_log_ends_the_session_and_nothing_is_lost_in_sile
 
 #[test]
 fn a_large_body_is_written_from_where_it_lies() {
-    let mut pair = Pair::connected(&Config::default());
+    let mut pair = Pair::connected(&large_frames());
     let body = Bytes::from(vec![3; 1 << 20]);
     let pushed = pair
         .dialer
@@ -245,7 +245,7 @@ fn a_large_body_is_written_from_where_it_lies() {
             out.extend_from_slice(b"head");
             Ok::<(), ()>(())
         });
-    assert_eq!(pushed, Ok(Seq(0)));
+    assert_eq!(pushed, Ok(PostId(0)));
     push(&mut pair.dialer, b"next");
     let epoch = pair.epoch();
     // A ping is due in the middle, and waits for the end of the frame.
@@ -254,7 +254,7 @@ fn a_large_body_is_written_from_where_it_lies() {
         .transmit(epoch, pair.now, 1000)
         .expect("head")
         .bytes;
-    assert_eq!(&head[16..], b"head");
+    assert_eq!(&head[24..], b"head");
     let later = pair.now + std::time::Duration::from_secs(4);
     assert!(pair.dialer.on_timeout(later).is_some());
     let rest = pair
@@ -272,7 +272,7 @@ fn a_large_body_is_written_from_where_it_lies() {
 /// W-07.
 #[test]
 fn a_settlement_in_the_middle_of_a_message_does_not_tear_it() {
-    let mut pair = Pair::connected(&Config::default());
+    let mut pair = Pair::connected(&large_frames());
     push(&mut pair.dialer, b"a");
     let epoch = pair.epoch();
     assert!(pair.dialer.transmit(epoch, pair.now, 1).is_some());
@@ -280,14 +280,14 @@ fn a_settlement_in_the_middle_of_a_message_does_not_tear_it() {
     let pushed = pair
         .dialer
         .push_parts(DataFlags::NONE, 0, body.clone(), |_| Ok::<(), ()>(()));
-    assert_eq!(pushed, Ok(Seq(1)));
+    assert_eq!(pushed, Ok(PostId(1)));
     assert_eq!(
         pair.dialer
             .transmit(epoch, pair.now, 1)
             .expect("head")
             .bytes
             .len(),
-        16
+        24
     );
     // A peer can lie about a message whose head alone it has seen.
     let early = Frame::Settle {
@@ -317,9 +317,9 @@ fn a_body_comes_back_from_the_log_without_a_copy() {
         .transmit(epoch, pair.now, usize::MAX)
         .expect("both")
         .bytes;
-    let body = pair.dialer.message(Seq(1)).expect("unresolved");
-    assert_eq!(body.as_ptr(), part[16 + 1 + 16..].as_ptr());
-    assert_eq!(pair.dialer.message(Seq(2)), None);
+    let body = pair.dialer.message(PostId(1)).expect("unresolved");
+    assert_eq!(body.as_ptr(), part[24 + 1 + 24..].as_ptr());
+    assert_eq!(pair.dialer.message(PostId(2)), None);
 }
 
 #[test]

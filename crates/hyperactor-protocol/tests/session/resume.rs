@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyperactor_protocol::{
     Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, Hello, HelloError,
-    HelloKind, Refusal, Seq, Session, Verdict,
+    HelloKind, PostId, Refusal, Seq, Session, Verdict,
 };
 
 use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, push, written, written_bytes};
@@ -13,7 +13,7 @@ use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, push, written, writt
 fn unknown(seq: u64, cause: Cause, body: &'static [u8]) -> Event {
     let failure = Failure::Unknown(cause);
     Event::Failed {
-        seq: Seq(seq),
+        post: PostId(seq),
         failure,
         body: Some(Bytes::from_static(body)),
     }
@@ -150,7 +150,7 @@ fn a_fresh_answer_that_is_lost_does_not_turn_unknown_into_delivered() {
     assert_eq!(
         told,
         [Event::Resolved {
-            first: Seq(1),
+            first: PostId(1),
             count: 1
         }]
     );
@@ -180,7 +180,7 @@ fn a_first_answer_that_is_lost_costs_nothing() {
     assert_eq!(
         told,
         [Event::Resolved {
-            first: Seq(0),
+            first: PostId(0),
             count: 1
         }]
     );
@@ -398,5 +398,5 @@ fn push_one(session: &mut Session) {
         out.extend_from_slice(b"a");
         Ok::<(), ()>(())
     });
-    assert_eq!(pushed, Ok(Seq(0)));
+    assert_eq!(pushed, Ok(PostId(0)));
 }

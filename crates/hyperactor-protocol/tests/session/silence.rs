@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyperactor_protocol::{
-    Cause, Config, Event, Failure, Frame, Life, Seq, Session, Timeout, Verdict,
+    Cause, Config, Event, Failure, Frame, Life, PostId, Session, Timeout, Verdict,
 };
 
-use crate::common::{DIALER, ID, Pair, at, events, push, written};
+use crate::common::{DIALER, ID, Pair, at, events, large_frames, push, written};
 
 #[test]
 fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
@@ -26,7 +26,7 @@ fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
         events(&mut dialer),
         [
             Event::Failed {
-                seq: Seq(0),
+                post: PostId(0),
                 failure,
                 body
             },
@@ -82,7 +82,7 @@ fn messages_sent_into_silence_end_as_unknown() {
     assert_eq!(
         told[0],
         Event::Failed {
-            seq: Seq(0),
+            post: PostId(0),
             failure,
             body
         }
@@ -92,7 +92,7 @@ fn messages_sent_into_silence_end_as_unknown() {
 /// S-25.
 #[test]
 fn a_large_message_that_moves_does_not_time_out() {
-    let mut pair = Pair::connected(&Config::default());
+    let mut pair = Pair::connected(&large_frames());
     push(&mut pair.dialer, &vec![0; 1 << 20]);
     let epoch = pair.epoch();
     let part = pair

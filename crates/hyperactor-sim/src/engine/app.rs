@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use hyperactor_protocol::{DataFlags, PushError, Verdict};
+use hyperactor_protocol::{DataFlags, Label, PushError, Verdict};
 
 use super::drive::{RELAYED, refusal};
 use super::state::{Sent, Waiting};
@@ -61,7 +61,7 @@ impl Sim<'_> {
                 Ok::<(), Infallible>(())
             });
             match pushed {
-                Ok(seq) => self.entered(half, seq.0, waiting),
+                Ok(post) => self.entered(half, post.0, waiting),
                 Err(PushError::Full) => {
                     self.seen.queue_full += 1;
                     return;
@@ -82,7 +82,7 @@ impl Sim<'_> {
         }
     }
 
-    fn entered(&mut self, half: usize, seq: u64, waiting: Waiting) {
+    fn entered(&mut self, half: usize, post: u64, waiting: Waiting) {
         let node = self.halves[half].node;
         let sent = match waiting {
             Waiting::Post(at) => {
@@ -98,8 +98,8 @@ impl Sim<'_> {
             },
         };
         self.log
-            .line(self.now, node, "push", [sent.id, half as u64, seq]);
-        self.halves[half].sent.insert(seq, sent);
+            .line(self.now, node, "push", [sent.id, half as u64, post]);
+        self.halves[half].sent.insert(post, sent);
     }
 
     /// A message is too large for the session, and known to be so at once.
@@ -155,7 +155,7 @@ impl Sim<'_> {
         self.halves[half].settle_after = at;
         if at == self.now && self.nodes[node].slow_until <= self.now {
             self.give_verdict(half, seq, id);
-            let _written_after_the_input = self.halves[half].session.release(size);
+            let _written_after_the_input = self.halves[half].session.release(Label::NONE, size);
         } else {
             self.push(at, event);
         }
@@ -184,7 +184,7 @@ impl Sim<'_> {
             let pause = self.rng.below(self.scenario.world.service + 1);
             self.push(self.now + pause, Ev::Release(half, size));
         } else {
-            let _written_below = self.halves[half].session.release(size);
+            let _written_below = self.halves[half].session.release(Label::NONE, size);
         }
         self.wake(half);
     }

@@ -21,6 +21,7 @@ impl Sim<'_> {
     pub(super) fn config(&self, node: usize) -> Config {
         Config {
             max_frame: self.scenario.world.max_frame[node],
+            max_message: self.scenario.world.max_frame[node],
             ..self.scenario.world.config.clone()
         }
     }
@@ -101,8 +102,9 @@ impl Sim<'_> {
         {
             self.seen.window_closed += 1;
         }
-        // One message may begin below the limit and end above.
-        let bytes = config.outbox_bytes + config.max_frame as usize + 16;
+        // One message may begin below the limit and end above; parts have headers of their own.
+        let bytes = config.outbox_bytes + config.max_message as usize;
+        let bytes = bytes + bytes / 64 + 64;
         if dump.unresolved > u64::from(config.outbox_messages) || dump.held_bytes > bytes {
             self.ledger.flaw(FlawKind::Unbounded, || dump.to_string());
         }
@@ -144,21 +146,25 @@ impl Sim<'_> {
         while let Some(event) = self.halves[half].session.poll_event() {
             match event {
                 Event::Resolved { first, count } => {
-                    for seq in first.0..first.0 + count {
-                        self.outcome(half, seq, Told::Delivered);
+                    for post in first.0..first.0 + count {
+                        self.outcome(half, post, Told::Delivered);
                     }
                 }
-                Event::Failed { seq, failure, body } => {
+                Event::Failed {
+                    post,
+                    failure,
+                    body,
+                } => {
                     self.weigh(&failure);
-                    self.check_returned(half, seq.0, body);
+                    self.check_returned(half, post.0, body);
                     let told = if failure.is_certain() {
                         Told::NotDelivered
                     } else {
                         Told::Unknown
                     };
-                    self.outcome(half, seq.0, told);
+                    self.outcome(half, post.0, told);
                 }
-                Event::Capacity => self.feed(half),
+                Event::Room { .. } => self.feed(half),
                 Event::PeerGoodbye(_) | Event::Drained => self.seen.goodbye += 1,
                 Event::Closed(cause) => {
                     let node = self.halves[half].node;
@@ -179,12 +185,12 @@ impl Sim<'_> {
         }
     }
 
-    fn check_returned(&mut self, half: usize, seq: u64, body: Option<Bytes>) {
-        let expected = self.halves[half].sent.get(&seq).map(|sent| sent.id);
+    fn check_returned(&mut self, half: usize, post: u64, body: Option<Bytes>) {
+        let expected = self.halves[half].sent.get(&post).map(|sent| sent.id);
         let got = body.and_then(|body| crate::ledger::number(&body));
         if got != expected {
             self.ledger.flaw(FlawKind::Corrupt, || {
-                format!("number {seq} came back as {got:?} instead of {expected:?}")
+                format!("post {post} came back as {got:?} instead of {expected:?}")
             });
         }
     }

@@ -1,7 +1,7 @@
 //! The faults take effect here, and end here.
 
 use bytes::Bytes;
-use hyperactor_protocol::{Cause, Frame, Incarnation, Life, Seq};
+use hyperactor_protocol::{Cause, Frame, Incarnation, Label, Life, Seq};
 
 use super::{Ev, Sim};
 use crate::fault::{Lie, Nanos, Way, What};
@@ -224,10 +224,13 @@ impl Sim<'_> {
             Lie::Credit if dump.credit_messages != 0 => Frame::Credit {
                 messages: 0,
                 bytes: 0,
+                large: 0,
             },
             Lie::Gap => Frame::Data {
                 seq: Seq(dump.next_expected.0 + 1),
                 flags: hyperactor_protocol::DataFlags::NONE,
+                to: Label::NONE,
+                from: Label::NONE,
                 body: Bytes::new(),
             },
             Lie::Resolved => Frame::Resolved {

@@ -253,6 +253,7 @@ impl Sim<'_> {
             Ok(Accept::Deliver {
                 seq, body, size, ..
             }) => self.arrived(half, seq.0, &body, size),
+            Ok(Accept::Named { .. }) => {}
             Ok(Accept::Duplicate) => self.seen.duplicates += 1,
             Ok(Accept::Fenced) => {
                 if self.halves[half].session.life() != Life::Closed {

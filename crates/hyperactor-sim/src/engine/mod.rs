@@ -13,7 +13,7 @@ mod stream;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use hyperactor_protocol::{Incarnation, Time};
+use hyperactor_protocol::{Incarnation, Label, Time};
 
 use self::state::{Half, Link, Node};
 use self::stream::Conn;
@@ -270,7 +270,7 @@ impl<'s> Sim<'s> {
             } => self.settle(half, seq, id, size),
             Ev::Release(half, size) => {
                 if !self.halves[half].gone {
-                    let _written_below = self.halves[half].session.release(size);
+                    let _written_below = self.halves[half].session.release(Label::NONE, size);
                     self.wake(half);
                 }
             }

@@ -1,0 +1,251 @@
+//! Messages that come in parts: put together in memory that grows with what has come, within a room of their own.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, Bytes};
+
+use crate::frame::DataFlags;
+use crate::limits::{ASSEMBLIES_MAX, CREDIT_FRACTION, READ_STEP_BYTES};
+use crate::{Label, Seq, Violation};
+
+/// A message of which parts have come.
+#[derive(Debug)]
+struct Assembly {
+    declared: u64,
+    got: u64,
+    /// Nothing is kept: the whole is refused when it is there.
+    is_refused: bool,
+    body: Vec<u8>,
+}
+
+impl Assembly {
+    fn append(&mut self, part: &[u8]) {
+        self.got += part.len() as u64;
+        if self.is_refused {
+            return;
+        }
+        let need = self.body.len() + part.len();
+        if self.body.capacity() < need {
+            // W-13: as much again as is there, one step at least, and never by what is declared.
+            let most = usize::try_from(self.declared).unwrap_or(usize::MAX);
+            let room = (2 * self.body.len())
+                .max(READ_STEP_BYTES)
+                .min(most)
+                .max(need);
+            self.body.reserve_exact(room - self.body.len());
+        }
+        self.body.extend_from_slice(part);
+    }
+}
+
+/// What a part was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// One of more to come.
+    Kept,
+    /// The last: here is the whole.
+    Whole(Bytes),
+    /// The last of a message that is refused, with its size.
+    Refused(u64),
+}
+
+/// The messages that come in parts, by their label, and the room that they have, waiting in queues included.
+#[derive(Debug)]
+pub(crate) struct Assemblies {
+    open: BTreeMap<u32, Assembly>,
+    max_message: u64,
+    room: u64,
+    /// Declared in all, and given back.
+    begun: u64,
+    released: u64,
+    granted: u64,
+    /// Where the connection went on.
+    base: u64,
+}
+
+impl Assemblies {
+    pub(crate) fn new(max_message: u64, room: u64) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            max_message,
+            room,
+            begun: 0,
+            released: 0,
+            granted: room,
+            base: 0,
+        }
+    }
+
+    /// How many are open, and the bytes that they hold.
+    pub(crate) fn held(&self) -> (usize, u64) {
+        let bytes = self.open.values().map(|each| each.body.capacity() as u64);
+        (self.open.len(), bytes.sum())
+    }
+
+    /// Whether a message is open for this label.
+    pub(crate) fn is_open(&self, to: Label) -> bool {
+        !self.open.is_empty() && self.open.contains_key(&to.number())
+    }
+
+    /// Judges a part before anything of it is kept.
+    pub(crate) fn check(
+        &self,
+        seq: Seq,
+        to: Label,
+        flags: DataFlags,
+        body: &Bytes,
+    ) -> Result<(), Violation> {
+        let misplaced = Violation::PartOutOfPlace { seq, label: to };
+        let open = self.open.get(&to.number());
+        if flags.contains(DataFlags::FIRST) {
+            if open.is_some() {
+                return Err(misplaced);
+            }
+            let declared = declared(body);
+            let came = body.len() as u64 - size_of::<u64>() as u64;
+            if declared > self.max_message {
+                return Err(Violation::MessageTooLong {
+                    declared,
+                    max: self.max_message,
+                });
+            }
+            if declared <= came {
+                return Err(Violation::PartsLength {
+                    label: to,
+                    declared,
+                    got: came,
+                });
+            }
+            if self.open.len() >= ASSEMBLIES_MAX {
+                return Err(Violation::TooManyParts {
+                    max: ASSEMBLIES_MAX as u64,
+                });
+            }
+            // S-33, S-35: begun within what was granted.
+            if self.begun + declared > self.granted {
+                return Err(Violation::BeyondCredit { seq });
+            }
+            return Ok(());
+        }
+        let Some(open) = open else {
+            return Err(misplaced);
+        };
+        let got = open.got + body.len() as u64;
+        let is_last = flags.contains(DataFlags::LAST);
+        let fits = if is_last {
+            got == open.declared
+        } else {
+            got < open.declared
+        };
+        fits.then_some(()).ok_or(Violation::PartsLength {
+            label: to,
+            declared: open.declared,
+            got,
+        })
+    }
+
+    /// Takes a part that was checked.
+    pub(crate) fn take(
+        &mut self,
+        to: Label,
+        flags: DataFlags,
+        mut body: Bytes,
+        is_refused: bool,
+    ) -> Part {
+        if flags.contains(DataFlags::FIRST) {
+            let declared = body.get_u64_le();
+            self.begun += declared;
+            let mut assembly = Assembly {
+                declared,
+                got: 0,
+                is_refused,
+                body: Vec::new(),
+            };
+            assembly.append(&body);
+            self.open.insert(to.number(), assembly);
+            return Part::Kept;
+        }
+        let Some(assembly) = self.open.get_mut(&to.number()) else {
+            return Part::Kept;
+        };
+        if is_refused && !assembly.is_refused {
+            assembly.is_refused = true;
+            assembly.body = Vec::new();
+        }
+        assembly.append(&body);
+        if !flags.contains(DataFlags::LAST) {
+            return Part::Kept;
+        }
+        match self.open.remove(&to.number()) {
+            Some(whole) if !whole.is_refused => Part::Whole(whole.body.into()),
+            whole => Part::Refused(whole.map_or(0, |whole| whole.declared)),
+        }
+    }
+
+    /// Drops what came of a message; returns its declared size, and gives its room back.
+    pub(crate) fn withdraw(&mut self, to: Label) -> Option<u64> {
+        let declared = self.open.remove(&to.number())?.declared;
+        self.release(declared);
+        Some(declared)
+    }
+
+    /// A message in parts left its queue.
+    pub(crate) fn release(&mut self, bytes: u64) {
+        self.released = (self.released + bytes).min(self.begun);
+    }
+
+    /// What may be begun on this connection, counted from where it went on.
+    pub(crate) fn grant(&mut self) -> u64 {
+        self.granted = self.granted.max(self.released.saturating_add(self.room));
+        self.granted - self.base
+    }
+
+    fn ungranted(&self) -> u64 {
+        (self.released.saturating_add(self.room)).saturating_sub(self.granted)
+    }
+
+    pub(crate) fn has_credit(&self) -> bool {
+        self.ungranted() != 0
+    }
+
+    pub(crate) fn is_credit_due(&self) -> bool {
+        self.ungranted().saturating_mul(CREDIT_FRACTION) >= self.room
+    }
+
+    /// Whether the sender may be waiting for room.
+    pub(crate) fn is_peer_short(&self) -> bool {
+        self.granted - self.begun < self.max_message
+    }
+
+    /// A connection goes on from what has come.
+    pub(crate) fn resume(&mut self) {
+        self.base = self.begun;
+    }
+
+    /// The sender's state is new: what it began it will not end.
+    pub(crate) fn forget(&mut self) {
+        let open: u64 = self.open.values().map(|each| each.declared).sum();
+        self.open.clear();
+        self.release(open);
+    }
+
+    pub(crate) fn check_state(&self) {
+        assert!(self.released <= self.begun && self.begun <= self.granted);
+        assert!(self.open.len() <= ASSEMBLIES_MAX);
+        for each in self.open.values() {
+            assert!(each.got < each.declared && each.declared <= self.max_message);
+            assert!(each.is_refused || each.body.len() as u64 == each.got);
+        }
+        let open: u64 = self.open.values().map(|each| each.declared).sum();
+        assert!(
+            open <= self.begun - self.released,
+            "an open message has no room"
+        );
+    }
+}
+
+/// The size that a first part declares; the decoder has seen to it that it is there.
+fn declared(body: &Bytes) -> u64 {
+    body.first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}

@@ -1,0 +1,110 @@
+//! The sending half's labels: numbers that stand for names, told once on each connection, given to another name when
+//! nothing refers to them any more.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Lane, Lanes};
+use crate::Label;
+use crate::frame::encode_name;
+use crate::limits::{LABEL_BYTES_MAX, LABEL_NAME_MAX, LABELS_MAX};
+
+impl Lanes {
+    /// Returns whether the number stands for a name, or for none.
+    pub(crate) fn knows(&self, label: Label) -> bool {
+        label.index() < self.lanes.len()
+    }
+
+    /// How many names there are, and their bytes.
+    pub(crate) fn names(&self) -> (usize, usize) {
+        (self.lanes.len() - 1, self.name_bytes)
+    }
+
+    /// Gives a name a number; everything below `resolved` has its outcome.
+    pub(crate) fn add_label(&mut self, name: Bytes, resolved: u64) -> Option<Label> {
+        if name.is_empty() || name.len() > LABEL_NAME_MAX {
+            return None;
+        }
+        let number = self.lanes.len() as u32;
+        if number <= LABELS_MAX && self.name_bytes + name.len() <= LABEL_BYTES_MAX {
+            self.name_bytes += name.len();
+            // Kept for long: not as a slice of something larger.
+            let name = Bytes::copy_from_slice(&name);
+            self.lanes.push(Lane {
+                name,
+                recent: true,
+                ..Lane::default()
+            });
+            return Some(Label::new(number));
+        }
+        let now = (resolved, self.releases);
+        if self.exhausted == Some(now) {
+            return None;
+        }
+        let found = self.idle_label(name.len(), resolved);
+        let Some(number) = found else {
+            self.exhausted = Some(now);
+            return None;
+        };
+        let lane = &mut self.lanes[number];
+        self.name_bytes = self.name_bytes - lane.name.len() + name.len();
+        lane.name = Bytes::copy_from_slice(&name);
+        lane.recent = true;
+        let label = Label::new(number as u32);
+        // S-29: a number that has a name at the peer gets its new one there in the order in which it did here, so that
+        // the names there are never more than the names here.
+        if lane.announced {
+            self.unannounced.retain(|each| *each != label.number());
+            self.unannounced.push_back(label.number());
+        }
+        Some(label)
+    }
+
+    /// Looks for a label that nothing refers to, and that was not used since the last time it was looked at.
+    fn idle_label(&mut self, length: usize, resolved: u64) -> Option<usize> {
+        let count = self.lanes.len();
+        for _ in 0..2 * count {
+            self.hand = self.hand % count + 1;
+            if self.hand == count {
+                continue;
+            }
+            let lane = &mut self.lanes[self.hand];
+            let is_idle =
+                lane.referred <= resolved && lane.waiting_refs == 0 && lane.sent == lane.released;
+            let fits = self.name_bytes - lane.name.len() + length <= LABEL_BYTES_MAX;
+            if is_idle && fits && !std::mem::take(&mut lane.recent) {
+                return Some(self.hand);
+            }
+        }
+        None
+    }
+
+    /// The name must be told before what uses it.
+    pub(super) fn announce(&mut self, number: u32) {
+        self.lanes[number as usize].announced = true;
+        self.unannounced.push_back(number);
+    }
+
+    /// A new connection knows no names: those that something refers to are told again.
+    pub(crate) fn forget_announced(&mut self, resolved: u64) {
+        self.unannounced.clear();
+        for (number, lane) in self.lanes.iter_mut().enumerate().skip(1) {
+            lane.announced = lane.referred > resolved || lane.waiting_refs != 0;
+            if lane.announced {
+                self.unannounced.push_back(number as u32);
+            }
+        }
+    }
+
+    pub(crate) fn has_names(&self) -> bool {
+        !self.unannounced.is_empty()
+    }
+
+    /// Writes names until `out` has `max` bytes.
+    pub(crate) fn write_names(&mut self, out: &mut BytesMut, max: usize) {
+        while out.len() < max
+            && let Some(number) = self.unannounced.pop_front()
+        {
+            encode_name(out, Label::new(number), &self.lanes[number as usize].name);
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The sending half by destination: what waits for its turn to enter the log, and how much of the peer's window each
+//! label may take, so that one whose receiver is stuck stops only itself. Names stand in `labels`, messages in parts in
+//! `large`, the turns in `serve`. Knows nothing of connections, frames' fates and time.
+
+mod labels;
+mod large;
+mod serve;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use self::large::Pool;
+pub(crate) use self::large::Whole;
+pub(crate) use self::serve::Gate;
+use crate::outbox::{Credit, Entry, Outbox};
+use crate::{DataFlags, Label, Violation};
+
+/// Messages and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Amount {
+    pub(crate) fn add(&mut self, messages: u64, bytes: u64) {
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+
+    /// Whether there is anything of both.
+    pub(crate) fn is_open(self) -> bool {
+        self.messages != 0 && self.bytes != 0
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages - other.messages,
+            bytes: self.bytes - other.bytes,
+        }
+    }
+
+    fn lower(&mut self, other: Self) {
+        self.messages = self.messages.min(other.messages);
+        self.bytes = self.bytes.min(other.bytes);
+    }
+
+    const MOST: Self = Self {
+        messages: u64::MAX,
+        bytes: u64::MAX,
+    };
+}
+
+/// What is left of a credit behind the end of the log.
+pub(crate) fn free_of(credit: Credit, outbox: &Outbox) -> Amount {
+    Amount {
+        messages: credit.messages.saturating_sub(outbox.next()),
+        bytes: credit.bytes.saturating_sub(outbox.next_bytes()),
+    }
+}
+
+/// A message that is encoded and not in the log, or not all of it.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) post: u64,
+    pub(crate) flags: DataFlags,
+    pub(crate) from: Label,
+    pub(crate) head: Bytes,
+    pub(crate) shared: Bytes,
+    /// How much of it is in the log, in parts; and the number of the first of them.
+    pub(crate) at: u64,
+    pub(crate) first: u64,
+}
+
+impl Waiting {
+    pub(crate) fn size(&self) -> u64 {
+        (self.head.len() + self.shared.len()) as u64
+    }
+
+    fn body(self) -> Bytes {
+        joined(self.head, self.shared)
+    }
+}
+
+/// Puts a body together; copies only when there are two pieces.
+pub(crate) fn joined(head: Bytes, shared: Bytes) -> Bytes {
+    if shared.is_empty() {
+        return head;
+    }
+    if head.is_empty() {
+        return shared;
+    }
+    [head, shared].concat().into()
+}
+
+/// Where a lane waits for its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Nothing waits.
+    #[default]
+    Idle,
+    /// In the ring of those whose next message is one frame.
+    Small,
+    /// In the ring of those whose next frame is a part of a message.
+    Large,
+    /// Until more of the window is free, or more of its own is released.
+    Blocked,
+    /// Until there is room for a message in parts.
+    Pooled,
+}
+
+/// One label: its name, its share of the window, and what waits.
+#[derive(Debug, Default)]
+struct Lane {
+    name: Bytes,
+    /// Used since the search for an idle one last passed.
+    recent: bool,
+    /// Told on this connection, or about to be.
+    announced: bool,
+    /// A message was refused.
+    starved: bool,
+    place: Place,
+    /// One past the last number in the log that refers to it, and how many waiting messages do.
+    referred: u64,
+    waiting_refs: u64,
+    /// Brought into the log, and released by the peer, since its state began.
+    sent: Amount,
+    released: Amount,
+    queue: VecDeque<Waiting>,
+    waiting_bytes: u64,
+}
+
+impl Lane {
+    /// S-30: what a label has outstanding stays below what the window has free. So a stuck one leaves half of it to the
+    /// others, k of them 1/(k+1), and none ever takes all (dynamic thresholds, Choudhury and Hahne, 1998, factor 1).
+    fn has_share(&self, free: Amount) -> bool {
+        let out = self.sent.minus(self.released);
+        free.is_open()
+            && (out.messages == 0 || (out.messages < free.messages && out.bytes < free.bytes))
+    }
+
+    fn waiting(&self) -> Amount {
+        Amount {
+            messages: self.queue.len() as u64,
+            bytes: self.waiting_bytes,
+        }
+    }
+
+    /// The same rule for what waits: below what the outbox has free.
+    fn may_wait(&self, room: Amount) -> bool {
+        let waiting = self.waiting();
+        waiting.messages == 0 || (waiting.messages < room.messages && waiting.bytes < room.bytes)
+    }
+
+    /// How much room makes it worth telling a lane that was refused.
+    fn ample(&self) -> Amount {
+        Amount {
+            messages: 2 * self.queue.len() as u64,
+            bytes: 2 * self.waiting_bytes,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    /// By number; 0 is what has no label.
+    lanes: Vec<Lane>,
+    hand: usize,
+    name_bytes: usize,
+    unannounced: VecDeque<u32>,
+    /// The state of things when no label was idle; unchanged, none is now.
+    exhausted: Option<(u64, u64)>,
+    releases: u64,
+
+    small: VecDeque<u32>,
+    large: VecDeque<u32>,
+    large_turn: bool,
+    blocked: BTreeSet<u32>,
+    /// What must be free before looking at the blocked is worth it.
+    wake: Amount,
+    pooled: BTreeSet<u32>,
+    pool: Pool,
+    /// Messages whose parts are all in the log.
+    wholes: BTreeMap<u64, Whole>,
+    whole_bytes: u64,
+    waiting: Amount,
+
+    starved: BTreeSet<u32>,
+    /// What must be free before looking at the starved is worth it.
+    room_at: Amount,
+}
+
+impl Lanes {
+    pub(crate) fn new() -> Self {
+        Self {
+            lanes: vec![Lane::default()],
+            hand: 0,
+            name_bytes: 0,
+            unannounced: VecDeque::new(),
+            exhausted: None,
+            releases: 0,
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            large_turn: false,
+            blocked: BTreeSet::new(),
+            wake: Amount::MOST,
+            pooled: BTreeSet::new(),
+            pool: Pool::default(),
+            wholes: BTreeMap::new(),
+            whole_bytes: 0,
+            waiting: Amount::default(),
+            starved: BTreeSet::new(),
+            room_at: Amount::MOST,
+        }
+    }
+
+    /// What waits, and its bytes.
+    pub(crate) fn waiting(&self) -> Amount {
+        self.waiting
+    }
+
+    /// Bytes held besides those of the log.
+    pub(crate) fn held_bytes(&self) -> usize {
+        // Bodies that are in memory fit its addresses.
+        (self.waiting.bytes + self.whole_bytes) as usize
+    }
+
+    /// Whether a message to this label goes into the log at once.
+    pub(crate) fn is_direct(&self, to: Label, free: Amount) -> bool {
+        let lane = &self.lanes[to.index()];
+        if !lane.queue.is_empty() {
+            return false;
+        }
+        if to.is_none() {
+            // S-31: without a label it knows no share; but where others wait for credit, it waits too.
+            return free.is_open() || (self.small.is_empty() && self.large.is_empty());
+        }
+        lane.has_share(free)
+    }
+
+    pub(crate) fn may_wait(&self, to: Label, room: Amount) -> bool {
+        to.is_none() || self.lanes[to.index()].may_wait(room)
+    }
+
+    /// A message went into the log.
+    pub(crate) fn logged(&mut self, to: Label, from: Label, seq: u64, size: u64) {
+        if !to.is_none() {
+            self.lanes[to.index()].sent.add(1, size);
+        }
+        self.refer(to, seq);
+        self.refer(from, seq);
+    }
+
+    fn refer(&mut self, label: Label, seq: u64) {
+        if label.is_none() {
+            return;
+        }
+        let lane = &mut self.lanes[label.index()];
+        lane.referred = seq + 1;
+        lane.recent = true;
+        if !lane.announced {
+            self.announce(label.number());
+        }
+    }
+
+    /// Takes a message that cannot go into the log now; says whether it is the first of its lane.
+    pub(crate) fn wait(&mut self, to: Label, message: Waiting) -> bool {
+        self.note_waiting(to, &message);
+        let lane = &mut self.lanes[to.index()];
+        lane.queue.push_back(message);
+        let first = lane.place == Place::Idle;
+        if first {
+            lane.place = Place::Small;
+            self.small.push_back(to.number());
+        }
+        first
+    }
+
+    fn note_waiting(&mut self, to: Label, message: &Waiting) {
+        self.waiting.add(1, message.size());
+        self.lanes[to.index()].waiting_bytes += message.size();
+        for label in [to, message.from] {
+            if !label.is_none() {
+                let lane = &mut self.lanes[label.index()];
+                lane.waiting_refs += 1;
+                lane.recent = true;
+                if !lane.announced {
+                    self.announce(label.number());
+                }
+            }
+        }
+    }
+
+    /// Takes the first message of a lane out.
+    fn pop(&mut self, to: Label) -> Option<Waiting> {
+        let lane = &mut self.lanes[to.index()];
+        let message = lane.queue.pop_front()?;
+        let size = message.size();
+        lane.waiting_bytes -= size;
+        self.waiting.messages -= 1;
+        self.waiting.bytes -= size;
+        if lane.starved {
+            self.room_at.lower(lane.ample());
+        }
+        for label in [to, message.from] {
+            if !label.is_none() {
+                self.lanes[label.index()].waiting_refs -= 1;
+            }
+        }
+        Some(message)
+    }
+
+    /// A message to this label was refused: it is told when there is room.
+    pub(crate) fn starve(&mut self, to: Label) {
+        let lane = &mut self.lanes[to.index()];
+        if !std::mem::replace(&mut lane.starved, true) {
+            self.room_at.lower(lane.ample());
+            self.starved.insert(to.number());
+        }
+    }
+
+    /// Offers room to those that were refused, where it is worth it.
+    pub(crate) fn offer_room(&mut self, room: Amount, mut offer: impl FnMut(Label)) {
+        let reached = |at: Amount| room.messages >= at.messages && room.bytes >= at.bytes;
+        if self.starved.is_empty() || !reached(self.room_at) {
+            return;
+        }
+        self.room_at = Amount::MOST;
+        let (lanes, room_at) = (&mut self.lanes, &mut self.room_at);
+        self.starved.retain(|number| {
+            let lane = &mut lanes[*number as usize];
+            let ample = lane.ample();
+            lane.starved = !reached(ample);
+            if lane.starved {
+                room_at.lower(ample);
+            } else {
+                offer(Label::new(*number));
+            }
+            lane.starved
+        });
+    }
+
+    /// The peer said how much of a label it has released.
+    pub(crate) fn released(&mut self, label: Label, now: Amount) -> Result<(), Violation> {
+        let known = self
+            .lanes
+            .get_mut(label.index())
+            .filter(|_| !label.is_none());
+        let Some(lane) = known else {
+            return Err(Violation::ReleasedUnsent { label });
+        };
+        if now.messages > lane.sent.messages || now.bytes > lane.sent.bytes {
+            return Err(Violation::ReleasedUnsent { label });
+        }
+        if now.messages < lane.released.messages || now.bytes < lane.released.bytes {
+            return Err(Violation::ReleasedWentBack { label });
+        }
+        lane.released = now;
+        self.releases += 1;
+        match lane.place {
+            Place::Blocked => {
+                self.blocked.remove(&label.number());
+                lane.place = Place::Small;
+                self.small.push_back(label.number());
+            }
+            Place::Pooled => {
+                self.pooled.remove(&label.number());
+                lane.place = Place::Large;
+                self.large.push_back(label.number());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the body of a message whose parts were in the log.
+    pub(crate) fn take_whole(&mut self, post: u64) -> Option<Whole> {
+        let whole = self.wholes.remove(&post)?;
+        self.whole_bytes -= whole.size();
+        Some(whole)
+    }
+
+    /// Returns the body of a message that waits, or whose parts are in the log.
+    pub(crate) fn message(&self, post: u64) -> Option<Bytes> {
+        if let Some(whole) = self.wholes.get(&post) {
+            return Some(joined(whole.head.clone(), whole.shared.clone()));
+        }
+        let mut all = self.lanes.iter().flat_map(|lane| &lane.queue);
+        let found = all.find(|message| message.post == post)?;
+        Some(joined(found.head.clone(), found.shared.clone()))
+    }
+
+    /// Takes everything that waits out: the session is over.
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(u64, Bytes)) {
+        for lane in &mut self.lanes {
+            for message in std::mem::take(&mut lane.queue) {
+                each(message.post, message.body());
+            }
+        }
+        *self = Self::new();
+    }
+
+    /// Asserts what must hold of our own state.
+    pub(crate) fn check(&self, gate: &Gate, outbox: &Outbox) {
+        let mut waiting = Amount::default();
+        let mut names = 0;
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let number = number as u32;
+            names += lane.name.len();
+            waiting.add(lane.queue.len() as u64, lane.waiting_bytes);
+            let bytes: u64 = lane.queue.iter().map(Waiting::size).sum();
+            assert_eq!(bytes, lane.waiting_bytes);
+            assert_eq!(lane.queue.is_empty(), lane.place == Place::Idle);
+            assert!(lane.released.messages <= lane.sent.messages);
+            assert!(lane.released.bytes <= lane.sent.bytes);
+            assert_eq!(self.starved.contains(&number), lane.starved);
+            let places = [
+                self.small.contains(&number),
+                self.large.contains(&number),
+                self.blocked.contains(&number),
+                self.pooled.contains(&number),
+            ];
+            let expected = [Place::Small, Place::Large, Place::Blocked, Place::Pooled];
+            assert_eq!(places, expected.map(|place| lane.place == place));
+        }
+        assert_eq!(waiting, self.waiting);
+        assert_eq!(names, self.name_bytes);
+        let rings = self.small.len() + self.large.len() + self.blocked.len() + self.pooled.len();
+        let busy = self.lanes.iter().filter(|lane| !lane.queue.is_empty());
+        assert_eq!(rings, busy.count(), "a lane waits in two places");
+        let bytes: u64 = self.wholes.values().map(Whole::size).sum();
+        assert_eq!(bytes, self.whole_bytes);
+        self.check_large();
+        self.check_served(gate, outbox);
+    }
+}
+
+/// What a frame in the log stands for, given back to its lane.
+pub(crate) fn waiting_again(entry: Entry) -> Option<u64> {
+    match entry {
+        Entry::Whole(post) | Entry::Last(post) => Some(post),
+        Entry::Part => None,
+    }
+}

@@ -1,0 +1,337 @@
+//! How messages enter a session: straight into the log, or into the lane of their label until it is their turn.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::Session;
+use crate::lanes::{Amount, Gate, Waiting, free_of};
+use crate::life::Life;
+use crate::outbox::{Pushed, Sizes};
+use crate::{Cause, DataFlags, Event, Label, PostId};
+
+/// Why a message was not taken into a session.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PushError<E> {
+    /// The session, or the message's label, holds as much as it may. [`Event::Room`] tells when there is room.
+    #[error("the session holds as many unresolved messages or bytes as it may")]
+    Full,
+    /// The session is closed or closing.
+    #[error("the session is closed")]
+    Closed,
+    /// This message is larger than both sides take; others are not affected.
+    #[error("{size} bytes are more than the {max} of the largest message")]
+    TooLarge {
+        /// The encoded size, bytes.
+        size: u64,
+        /// The largest message, bytes.
+        max: u64,
+    },
+    /// The message names a label that this session did not give; others are not affected.
+    #[error("the session gave no label {label}")]
+    UnknownLabel {
+        /// The label.
+        label: Label,
+    },
+    /// The encoder failed; others are not affected.
+    #[error("the message could not be encoded")]
+    Encode(E),
+    /// The encoder changed bytes that were not its own: the session has failed with [`Cause::Damaged`].
+    #[error("the encoder damaged the session's log")]
+    Damaged,
+}
+
+/// What goes with a message besides what its encoder writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What is asked for.
+    pub flags: DataFlags,
+    /// Where it goes: messages with the same label arrive in the order posted, those without one too.
+    pub to: Label,
+    /// Whom it is from.
+    pub from: Label,
+    /// How many bytes the encoder will probably write; a good guess keeps the log from moving.
+    pub room: usize,
+    /// The end of the body, which is not copied when it is large.
+    pub shared: Bytes,
+}
+
+impl Session {
+    /// Appends a message: `encode` writes its body to the end of the log.
+    ///
+    /// As [`push`](Self::push), without labels.
+    ///
+    /// # Errors
+    ///
+    /// Each concerns this message alone, except [`PushError::Damaged`].
+    pub fn push_with<E>(
+        &mut self,
+        flags: DataFlags,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<PostId, PushError<E>> {
+        let outgoing = Outgoing {
+            flags,
+            ..Outgoing::default()
+        };
+        self.push(outgoing, encode)
+    }
+
+    /// Appends a message whose body is what `encode` writes followed by `shared`.
+    ///
+    /// As [`push`](Self::push), without labels.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_with`](Self::push_with).
+    pub fn push_parts<E>(
+        &mut self,
+        flags: DataFlags,
+        room: usize,
+        shared: Bytes,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<PostId, PushError<E>> {
+        let outgoing = Outgoing {
+            flags,
+            room,
+            shared,
+            ..Outgoing::default()
+        };
+        self.push(outgoing, encode)
+    }
+
+    /// Appends a message whose body is what `encode` writes followed by what is shared.
+    ///
+    /// Encoding happens once, here; the same bytes are written, kept, and written again after a reconnect. Call
+    /// [`transmit`](Self::transmit) next when the transport is idle. A message that its label's share of the window
+    /// does not let pass waits in a buffer of its own, as do those behind it; so does a large one, which goes in parts.
+    ///
+    /// # Errors
+    ///
+    /// Each concerns this message alone, except [`PushError::Damaged`]. [`PushError::Full`] for a label says nothing
+    /// of others.
+    ///
+    /// # Ordering
+    ///
+    /// Messages with the same `to` arrive in the order of these calls, and those without one among themselves.
+    pub fn push<E>(
+        &mut self,
+        outgoing: Outgoing,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<PostId, PushError<E>> {
+        let pushed = self.try_push(outgoing, encode);
+        match &pushed {
+            Ok(_) => {
+                self.open += 1;
+                self.next_post += 1;
+            }
+            Err(PushError::Damaged) => self.give_up(Cause::Damaged),
+            // A deliberate fault for the test of the simulator's oracle: one that is too large takes all others along.
+            Err(PushError::TooLarge { .. }) if cfg!(planted = "P12") => {
+                self.give_up(Cause::Damaged);
+            }
+            Err(_) => {}
+        }
+        pushed
+    }
+
+    fn try_push<E>(
+        &mut self,
+        mut outgoing: Outgoing,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<PostId, PushError<E>> {
+        if self.closing || self.life == Life::Closed {
+            return Err(PushError::Closed);
+        }
+        if self.open == 0 {
+            self.progress_unset = true;
+        }
+        let (to, from) = (outgoing.to, outgoing.from);
+        for label in [to, from] {
+            if !self.lanes.knows(label) {
+                return Err(PushError::UnknownLabel { label });
+            }
+        }
+        if !self.is_within_limits() {
+            self.starved = true;
+            return Err(PushError::Full);
+        }
+        outgoing.room = outgoing.room.min(self.sizes.message as usize);
+        let post = self.next_post;
+        let flags = outgoing.flags;
+        if !self.lanes.is_direct(to, free_of(self.credit, &self.outbox)) {
+            return self.push_waiting(post, outgoing, encode);
+        }
+        match self.outbox.push(post, outgoing, self.sizes, encode)? {
+            Pushed::Logged { seq, size } => self.lanes.logged(to, from, seq, size),
+            Pushed::Large { head, shared } => {
+                self.wait(to, waiting(post, flags, from, head, shared));
+            }
+        }
+        Ok(PostId(post))
+    }
+
+    /// Its lane has no share, or others before it.
+    fn push_waiting<E>(
+        &mut self,
+        post: u64,
+        outgoing: Outgoing,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<PostId, PushError<E>> {
+        let Outgoing {
+            flags,
+            to,
+            from,
+            room,
+            shared,
+        } = outgoing;
+        // S-31: what waits for one label leaves room for the others.
+        if !self.lanes.may_wait(to, self.room()) {
+            self.lanes.starve(to);
+            return Err(PushError::Full);
+        }
+        let mut own = BytesMut::with_capacity(room);
+        encode(&mut own).map_err(PushError::Encode)?;
+        let size = (own.len() + shared.len()) as u64;
+        if size > self.sizes.message {
+            let max = self.sizes.message;
+            return Err(PushError::TooLarge { size, max });
+        }
+        self.wait(to, waiting(post, flags, from, own.freeze(), shared));
+        Ok(PostId(post))
+    }
+
+    fn wait(&mut self, to: Label, message: Waiting) {
+        if self.lanes.wait(to, message) {
+            self.serve();
+        }
+    }
+
+    /// Gives a name a label for this direction of the session, in place of one that nothing refers to any more if need
+    /// be. `None` when there is no such: [`Event::Room`] with [`Label::NONE`] tells when it is worth trying again. A
+    /// name has 1 to [`LABEL_NAME_MAX`](crate::limits::LABEL_NAME_MAX) bytes; others get no label, ever.
+    ///
+    /// The session does not look for the name among those it has: the same name a second time gets a second label.
+    /// The label stands for the name until this method returns the same label again.
+    ///
+    /// # Bounds
+    ///
+    /// [`LABELS_MAX`](crate::limits::LABELS_MAX) labels, [`LABEL_BYTES_MAX`](crate::limits::LABEL_BYTES_MAX) bytes of
+    /// names. Finding an idle one among all takes time in proportion to their number, and is not tried again before
+    /// something has changed.
+    pub fn add_label(&mut self, name: Bytes) -> Option<Label> {
+        let label = self.lanes.add_label(name, self.outbox.resolved());
+        if label.is_none() {
+            self.starved = true;
+        }
+        label
+    }
+
+    fn is_within_limits(&self) -> bool {
+        // A deliberate fault for the test of the simulator's oracle: a log without limits.
+        if cfg!(planted = "P13") {
+            return true;
+        }
+        self.room().is_open() && self.outbox.has_span()
+    }
+
+    /// What may still be taken into the session.
+    pub(super) fn room(&self) -> Amount {
+        let messages = u64::from(self.config.outbox_messages);
+        Amount {
+            messages: messages.saturating_sub(self.open),
+            bytes: (self.config.outbox_bytes.saturating_sub(self.held_bytes())) as u64,
+        }
+    }
+
+    /// Bytes of messages held, in the log or on their way into it.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.outbox.held_bytes() + self.lanes.held_bytes()
+    }
+
+    /// Returns whether a message without a label would be taken.
+    pub fn has_room(&self) -> bool {
+        self.has_room_for(Label::NONE)
+    }
+
+    /// Returns whether a message for this label would be taken.
+    pub fn has_room_for(&self, to: Label) -> bool {
+        !self.closing
+            && self.life != Life::Closed
+            && self.lanes.knows(to)
+            && self.is_within_limits()
+            && (self.lanes.is_direct(to, free_of(self.credit, &self.outbox))
+                || self.lanes.may_wait(to, self.room()))
+    }
+
+    /// Returns the body of a message without an outcome. For tests and tools: it is looked for.
+    pub fn message(&mut self, post: PostId) -> Option<Bytes> {
+        if let Some(body) = self.lanes.message(post.0) {
+            return Some(body);
+        }
+        let seq = self.outbox.number(post.0)?;
+        if self.outbox.is_unresolved(seq) {
+            self.outbox.message(seq)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        Gate {
+            credit: self.credit,
+            is_connected: self.life == Life::Connected,
+            fragment: self.sizes.fragment,
+        }
+    }
+
+    /// Brings into the log what may enter it by now. Called whenever something changed that it depends on.
+    pub(super) fn serve(&mut self) {
+        let gate = self.gate();
+        self.lanes.serve(&mut self.outbox, &gate);
+        self.offer_room();
+    }
+
+    /// Tells once that there is room, when it is worth it.
+    pub(super) fn offer_room(&mut self) {
+        let room = self.room();
+        if self.starved && self.is_ample(room) {
+            self.starved = false;
+            let label = Label::NONE;
+            self.events.push_back(Event::Room { label });
+        }
+        let events = &mut self.events;
+        self.lanes
+            .offer_room(room, |label| events.push_back(Event::Room { label }));
+    }
+
+    /// Whether enough is free for it to be worth waking those who wait.
+    fn is_ample(&self, room: Amount) -> bool {
+        let messages = u64::from(self.config.outbox_messages);
+        let bytes = self.config.outbox_bytes as u64;
+        room.messages >= messages / 8
+            && room.bytes >= bytes / 8
+            && room.is_open()
+            && self.outbox.has_span()
+    }
+
+    /// The sizes that both sides take; before the peer has said its own, ours.
+    pub(super) fn set_sizes(&mut self, max_frame: u32, max_message: u32) {
+        let largest_body = u64::from(max_frame) - crate::limits::DATA_OVERHEAD_BYTES as u64;
+        self.sizes = Sizes {
+            fragment: largest_body.min(self.config.fragment_bytes.into()),
+            message: max_message.into(),
+        };
+    }
+}
+
+fn waiting(post: u64, flags: DataFlags, from: Label, head: Bytes, shared: Bytes) -> Waiting {
+    Waiting {
+        post,
+        flags,
+        from,
+        head,
+        shared,
+        at: 0,
+        first: 0,
+    }
+}
