@@ -4,9 +4,8 @@
 use std::future::Future;
 
 use hyperactor_mailbox::{Message, Undeliverable};
-use hyperactor_refs::ActorId;
 
-use crate::{ActorExit, ActorResult, Context, ExitReason, Ports};
+use crate::{ActorResult, Context, Escalation, Event, ExitReason, Ports, Relation};
 
 /// A value with a life of its own: it is spawned in a proc, handles its messages one at a time, and ends.
 ///
@@ -14,8 +13,11 @@ use crate::{ActorExit, ActorResult, Context, ExitReason, Ports};
 /// this trait to the user. The hooks are written as `async fn`.
 ///
 /// # Ordering
-/// `init` runs before the first message. Messages of one sender are handled in the order sent. `cleanup` runs
-/// after the last message, when the actor's children have ended.
+/// `init` runs before everything else. Then, one at a time: a stop goes before the end of another actor
+/// ([`on_supervision`](Self::on_supervision)), that before a message that came back
+/// ([`on_undeliverable`](Self::on_undeliverable)), and that before the next message in the queue, but for every other one.
+/// Messages of one sender are handled in the order sent. `cleanup` runs after the last message, when the actor's children
+/// have ended.
 ///
 /// ```
 /// use hyperactor_proc::{Actor, ActorResult, Context, ExitReason};
@@ -79,22 +81,32 @@ pub trait Actor: Sized + Send + 'static {
         async { Ok(()) }
     }
 
-    /// A child of this actor ended by itself. By default a failure is logged and the actor goes on.
+    /// An actor ended that is a child of this one, linked with it, or monitored by it, here or in another proc.
     ///
-    /// Called between messages; not called for children that end because this actor does.
+    /// By default the event is passed up: a child or a linked actor that did not end in order fails this actor, with an
+    /// [`Escalation`] as its error, so that whoever supervises this one finds the whole chain. An orderly end, and that of a
+    /// monitored actor, is only logged. A [`Supervisor`](crate::Supervisor) starts its children again instead.
+    ///
+    /// Called between messages, before those that wait; not called for children that end because this actor does.
     ///
     /// # Errors
-    /// An error fails the actor, which is how a failure is passed up.
-    fn on_child_exit(
+    /// An error fails the actor.
+    fn on_supervision(
         &mut self,
         cx: &Context<Self>,
-        child: ActorId,
-        exit: ActorExit,
+        event: Event,
     ) -> impl Future<Output = ActorResult> + Send {
-        if !exit.is_orderly() {
-            tracing::warn!(actor = %cx.actor_id(), child = %child, exit = %exit, "a child ended");
-        }
-        async { Ok(()) }
+        let is_passed_up = match event.relation {
+            Relation::Child | Relation::Linked => !event.is_orderly(),
+            Relation::Monitored(_) => false,
+        };
+        let result = if is_passed_up {
+            Err(Escalation::new(event).into_error())
+        } else {
+            tracing::debug!(target: "hyperactor::actor", event = "supervision.event", actor = %cx.actor_id(), ended = %event.actor_id, code = event.cause.code(), "an actor ended");
+            Ok(())
+        };
+        async { result }
     }
 }
 

@@ -33,6 +33,10 @@ impl<A: Actor> Context<A> {
         &self.cell.control
     }
 
+    pub(crate) fn shared_control(&self) -> &Arc<Control> {
+        &self.cell.control
+    }
+
     /// The actor's own id.
     pub fn actor_id(&self) -> &ActorId {
         self.cell.actor_id()
@@ -59,7 +63,7 @@ impl<A: Actor> Context<A> {
     }
 
     /// Spawns a child: an actor that ends when this one does, and whose end this one is told by
-    /// [`on_child_exit`](Actor::on_child_exit).
+    /// [`on_supervision`](Actor::on_supervision).
     ///
     /// Its id has this actor's name and a new index.
     ///

@@ -1,22 +1,24 @@
-//! The part of an actor that does not depend on its type: the signals that end it, its status, its children, and
-//! the reports that wait for it. Messages are not here; they are in the queue of the cell.
+//! The part of an actor that does not depend on its type: the signals that end it, its status, its children, whom it
+//! watches and who watches it, and the reports that wait for it. Messages are not here; they are in the queue of the cell.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use futures_util::future::AbortHandle;
+use futures_util::future::{AbortHandle, join_all};
 use futures_util::task::AtomicWaker;
 use hyperactor_mailbox::{Failure, ReturnSink, Token, Undeliverable};
 use hyperactor_refs::ActorId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::counters::Counters;
 use crate::reports::{Report, Reports};
+use crate::supervision::Watchers;
 use crate::time::within;
-use crate::{ActorExit, ActorStatus, limits};
+use crate::{ActorExit, ActorStatus, Event, Relation, limits};
 
 /// Asked to handle what is queued and end.
 const DRAIN: u8 = 1;
@@ -51,17 +53,56 @@ pub(crate) struct Control {
     reports: Reports,
     parent: Option<Weak<Control>>,
     children: Mutex<Children>,
+    watchers: Arc<Watchers>,
+    watching: Mutex<Watching>,
+    deadlines: Deadlines,
+    counters: Counters,
+    /// What only the actor's type knows; set when the actor is spawned.
+    facts: OnceLock<Facts>,
+}
+
+/// What is shown of an actor.
+pub(crate) struct Facts {
+    pub(crate) actor_type: &'static str,
+    pub(crate) queued: Box<dyn Fn() -> usize + Send + Sync>,
+}
+
+/// How long the parts of an actor's end may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    pub(crate) cleanup: Duration,
+    pub(crate) children: Duration,
+    /// For the whole of it, once it is asked for; the parent's for its children where there is none.
+    pub(crate) stop: Option<Duration>,
+}
+
+/// Whom an actor watches.
+#[derive(Default)]
+struct Watching {
+    /// Set when the actor has ended: nothing is watched any more.
+    is_closed: bool,
+    /// By the key of the watch; no relation where the actor ends with the one it watches.
+    by_key: HashMap<u64, (ActorId, Option<Relation>)>,
 }
 
 #[derive(Default)]
 struct Children {
     /// Set when the actor begins to end: a child that would be spawned now is refused.
     is_closed: bool,
-    living: HashMap<ActorId, Arc<Control>>,
+    /// With numbers that grow from child to child.
+    living: HashMap<ActorId, (u64, Arc<Control>)>,
+    adopted: u64,
+    /// They end one after the other, the last one first.
+    end_in_order: bool,
 }
 
 impl Control {
-    pub(crate) fn new(id: ActorId, abort: AbortHandle, parent: Option<Weak<Control>>) -> Self {
+    pub(crate) fn new(
+        id: ActorId,
+        abort: AbortHandle,
+        parent: Option<Weak<Control>>,
+        deadlines: Deadlines,
+    ) -> Self {
         Self {
             id,
             attention: AtomicU8::new(0),
@@ -71,7 +112,32 @@ impl Control {
             reports: Reports::default(),
             parent,
             children: Mutex::default(),
+            watchers: Arc::default(),
+            watching: Mutex::default(),
+            deadlines,
+            counters: Counters::default(),
+            facts: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        // Set once, by whoever made the control.
+        let set = self.facts.set(facts);
+        debug_assert!(set.is_ok(), "an actor is spawned once");
+    }
+
+    /// The name of the actor's type.
+    pub(crate) fn actor_type(&self) -> &'static str {
+        self.facts.get().map_or("", |facts| facts.actor_type)
+    }
+
+    /// How many messages wait in the actor's queue.
+    pub(crate) fn queued(&self) -> usize {
+        self.facts.get().map_or(0, |facts| (facts.queued)())
     }
 
     pub(crate) fn has_parent(&self) -> bool {
@@ -80,6 +146,10 @@ impl Control {
 
     pub(crate) fn actor_id(&self) -> &ActorId {
         &self.id
+    }
+
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.deadlines
     }
 
     /// Asks the actor to end. Idempotent; a stronger wish overrides a weaker one.
@@ -122,6 +192,16 @@ impl Control {
         }
     }
 
+    /// Ready when the actor is asked to stop; otherwise its task is woken when there is something to look at.
+    pub(crate) fn poll_stop(&self, cx: &TaskContext<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.attention.load(Ordering::Acquire) & STOP == 0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
     /// The next report that waits for the actor.
     pub(crate) fn next_report(&self) -> Option<Report> {
         let report = self.reports.pop();
@@ -145,10 +225,6 @@ impl Control {
         self.status.send_replace(status);
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        self.status.borrow().exit().is_some()
-    }
-
     /// Resolves when the actor has ended.
     pub(crate) async fn ended(&self) -> ActorExit {
         exit_of(self.status()).await
@@ -162,14 +238,32 @@ impl Control {
         if children.is_closed {
             return false;
         }
+        children.adopted += 1;
+        let number = children.adopted;
         children
             .living
-            .insert(child.actor_id().clone(), Arc::clone(child));
+            .insert(child.actor_id().clone(), (number, Arc::clone(child)));
         true
     }
 
+    /// The ids of the children, in no order.
+    pub(crate) fn child_ids(&self) -> Vec<ActorId> {
+        self.children.lock().living.keys().cloned().collect()
+    }
+
+    /// The parent, while it lives.
+    pub(crate) fn parent_id(&self) -> Option<ActorId> {
+        let parent = self.parent.as_ref()?.upgrade()?;
+        Some(parent.id.clone())
+    }
+
+    /// Lets go of a child: its end is not told here. Whether it was one.
+    pub(crate) fn disown(&self, child: &ActorId) -> bool {
+        self.children.lock().living.remove(child).is_some()
+    }
+
     /// Tells the parent that this actor has ended.
-    pub(crate) fn leave_parent(&self, exit: &ActorExit) {
+    pub(crate) fn leave_parent(&self, event: &Event) {
         let Some(parent) = self.parent.as_ref().and_then(Weak::upgrade) else {
             return;
         };
@@ -178,54 +272,144 @@ impl Control {
             children.living.remove(&self.id).is_some() && !children.is_closed
         };
         if told {
-            parent.report(Report::ChildExit {
-                child: self.id.clone(),
-                exit: exit.clone(),
-            });
+            parent.supervise(event.told_as(Relation::Child));
         }
     }
 
-    /// Ends all children and waits for them, at most for `deadline` and then for
-    /// [`limits::ABORT_GRACE`] after they were aborted.
+    /// Ends all children and waits for them: each for its own deadline, or else for `deadline`, and then for
+    /// [`limits::ABORT_GRACE`] after it was aborted.
     pub(crate) async fn end_children(&self, end: End, deadline: Duration) {
-        let children = self.close_children();
-        if children.is_empty() {
-            return;
+        let (children, is_in_order) = self.close_children();
+        if is_in_order {
+            for child in children.iter().rev() {
+                self.end_child(child, end, deadline).await;
+            }
+        } else if !children.is_empty() {
+            let ends = children
+                .iter()
+                .map(|child| self.end_child(child, end, deadline));
+            join_all(ends).await;
         }
-        for child in &children {
-            child.end(end);
-        }
-        if within(deadline, all_ended(&children)).await.is_some() {
-            return;
-        }
-        for child in children.iter().filter(|child| !child.is_ended()) {
+    }
+
+    async fn end_child(&self, child: &Control, end: End, deadline: Duration) {
+        child.end(end);
+        let deadline = child.deadlines.stop.unwrap_or(deadline);
+        if child.ended_within(deadline).await.is_none() {
             tracing::warn!(actor = %self.id, child = %child.id, "a child did not end in time and is aborted");
             child.end(End::Abort);
-        }
-        if within(limits::ABORT_GRACE, all_ended(&children))
-            .await
-            .is_none()
-        {
-            for child in children.iter().filter(|child| !child.is_ended()) {
+            if child.ended_within(limits::ABORT_GRACE).await.is_none() {
                 tracing::error!(actor = %self.id, child = %child.id, "a child blocks its thread and cannot be ended");
             }
         }
     }
 
+    /// Asks for the end, and enforces it after a while. Nothing where the actor blocks its thread.
+    pub(crate) async fn end_within(&self, end: End, deadline: Duration) -> Option<ActorExit> {
+        self.end(end);
+        if let Some(exit) = self.ended_within(deadline).await {
+            return Some(exit);
+        }
+        self.end(End::Abort);
+        self.ended_within(limits::ABORT_GRACE).await
+    }
+
+    /// Waits for the end, for a while.
+    pub(crate) async fn ended_within(&self, time: Duration) -> Option<ActorExit> {
+        within(time, self.ended()).await
+    }
+
     /// Aborts all children without waiting, for an end that cannot wait.
     pub(crate) fn abort_children(&self) {
-        for child in self.close_children() {
+        for child in self.close_children().0 {
             child.end(End::Abort);
         }
     }
 
-    fn close_children(&self) -> Vec<Arc<Control>> {
+    /// From now on the children end one after the other, the last one first, each with the deadline for itself.
+    pub(crate) fn end_children_in_order(&self) {
+        self.children.lock().end_in_order = true;
+    }
+
+    /// Takes no more, and gives those that live, in the order they came, and whether they are to end in order.
+    fn close_children(&self) -> (Vec<Arc<Control>>, bool) {
         let mut children = self.children.lock();
         children.is_closed = true;
-        children.living.values().cloned().collect()
+        let mut living: Vec<_> = children.living.values().cloned().collect();
+        living.sort_unstable_by_key(|(number, _)| *number);
+        let living = living.into_iter().map(|(_, child)| child).collect();
+        (living, children.end_in_order)
+    }
+
+    // Watches.
+
+    pub(crate) fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
+    }
+
+    /// Notes that this actor watches another. `false` when it has ended.
+    pub(crate) fn starts_watching(
+        &self,
+        key: u64,
+        target: &ActorId,
+        relation: Option<Relation>,
+    ) -> bool {
+        let mut watching = self.watching.lock();
+        if watching.is_closed {
+            return false;
+        }
+        watching.by_key.insert(key, (target.clone(), relation));
+        true
+    }
+
+    /// Whether it watched until now.
+    pub(crate) fn stops_watching(&self, key: u64) -> bool {
+        self.watching.lock().by_key.remove(&key).is_some()
+    }
+
+    /// Watches nobody from now on, and gives whom it did.
+    pub(crate) fn close_watching(&self) -> Vec<(u64, ActorId)> {
+        let mut watching = self.watching.lock();
+        watching.is_closed = true;
+        let watched = watching.by_key.drain();
+        watched.map(|(key, (target, _))| (key, target)).collect()
+    }
+
+    pub(crate) fn watched_under(&self, key: u64) -> Option<ActorId> {
+        let watching = self.watching.lock();
+        watching.by_key.get(&key).map(|(target, _)| target.clone())
+    }
+
+    /// Under which key this actor is linked with another.
+    pub(crate) fn link_key(&self, other: &ActorId) -> Option<u64> {
+        let watching = self.watching.lock();
+        let mut links = watching.by_key.iter();
+        links
+            .find(|(_, (target, relation))| *relation == Some(Relation::Linked) && target == other)
+            .map(|(key, _)| *key)
+    }
+
+    /// Whom it is linked with.
+    pub(crate) fn links(&self) -> Vec<ActorId> {
+        let watching = self.watching.lock();
+        let links = watching.by_key.values();
+        links
+            .filter(|(_, relation)| *relation == Some(Relation::Linked))
+            .map(|(target, _)| target.clone())
+            .collect()
     }
 
     // Reports.
+
+    /// Tells this actor that another has ended.
+    pub(crate) fn supervise(&self, event: Event) {
+        self.report(Report::Event(Box::new(event)));
+    }
+
+    /// Takes back what it was not yet told; whether there was any.
+    pub(crate) fn forget_events(&self, which: impl Fn(&Event) -> bool) -> bool {
+        self.reports.forget_events(which)
+    }
 
     fn report(&self, report: Report) {
         match self.reports.push(report) {

@@ -4,7 +4,10 @@ use std::backtrace::Backtrace;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::ActorError;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::supervision::clipped;
+use crate::{ActorError, limits};
 
 /// Why an actor is about to end, told to its `cleanup`.
 #[derive(Clone, Debug)]
@@ -70,15 +73,80 @@ impl fmt::Display for ActorExit {
 }
 
 /// What is known of a panic that was caught.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PanicReport {
     /// The text given to `panic!`, or a note that the payload was not a text.
     pub message: String,
     /// Where it was raised, as `file:line:column`. `None` if a panic hook that was installed later, and does
     /// not call the earlier one, kept it from this crate, or if the panic was raised without running the hook.
     pub location: Option<String>,
-    /// The stack at the panic; symbols are resolved only when it is printed. `None` as for `location`.
-    pub backtrace: Option<Arc<Backtrace>>,
+    /// The stack at the panic. `None` as for `location`.
+    pub backtrace: Option<PanicTrace>,
+}
+
+/// The stack at a panic. In the process of the panic its symbols are resolved only when it is printed; it travels as its
+/// text.
+#[derive(Clone)]
+pub struct PanicTrace(Trace);
+
+#[derive(Clone)]
+enum Trace {
+    Captured(Arc<Backtrace>),
+    Text(Arc<str>),
+}
+
+impl PanicTrace {
+    pub(crate) fn captured(backtrace: Backtrace) -> Self {
+        Self(Trace::Captured(Arc::new(backtrace)))
+    }
+
+    /// With the symbols resolved, which takes its time the first time.
+    #[must_use]
+    pub(crate) fn resolved(&self) -> Self {
+        match &self.0 {
+            Trace::Captured(backtrace) => {
+                let text = clipped(&backtrace.to_string(), limits::BACKTRACE_BYTES_MAX);
+                Self(Trace::Text(text.into()))
+            }
+            Trace::Text(_) => self.clone(),
+        }
+    }
+
+    pub(crate) fn is_resolved(&self) -> bool {
+        matches!(self.0, Trace::Text(_))
+    }
+}
+
+impl fmt::Display for PanicTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Trace::Captured(backtrace) => backtrace.fmt(f),
+            Trace::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for PanicTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The whole stack would hide everything else that is printed with it.
+        f.write_str("PanicTrace(..)")
+    }
+}
+
+impl Serialize for PanicTrace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.resolved().0 {
+            Trace::Text(text) => serializer.serialize_str(text),
+            Trace::Captured(_) => serializer.serialize_str(""),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PanicTrace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Self(Trace::Text(text.into())))
+    }
 }
 
 impl fmt::Display for PanicReport {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyperactor_mailbox::{Capacity, Lease, NotDelivered, Outbox, Outcome, PushError};
 use hyperactor_refs::{ActorId, PortId};
@@ -159,6 +160,24 @@ impl<A: Actor> ActorHandle<A> {
     /// Ends the actor where it awaits next, without cleanup. An actor that blocks its thread goes on until it awaits.
     pub fn abort(&self) {
         self.cell.control.end(End::Abort);
+    }
+
+    /// As [`stop`](Self::stop), and aborts the actor if it has not ended within `deadline`. Gives its exit, or nothing if it
+    /// blocks its thread and has not ended within [`limits::ABORT_GRACE`] either.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the actor asked to stop, and does not abort it.
+    pub async fn stop_within(&self, deadline: Duration) -> Option<ActorExit> {
+        self.cell.control.end_within(End::Stop, deadline).await
+    }
+
+    /// As [`drain`](Self::drain), and aborts the actor if it has not ended within `deadline`; see
+    /// [`stop_within`](Self::stop_within).
+    ///
+    /// # Cancel safety
+    /// As [`stop_within`](Self::stop_within).
+    pub async fn drain_within(&self, deadline: Duration) -> Option<ActorExit> {
+        self.cell.control.end_within(End::Drain, deadline).await
     }
 
     /// What the actor is doing, to look at or to wait for.

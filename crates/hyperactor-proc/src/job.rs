@@ -146,6 +146,8 @@ pub(crate) struct Batch<A: Actor> {
     in_hand: Option<Arc<dyn Asked>>,
     /// Messages handled since the task last let others run.
     since_yield: u32,
+    /// The type of the message that was handled last.
+    shown: &'static str,
 }
 
 impl<A: Actor> Batch<A> {
@@ -154,6 +156,7 @@ impl<A: Actor> Batch<A> {
             jobs: Vec::new(),
             in_hand: None,
             since_yield: 0,
+            shown: "",
         }
     }
 
@@ -222,8 +225,18 @@ impl<A: Actor> Batch<A> {
         }
     }
 
+    /// Notes what is handled, for whoever looks at the actor from outside; only where it changes.
+    fn show<M>(&mut self, cx: &Context<A>) {
+        let name = std::any::type_name::<M>();
+        if !std::ptr::eq(self.shown, name) {
+            self.shown = name;
+            cx.control().counters().takes(name);
+        }
+    }
+
     /// The handler of the message in hand came to its end.
     fn handled(&mut self, cx: &Context<A>) {
+        cx.control().counters().handled();
         if let Some(asked) = self.in_hand.take() {
             cx.cell().set_in_hand(None);
             // If the reply was dropped meanwhile, that was no failure of the handler.
@@ -261,10 +274,14 @@ fn run<'a, A: Handler<M>, M: Send + 'static>(
     batch: &'a mut Batch<A>,
 ) -> BoxFuture<'a, ActorResult> {
     Box::pin(async move {
+        batch.show::<M>(cx);
         // The first one is taken unconditionally: the caller has just looked at the control.
         let mut next = batch.take::<M>(cx);
         while let Some(message) = next {
-            actor.handle(cx, message).await?;
+            if let Err(error) = actor.handle(cx, message).await {
+                cx.control().counters().failed();
+                return Err(error);
+            }
             batch.handled(cx);
             batch.breathe().await;
             next = batch.next::<M>(cx);

@@ -12,10 +12,13 @@ mod cell;
 mod client;
 mod context;
 mod control;
+mod counters;
 mod error;
 mod exit;
+mod groups;
 mod handle;
 mod job;
+mod names;
 mod panics;
 mod proc;
 mod registry;
@@ -24,11 +27,15 @@ mod reports;
 mod residents;
 mod restricted;
 mod run;
+mod snapshot;
 mod spawn;
 mod stop;
+mod supervision;
+mod system;
 mod time;
 mod typed;
 mod waits;
+mod watch;
 
 pub mod limits;
 
@@ -43,15 +50,24 @@ pub use cell::Ports;
 pub use client::Client;
 pub use context::Context;
 pub use error::{ActorError, ActorResult};
-pub use exit::{ActorExit, ActorStatus, ExitReason, PanicReport};
+pub use exit::{ActorExit, ActorStatus, ExitReason, PanicReport, PanicTrace};
+pub use groups::{Group, JoinError};
 pub use handle::{ActorHandle, PostError};
+pub use names::{Names, RegisterError, lookup_name};
 pub use proc::{ActorInfo, Proc, Traffic};
 pub use registry::{Registry, RemoteSpawn, SpawnRefusal};
 pub use remote_spawn::{RemoteSpawnError, spawn_remote};
 pub use restricted::{Facade, FacadeOf, Includes, RestrictedRef};
+pub use snapshot::{ActorSnapshot, ProcSnapshot, read_snapshot};
 pub use spawn::{ProcGone, SpawnError, SpawnOptions};
 pub use stop::StopReport;
+pub use supervision::{
+    Backoff, Cause, ChildInfo, ChildSpec, Earlier, Escalation, Event, ListChildren, Monitor,
+    MonitorId, Relation, Restart, StartChild, StopChild, Strategy, Supervisor,
+};
+pub use system::SYSTEM_NAME;
 pub use typed::{Accepts, Ask, Request, Tell};
+pub use watch::{ProcLoss, ProcWatch};
 
 // A trait and its derive go by one name, as with serde.
 pub use hyperactor_macros::{Actor, Facade, Message, actor};

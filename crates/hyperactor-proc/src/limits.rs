@@ -30,11 +30,65 @@ pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of the words in which an actor's end is told to those who wait for a reply of it; the rest is cut off.
 pub const CAUSE_BYTES_MAX: usize = 512;
 
+/// Time between two beats to a proc that is watched.
+pub const BEAT_PERIOD: Duration = Duration::from_millis(250);
+
+/// Beats in a row of which it is not known whether they arrived, after which a proc counts as lost.
+pub const BEATS_IN_DOUBT_MAX: u32 = 3;
+
+/// How long a proc that nobody watches any more still gets beats, so that many short watches cost no more than one.
+pub const WATCH_LINGER: Duration = Duration::from_secs(1);
+
+/// How long the loss of a proc of the same host is held back for its death certificate to come.
+pub const CERTIFICATE_GRACE: Duration = Duration::from_millis(250);
+
+/// Death certificates of other procs that a proc keeps.
+pub const CERTIFICATES_KEPT_MAX: usize = 64;
+
+/// Ends of its actors that a proc keeps, for watches that come too late.
+pub const ENDS_KEPT_MAX: usize = 256;
+
+/// Watches that one proc may have of the actors of another.
+pub const WATCHES_PER_PROC_MAX: usize = 65_536;
+
+/// Messages between the systems of procs that wait for their outcome.
+pub const LETTERS_MAX: usize = 262_144;
+
+/// How often such a message is sent before it is given up: at [`BEAT_PERIOD`], as long as half a minute.
+pub const LETTER_TRIES_MAX: u32 = 120;
+
+/// Earlier ends in the chain of an event.
+pub const CHAIN_EVENTS_MAX: usize = 16;
+
+/// Errors in the chain of one failure that an event keeps.
+pub const ERROR_CHAIN_MAX: usize = 16;
+
+/// Length of one text of an event in bytes.
+pub const EVENT_TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// Length of a printed stack in bytes.
+pub const BACKTRACE_BYTES_MAX: usize = 16 * 1024;
+
+/// Names that a proc's actors may have beside their ids.
+pub const NAMES_MAX: usize = 65_536;
+
+/// Names that other procs may wait for in one proc at the same time.
+pub const NAME_WAITS_MAX: usize = 4096;
+
+/// How often a wait for a name looks whether its proc still has an owner.
+pub const NAME_LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Members of all groups that have their home in one proc.
+pub const GROUP_MEMBERS_MAX: usize = 65_536;
+
 /// How long an actor's `cleanup` may take before the actor is aborted.
 pub const CLEANUP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long the children of an ending actor may take before they are aborted.
 pub const CHILDREN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the `init` of a supervisor's child may take.
+pub const CHILD_START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long an aborted actor may take to let go of its thread before it is reported as stuck.
 ///

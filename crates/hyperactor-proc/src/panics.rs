@@ -10,15 +10,16 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::task::Poll;
 
 use crate::PanicReport;
+use crate::exit::PanicTrace;
 
 /// Where a panic of this thread was raised.
 struct Place {
     location: Option<String>,
-    backtrace: Arc<Backtrace>,
+    backtrace: PanicTrace,
 }
 
 thread_local! {
@@ -50,7 +51,7 @@ fn note(info: &std::panic::PanicHookInfo<'_>) {
     }
     let place = Place {
         location: info.location().map(ToString::to_string),
-        backtrace: Arc::new(Backtrace::force_capture()),
+        backtrace: PanicTrace::captured(Backtrace::force_capture()),
     };
     // A hook must not panic: a thread that is being torn down simply leaves no note.
     let noted = LAST.try_with(|last| {

@@ -15,12 +15,15 @@ use hyperactor_mailbox::{
 use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, ProcId, check_name};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use crate::cell::Cell;
-use crate::control::{Control, End};
+use crate::control::{Control, Deadlines, End, Facts};
 use crate::job::Origin;
 use crate::residents::{Resident, Residents, Teller};
 use crate::run::{Ending, run};
+use crate::supervision::{Cause, Event, Supervision, Watchers};
+use crate::system::System;
 use crate::{
     Actor, ActorHandle, ActorStatus, Client, Message, ProcGone, SpawnError, SpawnOptions, panics,
 };
@@ -47,6 +50,9 @@ struct Inner {
     residents: Mutex<Residents>,
     /// The index of the next child, unique in the proc, so that no id is used twice.
     next_index: AtomicU64,
+    /// The key of the next watch, unique in the life of the proc.
+    next_key: AtomicU64,
+    system: System,
     counters: Counters,
 }
 
@@ -97,17 +103,31 @@ impl Proc {
         incarnation: Incarnation,
         forwarder: BoxedMailboxSender,
     ) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                id: Arc::new(proc_id),
+        let id = Arc::new(proc_id);
+        let muxer = MailboxMuxer::new();
+        let inner = Arc::new_cyclic(|inner| {
+            let weak = WeakProc {
+                id: Arc::clone(&id),
+                incarnation,
+                inner: Weak::clone(inner),
+            };
+            Inner {
+                id,
                 incarnation,
                 forwarder,
-                muxer: MailboxMuxer::new(),
+                muxer,
                 residents: Mutex::default(),
                 next_index: AtomicU64::new(1),
+                next_key: AtomicU64::new(1),
+                system: System::new(&weak),
                 counters: Counters::default(),
-            }),
+            }
+        });
+        if let Err(error) = inner.muxer.bind(inner.system.mailbox().clone()) {
+            // The table is new and empty; without the entry, other procs find none of the actors' ends.
+            tracing::error!(proc = %inner.id, "the system mailbox is not bound: {error}");
         }
+        Self { inner }
     }
 
     /// A proc without a way out: for programs of one process, and for tests.
@@ -174,6 +194,18 @@ impl Proc {
         self.start(&id, Some(parent), actor, &SpawnOptions::default())
     }
 
+    /// A child under a name of its own, with the index 0.
+    pub(crate) fn spawn_child_as<A: Actor>(
+        &self,
+        parent: &Arc<Control>,
+        name: &str,
+        actor: A,
+        options: &SpawnOptions,
+    ) -> Result<ActorHandle<A>, SpawnError> {
+        check_name(name)?;
+        self.start(&self.actor_id(name), Some(parent), actor, options)
+    }
+
     fn start<A: Actor>(
         &self,
         id: &ActorId,
@@ -187,8 +219,15 @@ impl Proc {
             });
         };
         panics::install_hook();
+        self.inner.system.ticker.on(&runtime);
         let (abort, registration) = AbortHandle::new_pair();
-        let control = Arc::new(Control::new(id.clone(), abort, parent.map(Arc::downgrade)));
+        let deadlines = Deadlines {
+            cleanup: options.cleanup_deadline,
+            children: options.children_deadline,
+            stop: options.stop_deadline,
+        };
+        let parent_of = parent.map(Arc::downgrade);
+        let control = Arc::new(Control::new(id.clone(), abort, parent_of, deadlines));
         let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
         self.settle(&mailbox, Resident::Actor(Arc::clone(&control)))?;
         if let Some(parent) = parent
@@ -207,9 +246,16 @@ impl Proc {
             proc: self.downgrade(),
             in_hand: Mutex::default(),
         });
-        tracing::debug!(actor = %id, "actor spawned");
+        let queue = cell.queue.clone();
+        cell.control.set_facts(Facts {
+            actor_type: std::any::type_name::<A>(),
+            queued: Box::new(move || queue.len()),
+        });
+        // Stable names: whoever filters or measures by them depends on it.
+        let span = tracing::debug_span!(target: "hyperactor::actor", "actor", id = %id);
+        tracing::debug!(target: "hyperactor::actor", parent: &span, event = "actor.spawned", actor = %id, "actor spawned");
         let ending = Ending::new(Arc::clone(&cell));
-        runtime.spawn(run(ending, actor, registration));
+        runtime.spawn(run(ending, actor, registration).instrument(span));
         Ok(ActorHandle::new(cell))
     }
 
@@ -221,7 +267,11 @@ impl Proc {
         check_name(name)?;
         let mailbox = Mailbox::new(self.actor_id(name));
         let client = Client::new(mailbox.clone(), self.downgrade());
-        match self.settle(&mailbox, Resident::Client(client.sink())) {
+        let resident = Resident::Client {
+            sink: client.sink(),
+            watchers: Arc::default(),
+        };
+        match self.settle(&mailbox, resident) {
             Ok(()) => Ok(client.settled()),
             Err(error) => Err(error),
         }
@@ -245,6 +295,7 @@ impl Proc {
         if residents.by_id.contains_key(id) {
             return Err(taken());
         }
+        // Nor is the name of the system mailbox free, which the muxer knows.
         self.inner
             .muxer
             .bind(mailbox.clone())
@@ -266,7 +317,12 @@ impl Proc {
 
     /// From here on, its name is free.
     pub(crate) fn forget(&self, id: &ActorId) {
-        self.inner.residents.lock().by_id.remove(id);
+        let resident = self.inner.residents.lock().by_id.remove(id);
+        // An actor tells its watchers itself, with what it knows.
+        if let Some(Resident::Client { watchers, .. }) = resident {
+            let event = Event::bare(id.clone(), Some(self.incarnation()), Cause::Stopped);
+            watchers.tell(&Arc::new(event));
+        }
     }
 
     /// The actors that live here, in the order of their ids. Clients are not among them.
@@ -283,6 +339,15 @@ impl Proc {
         actors
     }
 
+    pub(crate) fn client_ids(&self) -> Vec<ActorId> {
+        let residents = self.inner.residents.lock();
+        let clients = residents.by_id.iter();
+        clients
+            .filter(|(_, resident)| matches!(resident, Resident::Client { .. }))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
     pub(crate) fn controls(&self, which: impl Fn(&Control) -> bool) -> Vec<Arc<Control>> {
         let residents = self.inner.residents.lock();
         residents
@@ -293,6 +358,38 @@ impl Proc {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Who watches an actor or a client of this proc; nothing where there is none of this id.
+    pub(crate) fn watchers(&self, id: &ActorId) -> Option<Arc<Watchers>> {
+        let residents = self.inner.residents.lock();
+        Some(Arc::clone(residents.by_id.get(id)?.watchers()))
+    }
+
+    pub(crate) fn system(&self) -> &System {
+        &self.inner.system
+    }
+
+    pub(crate) fn supervision(&self) -> &Supervision {
+        &self.inner.system.supervision
+    }
+
+    pub(crate) fn next_key(&self) -> u64 {
+        self.inner.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn owns(&self, actor: &ActorId) -> bool {
+        self.inner.owns(actor)
+    }
+
+    /// Posts for the proc itself.
+    pub(crate) fn post_from_here(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        if self.inner.owns(envelope.dest().actor_id()) {
+            self.inner.muxer.post_unchecked(envelope, return_handle);
+        } else {
+            // What keeps procs informed of each other is no traffic of their actors, and is not counted.
+            self.inner.forwarder.post(envelope, return_handle);
+        }
     }
 
     pub(crate) fn control(&self, id: &ActorId) -> Option<Arc<Control>> {
@@ -321,6 +418,7 @@ impl Proc {
     pub(crate) fn downgrade(&self) -> WeakProc {
         WeakProc {
             id: Arc::clone(&self.inner.id),
+            incarnation: self.inner.incarnation,
             inner: Arc::downgrade(&self.inner),
         }
     }
@@ -347,7 +445,9 @@ impl Inner {
 
     fn route(&self, envelope: MessageEnvelope, return_handle: ReturnHandle, own: &AtomicU64) {
         if self.owns(envelope.dest().actor_id()) {
-            own.fetch_add(1, Ordering::Relaxed);
+            if envelope.dest().actor_id() != self.system.actor_id() {
+                own.fetch_add(1, Ordering::Relaxed);
+            }
             self.muxer.post_unchecked(envelope, return_handle);
         } else {
             self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
@@ -393,10 +493,19 @@ impl fmt::Debug for Proc {
 #[derive(Clone)]
 pub(crate) struct WeakProc {
     id: Arc<ProcId>,
+    incarnation: Incarnation,
     inner: Weak<Inner>,
 }
 
 impl WeakProc {
+    pub(crate) fn proc_id(&self) -> &Arc<ProcId> {
+        &self.id
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     pub(crate) fn upgrade(&self) -> Result<Proc, ProcGone> {
         match self.inner.upgrade() {
             Some(inner) => Ok(Proc { inner }),

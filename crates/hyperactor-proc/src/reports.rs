@@ -1,5 +1,5 @@
-//! What waits for an actor or a client beside its messages: undeliverables, and the ends of children. Bounded;
-//! what does not fit is logged.
+//! What waits for an actor beside its messages: the ends of those it watches, and undeliverables. The latter are
+//! bounded, and what does not fit is logged; each watch has one end, so those are as many as the watches.
 
 use std::collections::VecDeque;
 
@@ -7,11 +7,11 @@ use hyperactor_mailbox::Undeliverable;
 use hyperactor_refs::ActorId;
 use parking_lot::Mutex;
 
-use crate::{ActorExit, limits};
+use crate::{Event, limits};
 
 pub(crate) enum Report {
     Undeliverable(Box<Undeliverable>),
-    ChildExit { child: ActorId, exit: ActorExit },
+    Event(Box<Event>),
 }
 
 impl Report {
@@ -19,8 +19,8 @@ impl Report {
     pub(crate) fn log(&self, actor: &ActorId) {
         match self {
             Self::Undeliverable(report) => warn(actor, report),
-            Self::ChildExit { child, exit } => {
-                tracing::warn!(actor = %actor, child = %child, exit = %exit, "a child ended");
+            Self::Event(event) => {
+                tracing::debug!(target: "hyperactor::actor", event = "supervision.unheard", actor = %actor, ended = %event.actor_id, code = event.cause.code(), "an actor ended before it was told of another's end");
             }
         }
     }
@@ -45,29 +45,53 @@ pub(crate) struct Reports {
 #[derive(Default)]
 struct State {
     is_closed: bool,
-    queue: VecDeque<Report>,
+    events: VecDeque<Report>,
+    undeliverables: VecDeque<Report>,
 }
 
 impl Reports {
-    /// Keeps a report, or gives it back: because there are [`limits::REPORTS_MAX`] already, or because they are
-    /// closed.
+    /// Keeps a report, or gives it back: because there are [`limits::REPORTS_MAX`] undeliverables already, or because they
+    /// are closed.
     pub(crate) fn push(&self, report: Report) -> Option<Report> {
         let mut state = self.state.lock();
-        if state.is_closed || state.queue.len() >= limits::REPORTS_MAX {
+        if state.is_closed {
             return Some(report);
         }
-        state.queue.push_back(report);
+        match &report {
+            Report::Event(_) => state.events.push_back(report),
+            Report::Undeliverable(_) if state.undeliverables.len() >= limits::REPORTS_MAX => {
+                return Some(report);
+            }
+            Report::Undeliverable(_) => state.undeliverables.push_back(report),
+        }
         None
     }
 
+    /// The next one: events first.
     pub(crate) fn pop(&self) -> Option<Report> {
-        self.state.lock().queue.pop_front()
+        let mut state = self.state.lock();
+        let event = state.events.pop_front();
+        event.or_else(|| state.undeliverables.pop_front())
+    }
+
+    /// Takes events out; whether there were any.
+    pub(crate) fn forget_events(&self, which: impl Fn(&Event) -> bool) -> bool {
+        let mut state = self.state.lock();
+        let before = state.events.len();
+        let is_kept = |report: &Report| match report {
+            Report::Event(event) => !which(event),
+            Report::Undeliverable(_) => true,
+        };
+        state.events.retain(is_kept);
+        state.events.len() < before
     }
 
     /// Takes nothing more, and gives what nobody has looked at.
     pub(crate) fn close(&self) -> VecDeque<Report> {
         let mut state = self.state.lock();
         state.is_closed = true;
-        std::mem::take(&mut state.queue)
+        let mut left = std::mem::take(&mut state.events);
+        left.append(&mut state.undeliverables);
+        left
     }
 }

@@ -7,6 +7,7 @@ use hyperactor_mailbox::ReturnSink;
 use hyperactor_refs::ActorId;
 
 use crate::control::Control;
+use crate::supervision::Watchers;
 
 /// Whoever has a mailbox here.
 #[derive(Default)]
@@ -17,7 +18,10 @@ pub(crate) struct Residents {
 
 pub(crate) enum Resident {
     Actor(Arc<Control>),
-    Client(Arc<dyn ReturnSink>),
+    Client {
+        sink: Arc<dyn ReturnSink>,
+        watchers: Arc<Watchers>,
+    },
 }
 
 /// A sender, and the way to tell it something.
@@ -43,7 +47,14 @@ impl Resident {
     fn sink(&self) -> Arc<dyn ReturnSink> {
         match self {
             Self::Actor(control) => control.clone(),
-            Self::Client(sink) => Arc::clone(sink),
+            Self::Client { sink, .. } => Arc::clone(sink),
+        }
+    }
+
+    pub(crate) fn watchers(&self) -> &Arc<Watchers> {
+        match self {
+            Self::Actor(control) => control.watchers(),
+            Self::Client { watchers, .. } => watchers,
         }
     }
 }

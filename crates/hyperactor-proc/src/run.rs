@@ -15,7 +15,8 @@ use crate::panics::{caught, caught_sync};
 use crate::reports::Report;
 use crate::time::within;
 use crate::{
-    Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, ExitReason, limits, waits,
+    Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, Event, ExitReason, limits,
+    waits,
 };
 
 /// The whole life, as the actor's task.
@@ -30,7 +31,7 @@ pub(crate) async fn run<A: Actor>(mut ending: Ending<A>, mut actor: A, abort: Ab
             let control = cx.control();
             control.set_status(ActorStatus::Ending);
             control
-                .end_children(End::Abort, limits::CHILDREN_DEADLINE)
+                .end_children(End::Abort, control.deadlines().children)
                 .await;
             ActorExit::Aborted
         }
@@ -63,6 +64,8 @@ async fn live<A: Actor>(actor: &mut A, cx: &Context<A>, batch: &mut Batch<A>) ->
         }
     }
     control.set_status(ActorStatus::Running);
+    // Only `serve` rests, so that a long `init` or `cleanup` shows as such.
+    control.counters().wakes();
     let reason = match caught(serve(actor, cx, batch)).await {
         Ok(Ok(reason)) => reason,
         Ok(Err(error)) => {
@@ -72,6 +75,7 @@ async fn live<A: Actor>(actor: &mut A, cx: &Context<A>, batch: &mut Batch<A>) ->
             reason
         }
         Err(report) => {
+            control.counters().failed();
             let exit = ActorExit::Panicked(report);
             batch.tell_in_hand(&waits::ended(&exit));
             finish(cx, End::Stop).await;
@@ -95,12 +99,15 @@ async fn finish<A: Actor>(cx: &Context<A>, end: End) {
     cx.cell().queue.seal();
     let control = cx.control();
     control.set_status(ActorStatus::Ending);
-    control.end_children(end, limits::CHILDREN_DEADLINE).await;
+    control
+        .end_children(end, control.deadlines().children)
+        .await;
 }
 
 async fn clean_up<A: Actor>(actor: &mut A, cx: &Context<A>, reason: ExitReason) -> ActorExit {
     let cleanup = caught(actor.cleanup(cx, &reason));
-    let outcome = within(limits::CLEANUP_DEADLINE, cleanup).await;
+    let deadline = cx.control().deadlines().cleanup;
+    let outcome = within(deadline, cleanup).await;
     match (outcome, reason) {
         (Some(Ok(Ok(()))), reason) => reason.into(),
         // The first failure is the one to mend; the second often follows from it.
@@ -113,7 +120,7 @@ async fn clean_up<A: Actor>(actor: &mut A, cx: &Context<A>, reason: ExitReason) 
         (None, _) => {
             tracing::warn!(
                 actor = %cx.cell().actor_id(),
-                deadline = ?limits::CLEANUP_DEADLINE,
+                ?deadline,
                 "cleanup did not end in time"
             );
             ActorExit::Aborted
@@ -141,15 +148,22 @@ async fn serve<A: Actor>(
                 control.set_status(ActorStatus::Ending);
             }
             if attention.report {
-                // One, and then a message: neither may keep the other waiting for ever.
-                attend(actor, cx).await?;
+                let report = control.next_report();
+                let is_event = matches!(report, Some(Report::Event(_)));
+                attend(actor, cx, report).await?;
                 tokio::task::coop::consume_budget().await;
+                if is_event {
+                    // Ends go before messages, each of them after a look at the signals.
+                    continue;
+                }
+                // One undeliverable, and then a message: neither may keep the other waiting for ever.
             }
         }
         if !batch.is_empty() {
             batch.run(actor, cx).await?;
             continue;
         }
+        let counters = control.counters();
         let woken = poll_fn(|task| {
             let taken =
                 batch.refill(|jobs| queue.poll_recv_many(task, jobs, limits::BATCH_MESSAGES_MAX));
@@ -160,10 +174,16 @@ async fn serve<A: Actor>(
                     Woken::Jobs
                 });
             }
-            control.poll_attention(task).map(|()| Woken::Attention)
+            let attention = control.poll_attention(task).map(|()| Woken::Attention);
+            if attention.is_pending() {
+                counters.rests();
+            }
+            attention
         });
+        let woken = woken.await;
+        counters.wakes();
         // What came back of the last messages is still looked at.
-        if matches!(woken.await, Woken::Empty) && control.is_quiet() {
+        if matches!(woken, Woken::Empty) && control.is_quiet() {
             return Ok(ExitReason::Drained);
         }
     }
@@ -177,11 +197,14 @@ enum Woken {
 }
 
 /// Lets the actor look at one report.
-async fn attend<A: Actor>(actor: &mut A, cx: &Context<A>) -> ActorResult {
-    match cx.control().next_report() {
+async fn attend<A: Actor>(actor: &mut A, cx: &Context<A>, report: Option<Report>) -> ActorResult {
+    match report {
         None => Ok(()),
-        Some(Report::Undeliverable(report)) => actor.on_undeliverable(cx, *report).await,
-        Some(Report::ChildExit { child, exit }) => actor.on_child_exit(cx, child, exit).await,
+        Some(Report::Undeliverable(report)) => {
+            cx.control().counters().returned();
+            actor.on_undeliverable(cx, *report).await
+        }
+        Some(Report::Event(event)) => actor.on_supervision(cx, *event).await,
     }
 }
 
@@ -237,11 +260,23 @@ impl<A: Actor> Drop for Ending<A> {
             exit => tracing::error!(actor = %id, exit = %exit, "actor ended"),
         }
         control.close_reports();
-        control.leave_parent(&self.exit);
+        let watched = control.close_watching();
+        let event = Arc::new(Event::of(
+            id.clone(),
+            self.cell.proc.incarnation(),
+            &self.exit,
+        ));
         if let Ok(proc) = self.cell.proc.upgrade() {
+            for (key, target) in watched {
+                proc.unwatch_actor(key, &target);
+            }
+            // Before the watchers are told, so that one who asks too late for that finds it here.
+            proc.actor_ended(&event);
             proc.forget(id);
         }
-        // Last: who sees the end finds the name free and the messages told.
+        control.leave_parent(&event);
+        control.watchers().tell(&event);
+        // Last: who sees the end finds the name free, the messages told, and everybody told of it.
         control.set_status(ActorStatus::Ended(self.exit.clone()));
     }
 }

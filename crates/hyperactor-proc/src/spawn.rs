@@ -1,6 +1,7 @@
 //! How an actor may be spawned, and why it was not. The spawning itself is in `proc.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyperactor_mailbox::BindError;
 use hyperactor_refs::{ActorId, NameError, ProcId};
@@ -91,6 +92,13 @@ pub struct ProcGone {
 pub struct SpawnOptions {
     /// Messages of local senders that the queue holds. Default: [`limits::QUEUE_MESSAGES_MAX`].
     pub queue_capacity: usize,
+    /// How long the actor's `cleanup` may take before it is aborted. Default: [`limits::CLEANUP_DEADLINE`].
+    pub cleanup_deadline: Duration,
+    /// How long the actor's children may take to end before they are aborted. Default: [`limits::CHILDREN_DEADLINE`].
+    pub children_deadline: Duration,
+    /// How long the actor may take to end once its parent asks it to, before it is aborted. Default: the parent's
+    /// [`children_deadline`](Self::children_deadline).
+    pub stop_deadline: Option<Duration>,
 }
 
 impl SpawnOptions {
@@ -100,12 +108,36 @@ impl SpawnOptions {
         self.queue_capacity = messages;
         self
     }
+
+    /// With another deadline for the actor's `cleanup`.
+    #[must_use]
+    pub fn cleanup_deadline(mut self, deadline: Duration) -> Self {
+        self.cleanup_deadline = deadline;
+        self
+    }
+
+    /// With another deadline for the end of the actor's children.
+    #[must_use]
+    pub fn children_deadline(mut self, deadline: Duration) -> Self {
+        self.children_deadline = deadline;
+        self
+    }
+
+    /// With a deadline of its own for its end, when the parent asks for it.
+    #[must_use]
+    pub fn stop_deadline(mut self, deadline: Duration) -> Self {
+        self.stop_deadline = Some(deadline);
+        self
+    }
 }
 
 impl Default for SpawnOptions {
     fn default() -> Self {
         Self {
             queue_capacity: limits::QUEUE_MESSAGES_MAX,
+            cleanup_deadline: limits::CLEANUP_DEADLINE,
+            children_deadline: limits::CHILDREN_DEADLINE,
+            stop_deadline: None,
         }
     }
 }

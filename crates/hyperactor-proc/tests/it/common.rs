@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -142,6 +143,7 @@ impl Handler<Forward> for Gated {
 #[derive(Clone, Default)]
 pub(crate) struct Wire {
     procs: Arc<Mutex<HashMap<String, Proc>>>,
+    carried: Arc<AtomicU64>,
 }
 
 impl Wire {
@@ -156,6 +158,17 @@ impl Wire {
         proc
     }
 
+    /// Leads to a proc that was made elsewhere, or was cut off.
+    pub(crate) fn join(&self, proc: &Proc) {
+        let name = proc.proc_id().name().to_owned();
+        self.procs.lock().unwrap().insert(name, proc.clone());
+    }
+
+    /// How many messages it was given.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn cut(&self, name: &str) {
         let proc = self.procs.lock().unwrap().remove(name);
         drop(proc);
@@ -164,6 +177,7 @@ impl Wire {
 
 impl MailboxSender for Wire {
     fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.carried.fetch_add(1, Ordering::Relaxed);
         let proc = {
             let procs = self.procs.lock().unwrap();
             procs.get(envelope.dest().proc_id().name()).cloned()

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hyperactor_mailbox::MailboxSender;
 use hyperactor_proc::{
-    Actor, ActorError, ActorExit, ActorHandle, ActorResult, ActorStatus, Context, ExitReason,
-    Handler, Outbox, Proc, SpawnError,
+    Actor, ActorError, ActorExit, ActorHandle, ActorResult, ActorStatus, Cause, Context,
+    ExitReason, Handler, Outbox, Proc, Relation, SpawnError,
 };
 use hyperactor_refs::ActorId;
 use tokio::sync::{mpsc, oneshot};
@@ -260,7 +260,7 @@ async fn the_status_tells_each_step_of_a_life() {
 #[actor(hooks)]
 struct Parent {
     children: Vec<ActorHandle<Gated>>,
-    ends: mpsc::UnboundedSender<(ActorId, ActorExit)>,
+    ends: mpsc::UnboundedSender<(ActorId, Cause)>,
 }
 
 struct Spawn(
@@ -269,14 +269,14 @@ struct Spawn(
 );
 
 impl Actor for Parent {
-    async fn on_child_exit(
+    async fn on_supervision(
         &mut self,
         _cx: &Context<Self>,
-        child: ActorId,
-        exit: ActorExit,
+        event: hyperactor_proc::Event,
     ) -> ActorResult {
+        assert_eq!(event.relation, Relation::Child);
         self.ends
-            .send((child, exit))
+            .send((event.actor_id, event.cause))
             .map_err(|_| "the test has ended")?;
         Ok(())
     }
@@ -297,7 +297,7 @@ async fn with_child(
     ActorHandle<Parent>,
     ActorHandle<Gated>,
     mpsc::UnboundedReceiver<Event>,
-    mpsc::UnboundedReceiver<(ActorId, ActorExit)>,
+    mpsc::UnboundedReceiver<(ActorId, Cause)>,
 ) {
     let (ends, ended) = mpsc::unbounded_channel();
     let parent = Parent {
@@ -331,9 +331,9 @@ async fn a_parent_is_told_of_a_child_that_ends_by_itself() {
     let proc = Proc::isolated("p");
     let (parent, child, _events, mut ended) = with_child(&proc).await;
     child.abort();
-    let (id, exit) = soon(ended.recv()).await.unwrap();
+    let (id, cause) = soon(ended.recv()).await.unwrap();
     assert_eq!(id, *child.actor_id());
-    assert_eq!(exit.code(), "aborted");
+    assert_eq!(cause.code(), "killed");
     assert!(matches!(*parent.status().borrow(), ActorStatus::Running));
 }
 
