@@ -25,6 +25,8 @@ enum Suite {
     Sim,
     /// The mutated input for this member's parsers, within [`EXECS`] inputs.
     Fuzz(&'static str),
+    /// A test of this member's own.
+    Test(&'static str, &'static str),
 }
 
 /// The inputs within which a bug in a parser must be found.
@@ -83,6 +85,11 @@ const PLANTS: &[Plant] = &[
         name: "P13",
         what: "the outgoing log has no limit",
         suite: Suite::Sim,
+    },
+    Plant {
+        name: "P14",
+        what: "accepts that fail are tried without a pause",
+        suite: Suite::Test("hyperactor-channel", "accepts_that_fail_are_tried_again"),
     },
     Plant {
         name: "P16",
@@ -171,7 +178,7 @@ fn hunt(plant: &Plant, seeds: u64) -> Result<(Option<Found>, Duration)> {
     let started = Instant::now();
     let output = plant
         .suite
-        .command(&target, seeds)
+        .command(plant.name, &target, seeds)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -199,10 +206,15 @@ impl Suite {
                 build.args(["--example", "fuzz", "--features", "fuzzing"]);
                 build
             }
+            Self::Test(package, _) => {
+                let mut build = cargo(plant, target, "test");
+                build.args(["--no-run", "--lib", "--package", package]);
+                build
+            }
         }
     }
 
-    fn command(&self, target: &Path, seeds: u64) -> Command {
+    fn command(&self, plant: &str, target: &Path, seeds: u64) -> Command {
         match self {
             Self::Sim => {
                 let mut command = Command::new(target.join("release").join(sim::PACKAGE));
@@ -214,6 +226,13 @@ impl Suite {
                 command.args(["--execs", EXECS, "--seed", FUZZ_SEED]);
                 // What is found on purpose is no finding to keep.
                 command.arg("--findings").arg(target.join("findings"));
+                command
+            }
+            Self::Test(package, test) => {
+                let mut command = cargo(plant, target, "test");
+                command.args(["--lib", "--package", package, test]);
+                // One thread, and its report: a line for each failure, whatever the settings of the terminal.
+                command.args(["--", "--test-threads", "1", "--color", "never"]);
                 command
             }
         }
@@ -231,6 +250,12 @@ impl Suite {
                 let (target, flaw) = line.strip_prefix("fuzz: finding in ")?.split_once(": ")?;
                 (target.to_owned(), flaw)
             }
+            Self::Test(package, _) => {
+                let failed = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+                let name = failed.rsplit("::").next()?;
+                let short = package.strip_prefix("hyperactor-").unwrap_or(package);
+                (format!("{short} test"), name)
+            }
         };
         // Of a long message the beginning tells.
         let flaw = flaw.chars().take(60).collect();
@@ -239,11 +264,18 @@ impl Suite {
 }
 
 fn cargo_build(plant: &str, target: &Path) -> Command {
+    let mut command = cargo(plant, target, "build");
+    command.arg("--quiet");
+    command
+}
+
+/// Cargo with the bug in whatever it builds.
+fn cargo(plant: &str, target: &Path, task: &str) -> Command {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(&format!(" --cfg planted=\"{plant}\""));
     let mut command = shell::cargo();
     command
-        .args(["build", "--quiet", "--target-dir"])
+        .args([task, "--target-dir"])
         .arg(target)
         .env("RUSTFLAGS", flags)
         // A dozen builds from nothing: how fast they are matters more than how fast their code is.
@@ -265,12 +297,14 @@ mod tests {
 
     #[test]
     fn a_finding_of_each_suite_is_read_and_other_lines_are_not() {
-        let (sim, fuzz) = (Suite::Sim, Suite::Fuzz("a"));
+        let (sim, fuzz, test) = (Suite::Sim, Suite::Fuzz("a"), Suite::Test("a", "b"));
         let line = "seed 7: false outcome: message 3 was told: twice";
         assert_eq!(sim.read_failure(line), found("seed 7", "false outcome"));
         let line = "fuzz: finding in parts: it broke";
         assert_eq!(fuzz.read_failure(line), found("parts", "it broke"));
-        for suite in [sim, fuzz] {
+        let line = "test net::tests::it_pauses ... FAILED";
+        assert_eq!(test.read_failure(line), found("a test", "it_pauses"));
+        for suite in [sim, fuzz, test] {
             for other in ["seeds 0 to 9", "9 passed, 0 failed", "fuzz: 9 inputs"] {
                 assert_eq!(suite.read_failure(other), None, "{other}");
             }

@@ -21,14 +21,42 @@ pub(crate) struct Arguments {
     /// How many of a hundred seeds are run twice, to see that nothing but the seed decides.
     #[arg(long, default_value_t = 5, value_name = "PERCENT")]
     twice: u64,
+    /// Instead of seeds: numbers at the edges of their ranges, lawful ones and lies.
+    #[arg(long, group = "world")]
+    edge: bool,
+    /// Instead of seeds: every order of a few events, a break and a restart among them.
+    #[arg(long, group = "world")]
+    exhaustive: bool,
+    /// Instead of seeds: one message is lost, a hundred thousand follow.
+    #[arg(long, group = "world")]
+    hole: bool,
 }
 
 impl Arguments {
     /// What every change has to pass.
-    pub(crate) const CI: Self = Self {
+    pub(crate) const CI: [Self; 4] = [
+        Self::SEEDS,
+        Self {
+            edge: true,
+            ..Self::SEEDS
+        },
+        Self {
+            exhaustive: true,
+            ..Self::SEEDS
+        },
+        Self {
+            hole: true,
+            ..Self::SEEDS
+        },
+    ];
+
+    const SEEDS: Self = Self {
         seeds: 10_000,
         from: 0,
         twice: 5,
+        edge: false,
+        exhaustive: false,
+        hole: false,
     };
 }
 
@@ -43,6 +71,14 @@ pub(crate) struct ReplayArguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut command = program();
+    let worlds = [
+        ("edge", arguments.edge),
+        ("exhaustive", arguments.exhaustive),
+        ("hole", arguments.hole),
+    ];
+    if let Some((world, _)) = worlds.iter().find(|(_, chosen)| *chosen) {
+        return shell::run(command.arg(world));
+    }
     command.args(["run", "--seeds", &arguments.seeds.to_string()]);
     command.args(["--from", &arguments.from.to_string()]);
     command.args(["--twice", &arguments.twice.to_string()]);

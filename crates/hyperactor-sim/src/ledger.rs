@@ -87,6 +87,8 @@ pub struct Entry {
     /// The node that posted it.
     pub origin: usize,
     size: u32,
+    /// Where it goes: order is promised along one of these.
+    pub lane: u64,
     /// Which session carried it first, and which state of a relay took it.
     pub first: u64,
     /// The relay's state, 0 without one.
@@ -111,7 +113,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
-    last: BTreeMap<(u64, u64, u64), u64>,
+    last: BTreeMap<(u64, u64, u64, u64), u64>,
     open: u64,
     flaws: Vec<Flaw>,
 }
@@ -143,10 +145,16 @@ pub fn number(body: &[u8]) -> Option<u64> {
 impl Ledger {
     /// Enters a message that was taken; its bytes are [`body`] of the number returned by [`next`](Self::next).
     pub fn post(&mut self, origin: usize, size: u32, first: u64) {
+        self.post_to(origin, size, first, 0);
+    }
+
+    /// The same for a message that goes to one of several places.
+    pub fn post_to(&mut self, origin: usize, size: u32, first: u64, lane: u64) {
         self.open += 1;
         self.entries.push(Entry {
             origin,
             size,
+            lane,
             first,
             ..Entry::default()
         });
@@ -160,6 +168,12 @@ impl Ledger {
     /// Returns how many messages have no outcome and a sender that waits for it.
     pub fn open(&self) -> u64 {
         self.open
+    }
+
+    /// Returns how many messages to a place have no outcome; looks at every message.
+    pub fn waiting(&self, lane: u64) -> u64 {
+        let waits = |entry: &&Entry| entry.lane == lane && entry.told.is_none() && !entry.forgotten;
+        self.entries.iter().filter(waits).count() as u64
     }
 
     /// Returns what is known of a message.
@@ -192,13 +206,14 @@ impl Ledger {
             entry.relay = at;
         }
         let again = entry.arrivals > 1;
-        let key = (at, entry.first, if is_final { entry.relay } else { 0 });
+        let relay = if is_final { entry.relay } else { 0 };
+        let key = (at, entry.first, relay, entry.lane);
         if again {
             self.flaw(FlawKind::Duplicated, || {
                 format!("message {id} at node {node}")
             });
         }
-        // Order holds along one chain of sessions; a session that failed is over, and the next one is another.
+        // Order holds to one place along one chain of sessions; a session that failed is over, the next one is another.
         let before = self.last.insert(key, id);
         if let Some(before) = before.filter(|before| *before >= id) {
             self.flaw(FlawKind::Reordered, || {
@@ -206,6 +221,16 @@ impl Ledger {
             });
         }
         Some(id)
+    }
+
+    /// A message came under the name of a place, or under a label without a name.
+    pub fn is_for(&mut self, id: u64, lane: Option<u64>) {
+        let expected = self.entries.get(id as usize).map(|entry| entry.lane);
+        if expected != lane {
+            self.flaw(FlawKind::Corrupt, || {
+                format!("message {id} is for {expected:?} and came for {lane:?}")
+            });
+        }
     }
 
     /// The final receiver put a message where it belongs.

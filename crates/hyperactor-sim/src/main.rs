@@ -4,10 +4,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hyperactor_sim::{Batch, Scenario, judge, shrink};
+use hyperactor_sim::{
+    Batch, FOLLOWERS, HOLES, SMALL_WORLDS, Scenario, edge, explore_all, judge, pass, shrink,
+};
 
 const USAGE: &str = "usage: hyperactor-sim run --seeds N [--from S] [--twice PERCENT] [--until-failure]\n       \
-                     hyperactor-sim replay SEED [--shrink]";
+                     hyperactor-sim replay SEED [--shrink]\n       \
+                     hyperactor-sim edge | exhaustive | hole";
 
 /// Failing seeds that are printed one by one.
 const FAILURES_SHOWN: usize = 20;
@@ -17,6 +20,9 @@ fn main() -> ExitCode {
     let done = match parse(&arguments) {
         Some(Command::Run(plan)) => many(&plan),
         Some(Command::Replay { seed, shrinks }) => replay(seed, shrinks),
+        Some(Command::Edge) => edges(),
+        Some(Command::Exhaustive) => exhaustive(),
+        Some(Command::Hole) => holes(),
         None => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -42,10 +48,21 @@ struct Plan {
 enum Command {
     Run(Plan),
     Replay { seed: u64, shrinks: bool },
+    Edge,
+    Exhaustive,
+    Hole,
 }
 
 fn parse(arguments: &[String]) -> Option<Command> {
     let (command, rest) = arguments.split_first()?;
+    if rest.is_empty() {
+        match command.as_str() {
+            "edge" => return Some(Command::Edge),
+            "exhaustive" => return Some(Command::Exhaustive),
+            "hole" => return Some(Command::Hole),
+            _ => {}
+        }
+    }
     let mut rest = rest.iter().map(String::as_str);
     if command == "replay" {
         let seed = rest.next()?.parse().ok()?;
@@ -157,4 +174,67 @@ fn replay(seed: u64, shrinks: bool) -> io::Result<bool> {
     let failed = u32::from(!passed);
     writeln!(out, "{} passed, {failed} failed", 1 - failed)?;
     Ok(passed)
+}
+
+/// Numbers at the edges of their ranges.
+fn edges() -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let all = edge();
+    for flaw in all.flaws.iter().take(FAILURES_SHOWN) {
+        writeln!(out, "{}: {}", flaw.kind, flaw.detail)?;
+    }
+    writeln!(
+        out,
+        "{:>6} things said, {} of them lawful",
+        all.cases, all.lawful
+    )?;
+    for (code, count) in &all.violations {
+        writeln!(out, "{count:>6} violations with code {code}")?;
+    }
+    for (code, count) in &all.refusals {
+        writeln!(out, "{count:>6} hellos refused with {code}")?;
+    }
+    let failed = (all.flaws.len() as u64).min(all.cases);
+    writeln!(out, "{} passed, {failed} failed", all.cases - failed)?;
+    Ok(failed == 0)
+}
+
+/// Every order of small worlds.
+fn exhaustive() -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let started = Instant::now();
+    let all = explore_all(&SMALL_WORLDS);
+    let (mut orders, mut failed) = (0, 0);
+    for one in &all {
+        writeln!(
+            out,
+            "{}: {} orders of up to {} events ({} more were the same), {} fenced, {} resumed, {} unknown",
+            one.world, one.orders, one.longest, one.same, one.fenced, one.resumed, one.unknown
+        )?;
+        orders += one.orders;
+        if let Some((flaw, script)) = &one.flaw {
+            failed += 1;
+            writeln!(out, "{}: {}\n  after: {script}", flaw.kind, flaw.detail)?;
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    writeln!(out, "{orders} orders in {seconds:.1} s")?;
+    writeln!(out, "{} passed, {failed} failed", all.len() - failed)?;
+    Ok(failed == 0)
+}
+
+/// One message is lost, many follow.
+fn holes() -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let mut failed = 0;
+    for hole in HOLES {
+        let passed = pass(hole, FOLLOWERS);
+        writeln!(out, "{passed}")?;
+        failed += usize::from(!passed.flaws.is_empty());
+        for flaw in passed.flaws.iter().take(FAILURES_SHOWN) {
+            writeln!(out, "{}: {}", flaw.kind, flaw.detail)?;
+        }
+    }
+    writeln!(out, "{} passed, {failed} failed", HOLES.len() - failed)?;
+    Ok(failed == 0)
 }
