@@ -2,9 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -74,17 +74,18 @@ pub struct Report {
     pub delays: u64,
 }
 
+/// What the connections add to.
 #[derive(Debug, Default)]
-struct Counters {
-    connections: AtomicU64,
-    unreachable: AtomicU64,
-    bytes_up: AtomicU64,
-    bytes_down: AtomicU64,
-    cuts: AtomicU64,
-    half_closes: AtomicU64,
-    stalls: AtomicU64,
-    freezes: AtomicU64,
-    delays: AtomicU64,
+struct Counters(Mutex<Report>);
+
+impl Counters {
+    fn add(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.0.lock());
+    }
+
+    fn report(&self) -> Report {
+        *self.0.lock()
+    }
 }
 
 /// How one direction, or a whole connection, ended.
@@ -205,7 +206,7 @@ impl Accepting {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     };
-                    add(&self.counters.connections, 1);
+                    self.counters.add(|report| report.connections += 1);
                     let plan = self.script.plan(accepted);
                     accepted += 1;
                     let (target, counters) = (self.target.clone(), Arc::clone(&self.counters));
@@ -228,7 +229,7 @@ async fn connection(
     // A connection made before a cut is told of it, one made after it is not.
     cuts.mark_unchanged();
     let Ok(mut target) = Stream::dial(&target).await else {
-        add(&counters.unreachable, 1);
+        counters.add(|report| report.unreachable += 1);
         dialler.sever();
         return;
     };
@@ -259,7 +260,7 @@ async fn connection(
         }
     };
     if end == End::Cut {
-        add(&counters.cuts, 1);
+        counters.add(|report| report.cuts += 1);
     }
     if end != End::Closed {
         dialler.sever();
@@ -284,22 +285,22 @@ impl Pump<'_> {
                 match step.act {
                     Act::Cut => return End::Cut,
                     Act::HalfClose => {
-                        add(&self.counters.half_closes, 1);
+                        self.counters.add(|report| report.half_closes += 1);
                         if to.shutdown().await.is_err() {
                             return End::Broken;
                         }
                         return discard(&mut from, &mut buffer).await;
                     }
                     Act::Stall(time) => {
-                        add(&self.counters.stalls, 1);
+                        self.counters.add(|report| report.stalls += 1);
                         tokio::time::sleep(time).await;
                     }
                     Act::Freeze => {
-                        add(&self.counters.freezes, 1);
+                        self.counters.add(|report| report.freezes += 1);
                         std::future::pending::<()>().await;
                     }
                     Act::Delay(time) => {
-                        add(&self.counters.delays, 1);
+                        self.counters.add(|report| report.delays += 1);
                         delay = time;
                     }
                 }
@@ -327,11 +328,10 @@ impl Pump<'_> {
                 return End::Broken;
             }
             passed += count as u64;
-            let counter = match self.direction {
-                Direction::Up => &self.counters.bytes_up,
-                Direction::Down => &self.counters.bytes_down,
-            };
-            add(counter, count as u64);
+            self.counters.add(|report| match self.direction {
+                Direction::Up => report.bytes_up += count as u64,
+                Direction::Down => report.bytes_down += count as u64,
+            });
         }
     }
 }
@@ -343,28 +343,6 @@ async fn discard(from: &mut Reader<'_>, buffer: &mut [u8]) -> End {
             Ok(0) => return End::Closed,
             Ok(_) => {}
             Err(_) => return End::Broken,
-        }
-    }
-}
-
-// Counters only: nothing is ordered by them.
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
-
-impl Counters {
-    fn report(&self) -> Report {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Report {
-            connections: read(&self.connections),
-            unreachable: read(&self.unreachable),
-            bytes_up: read(&self.bytes_up),
-            bytes_down: read(&self.bytes_down),
-            cuts: read(&self.cuts),
-            half_closes: read(&self.half_closes),
-            stalls: read(&self.stalls),
-            freezes: read(&self.freezes),
-            delays: read(&self.delays),
         }
     }
 }

@@ -122,14 +122,8 @@ impl LeakGuard {
     ///
     /// Dropping the future drops the guard, which checks once more.
     pub async fn assert_settled(mut self) {
-        let end = Instant::now() + self.deadline;
-        loop {
-            let leaks = self.leaks();
-            if leaks.is_empty() || Instant::now() >= end {
-                self.done = true;
-                leaks.assert_none(self.deadline);
-                return;
-            }
+        let end = self.end();
+        while !self.has_settled(end) {
             // Not tokio's clock: where a test pauses it, the things to wait for still take real time.
             tokio::task::yield_now().await;
             thread::sleep(POLL_INTERVAL);
@@ -146,16 +140,25 @@ impl LeakGuard {
     }
 
     fn settle(&mut self) {
-        self.done = true;
-        let end = Instant::now() + self.deadline;
-        loop {
-            let leaks = self.leaks();
-            if leaks.is_empty() || Instant::now() >= end {
-                leaks.assert_none(self.deadline);
-                return;
-            }
+        let end = self.end();
+        while !self.has_settled(end) {
             thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    fn end(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
+    /// Whether nothing is left behind; panics when something is and the time is up.
+    fn has_settled(&mut self, end: Instant) -> bool {
+        let leaks = self.leaks();
+        if !leaks.is_empty() && Instant::now() < end {
+            return false;
+        }
+        self.done = true;
+        leaks.assert_none(self.deadline);
+        true
     }
 }
 
