@@ -51,6 +51,8 @@ pub(crate) fn serve(arguments: &[String]) {
         let (mut messages, mut bytes) = (0, 0);
         loop {
             tokio::select! {
+                // What is in the queue when it is asked is counted.
+                biased;
                 Some(message) = rx.recv() => {
                     messages += 1;
                     bytes += message.len();

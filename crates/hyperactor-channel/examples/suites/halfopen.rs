@@ -15,7 +15,7 @@ use hyperactor_testkit::{
 use crate::support::net::{Kind, Place, Raw, hello};
 use crate::support::tap::Tap;
 use crate::support::traffic::{Books, Receiver, Sender, body, codec};
-use crate::support::{Context, Report, quantile, runtime};
+use crate::support::{Context, Report, runtime};
 
 /// By hand, and as many with real dialers, all transports together.
 const CASES: usize = 200;
@@ -95,15 +95,7 @@ async fn by_hand(context: &Context, report: &mut Report) {
         closed,
         cases as u64,
     );
-    report.figure(
-        "by hand: median takeover",
-        format!("{:.1?}", quantile(&mut takeovers, 500)),
-    );
-    report.within(
-        "by hand: longest takeover",
-        quantile(&mut takeovers, 1000),
-        TAKEOVER,
-    );
+    report.times("by hand: takeover", &mut takeovers, TAKEOVER);
 }
 
 /// One session by hand: its first connection falls silent in the middle of a frame.
@@ -263,15 +255,7 @@ async fn with_dialers(context: &Context, report: &mut Report) {
         unacked,
         cases as u64 / 2,
     );
-    report.figure(
-        "dialers: median takeover",
-        format!("{:.1?}", quantile(&mut takeovers, 500)),
-    );
-    report.within(
-        "dialers: 99 of 100 takeovers",
-        quantile(&mut takeovers, 990),
-        TAKEOVER,
-    );
+    report.times("dialers: takeover", &mut takeovers, TAKEOVER);
 }
 
 /// One dialer whose first connection freezes; gives how many froze.

@@ -1,4 +1,4 @@
-//! Connections that stall in the middle of a frame for three times the delivery timeout: every post has its outcome in
+//! Connections that stall in the middle of a frame for five times the delivery timeout: every post has its outcome in
 //! time, also when it is the only message, what is said of a message stays true when the stall ends, and later traffic
 //! flows.
 
@@ -13,18 +13,21 @@ use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Ledger, Plan, Script
 
 use crate::support::net::{Kind, Place};
 use crate::support::traffic::{Books, Line, Receiver, Sender, codec, told};
-use crate::support::{Context, Report, quantile, runtime};
+use crate::support::{Context, Report, runtime};
 
-/// All transports together, all at once.
-const CASES: usize = 50;
+/// All transports together, all at once. Some of them may get no connection within the timeout on a busy machine: those
+/// have an outcome as true as any, but no stall.
+const CASES: usize = 60;
+const STALLS: u64 = 50;
 const DELIVERY: Duration = Duration::from_secs(1);
-const STALL: Duration = Duration::from_secs(3);
+/// So long that no outcome that comes with its end is taken for one that came in time.
+const STALL: Duration = Duration::from_secs(5);
 /// More than the kernel holds of one connection, proxy included.
 const LARGE: usize = 2 << 20;
-/// From the post of the last message to its outcome.
+/// From the post of the last message to its outcome: the aim of [`Report::times`].
 const RESOLVED: Duration = Duration::from_secs(2);
-/// Until a message sent after the stall is delivered.
-const RECOVERED: Duration = Duration::from_secs(5);
+/// Until a message sent after the stall is delivered, likewise.
+const RECOVERED: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(context: &Context, report: &mut Report) {
     runtime().block_on(cases(context, report));
@@ -59,8 +62,8 @@ async fn cases(context: &Context, report: &mut Report) {
     for case in running {
         let done = case.await.unwrap();
         stalls += done.stalls;
-        alone += u64::from(done.is_alone);
-        blocked += u64::from(done.is_blocked);
+        alone += u64::from(done.is_alone && done.stalls != 0);
+        blocked += u64::from(done.is_blocked && done.stalls != 0);
         resolved.push(done.resolved);
         recovered.push(done.recovered);
     }
@@ -72,30 +75,29 @@ async fn cases(context: &Context, report: &mut Report) {
         .map(|class| books.count(class))
         .iter()
         .sum();
-    report.at_least("stalls", stalls, cases as u64);
+    let least = context.scaled(STALLS);
+    report.at_least("stalls", stalls, least);
     report.at_least(
         "messages that the stall left without delivery",
         undone,
-        cases as u64,
+        least,
     );
-    report.at_least("stalls of the only message", alone, cases as u64 / 4);
+    report.at_least("stalls of the only message", alone, least / 4);
     report.at_least(
         "stalls with a window of 0: the kernel takes no more",
         blocked,
-        cases as u64 / 4,
+        least / 4,
     );
-    report.figure(
-        "median time to outcome",
-        format!("{:.1?}", quantile(&mut resolved, 500)),
+    let in_time = resolved.iter().filter(|took| **took < STALL).count();
+    report.at_least(
+        "outcomes while the stall lasted",
+        in_time as u64,
+        cases as u64,
     );
-    report.within(
-        "longest time to outcome",
-        quantile(&mut resolved, 1000),
-        RESOLVED,
-    );
-    report.within(
-        "longest time to delivery after the stall",
-        quantile(&mut recovered, 1000),
+    report.times("time to outcome", &mut resolved, RESOLVED);
+    report.times(
+        "time to delivery after the stall",
+        &mut recovered,
         RECOVERED,
     );
 }
