@@ -1,13 +1,13 @@
 //! The suites that break, overload and deceive the channels over real sockets: `chaos`, `limits` and `sec`. Each is run
-//! by an example program of the channel crate in a process of its own; this file knows their names and adds up their
-//! counts. What they do and how much of it stands in that program.
+//! by an example program of the channel crate in a process of its own; this file knows their names and what they cost,
+//! chooses how much of each is run, and adds up their counts. What they do stands in that program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::counts::Counts;
 use crate::shell;
@@ -16,8 +16,11 @@ use crate::workspace::Workspace;
 const PACKAGE: &str = "hyperactor-channel";
 const PROGRAM: &str = "suites";
 
-/// The longest that one suite may take at its full figures before it counts as hung.
+/// The longest that one run of a suite may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// The least share of the full figures, in percent, that still proves something.
+const SCALE_MIN: u64 = 25;
 
 /// What a suite is about: the command that runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,19 @@ struct Suite {
     name: &'static str,
     /// What a person learns from its passing.
     shows: &'static str,
+    cost: Cost,
+    /// Percent of the full figures for a quick look.
+    smoke: u64,
+    /// How often the full figures are run in a soak.
+    soak: u64,
+}
+
+/// Seconds of one run at the full figures on two cores.
+struct Cost {
+    /// What no scale shortens: timeouts that have to pass.
+    waits: f64,
+    /// What grows with the figures.
+    works: f64,
 }
 
 const SUITES: &[Suite] = &[
@@ -40,92 +56,272 @@ const SUITES: &[Suite] = &[
         group: Group::Chaos,
         name: "resets",
         shows: "2,000 cuts at exact bytes over 200,000 messages on each transport change nothing",
+        cost: cost(0.0, 7.0),
+        smoke: 5,
+        soak: 50,
     },
     Suite {
         group: Group::Chaos,
         name: "halfopen",
         shows: "a new connection takes over from a silent one at once; late bytes have no effect",
+        cost: cost(2.0, 4.0),
+        smoke: 10,
+        soak: 50,
     },
     Suite {
         group: Group::Chaos,
         name: "stall",
         shows: "a connection that stalls inside a frame leaves no message without an outcome",
+        cost: cost(5.3, 0.5),
+        smoke: 100,
+        soak: 40,
     },
     Suite {
         group: Group::Chaos,
         name: "slow",
         shows: "a receiver that sleeps: what fits is acknowledged, what comes back never arrives",
+        cost: cost(5.5, 0.0),
+        smoke: 50,
+        soak: 25,
     },
     Suite {
         group: Group::Chaos,
         name: "restarts",
         shows: "a receiver restarted 200 times on its address is usable at the first handshake",
+        cost: cost(0.0, 5.5),
+        smoke: 10,
+        soak: 100,
+    },
+    Suite {
+        group: Group::Chaos,
+        name: "expiry",
+        shows: "a dialer whose session the server gave up learns what became of each message",
+        cost: cost(2.0, 0.0),
+        smoke: 100,
+        soak: 100,
     },
     Suite {
         group: Group::Chaos,
         name: "herd",
         shows: "200 senders whose host restarts come back without a storm of dials",
+        cost: cost(0.5, 20.5),
+        smoke: 20,
+        soak: 40,
     },
     Suite {
         group: Group::Limits,
         name: "memory",
-        shows: "a writer that tries 1 GiB against a reader that never reads stays within the window",
+        shows: "a writer that tries 1 GiB against a reader that never reads: both stay in bounds",
+        cost: cost(3.0, 0.0),
+        smoke: 100,
+        soak: 20,
     },
     Suite {
         group: Group::Limits,
         name: "fds",
         shows: "500 dials against 64 descriptors: sessions live on, and all recover",
+        cost: cost(3.7, 0.0),
+        smoke: 100,
+        soak: 20,
+    },
+    Suite {
+        group: Group::Limits,
+        name: "frames",
+        shows: "512 MiB of address space: memory follows what arrived, not what was announced",
+        cost: cost(0.1, 0.6),
+        smoke: 100,
+        soak: 100,
     },
     Suite {
         group: Group::Sec,
         name: "garbage",
-        shows: "10,000 connections of random bytes: only their own connection dies",
+        shows: "10,000 connections of random bytes on each transport: only their own dies",
+        cost: cost(0.0, 4.5),
+        smoke: 5,
+        soak: 100,
     },
     Suite {
         group: Group::Sec,
         name: "oversize",
         shows: "lengths that cannot be end the session; lengths that can cost no memory",
+        cost: cost(0.0, 0.3),
+        smoke: 100,
+        soak: 100,
     },
     Suite {
         group: Group::Sec,
         name: "versions",
         shows: "foreign versions are refused with the range spoken here, newer fields skipped",
+        cost: cost(0.1, 31.0),
+        smoke: 10,
+        soak: 5,
     },
     Suite {
         group: Group::Sec,
         name: "liar",
         shows: "each lie ends the session with its code and disturbs no other",
+        cost: cost(2.1, 0.0),
+        smoke: 100,
+        soak: 50,
     },
     Suite {
         group: Group::Sec,
         name: "slowloris",
         shows: "1,000 peers that never finish their hello lock nobody out",
+        cost: cost(5.3, 0.0),
+        smoke: 100,
+        soak: 20,
     },
     Suite {
         group: Group::Sec,
         name: "bombs",
         shows: "bodies that claim huge contents cost neither memory nor time",
+        cost: cost(0.0, 0.3),
+        smoke: 100,
+        soak: 100,
     },
 ];
+
+const fn cost(waits: f64, works: f64) -> Cost {
+    Cost { waits, works }
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// A quick look at each: the whole group within 20 s.
+    Smoke,
+    /// What every change has to pass: the full figures once.
+    Ci,
+    /// The full figures again and again, with new seeds: hours.
+    Soak,
+}
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The suite's name, or `all`.
     suite: String,
-    /// Percent of the full figures.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    scale: u64,
+    /// How much of it.
+    #[arg(long, value_enum, default_value_t = Tier::Ci)]
+    tier: Tier,
+    /// Percent of the full figures, instead of the tier's.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(1..=100))]
+    scale: Option<u64>,
+    /// How often each suite is run, instead of the tier's.
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u64).range(1..))]
+    repeat: Option<u64>,
+    /// How long all of it may take, such as 90s or 5m. On a slow machine the figures are scaled down to it; less than a
+    /// quarter of them fails.
+    #[arg(long, value_parser = duration)]
+    budget: Option<Duration>,
     /// The seed of every choice, such as 42 or 0x2a; each suite prints the one to repeat it with.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "repeat")]
     seed: Option<String>,
 }
 
-/// Runs the suites of one group in their order, each in a process of its own, and adds up their counts.
+impl Arguments {
+    fn scale_of(&self, suite: &Suite) -> u64 {
+        self.scale.unwrap_or(match self.tier {
+            Tier::Smoke => suite.smoke,
+            Tier::Ci | Tier::Soak => 100,
+        })
+    }
+
+    fn times_of(&self, suite: &Suite) -> u64 {
+        self.repeat.unwrap_or(match self.tier {
+            Tier::Soak => suite.soak,
+            Tier::Smoke | Tier::Ci => 1,
+        })
+    }
+}
+
+/// Reads `90s` or `5m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        _ => return Err("expected a number of seconds or minutes, such as 90s or 5m".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+/// What is left of a budget while the suites are run.
+struct Pace {
+    ends: Option<Instant>,
+    /// Seconds that the work of the suites so far should have taken, and those that it took.
+    expected: f64,
+    took: f64,
+    /// The least percentage that the budget allowed.
+    least: f64,
+}
+
+impl Pace {
+    fn new(budget: Option<Duration>) -> Self {
+        Self {
+            ends: budget.map(|budget| Instant::now() + budget),
+            expected: 0.0,
+            took: 0.0,
+            least: 100.0,
+        }
+    }
+
+    /// Percent of the wanted figures for which the time left is enough, on a machine as fast as this one has been.
+    fn allows(&mut self, rest: &[(&Suite, u64)]) -> f64 {
+        let Some(ends) = self.ends else { return 100.0 };
+        let left = ends.saturating_duration_since(Instant::now()).as_secs_f64();
+        let sum = |part: fn(&Suite) -> f64| -> f64 {
+            rest.iter()
+                .map(|(suite, times)| part(suite) * *times as f64)
+                .sum()
+        };
+        let works = sum(|suite| suite.cost.works) * self.slowness();
+        let percent = if works > 0.0 {
+            (left - sum(|suite| suite.cost.waits)) / works * 100.0
+        } else {
+            100.0
+        };
+        let percent = percent.clamp(0.0, 100.0);
+        self.least = self.least.min(percent);
+        percent.max(SCALE_MIN as f64)
+    }
+
+    /// How many times slower than the machine of the table this one is.
+    fn slowness(&self) -> f64 {
+        if self.expected < 1.0 {
+            return 1.0;
+        }
+        (self.took / self.expected).max(1.0)
+    }
+
+    fn ran(&mut self, suite: &Suite, scale: u64, took: Duration) {
+        self.expected += suite.cost.works * scale as f64 / 100.0;
+        self.took += (took.as_secs_f64() - suite.cost.waits).max(0.0);
+    }
+}
+
+/// Runs the suites of one group and fails unless everything passed.
 pub(crate) fn run(group: Group, arguments: &Arguments) -> Result<()> {
+    let counts = run_group(group, arguments)?;
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    if counts.failed > 0 || counts.passed == 0 {
+        bail!("not everything passed");
+    }
+    Ok(())
+}
+
+/// Runs the suites of one group in their order, each in a process of its own, and adds up their counts.
+///
+/// # Errors
+///
+/// When they cannot be run, and when the budget is too small for them.
+pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
     let chosen: Vec<_> = SUITES
         .iter()
         .filter(|suite| suite.group == group)
         .filter(|suite| arguments.suite == "all" || arguments.suite == suite.name)
+        .map(|suite| (suite, arguments.times_of(suite)))
         .collect();
     if chosen.is_empty() {
         bail!(
@@ -134,6 +330,55 @@ pub(crate) fn run(group: Group, arguments: &Arguments) -> Result<()> {
             help(group)
         );
     }
+    let (program, folder) = build()?;
+    let mut counts = Counts::default();
+    let mut table = String::new();
+    let mut pace = Pace::new(arguments.budget);
+    for (index, (suite, times)) in chosen.iter().enumerate() {
+        let log = folder.join(format!("{}.log", suite.name));
+        let (mut of_suite, started, mut scale) = (Counts::default(), Instant::now(), 100);
+        for time in 0..*times {
+            let mut rest = chosen[index..].to_vec();
+            rest[0].1 -= time;
+            let allowed = pace.allows(&rest);
+            // At least 1: no row is ever left out.
+            scale = ((arguments.scale_of(suite) as f64 * allowed / 100.0) as u64).max(1);
+            let began = Instant::now();
+            let found = run_one(&program, suite, scale, arguments, &log).unwrap_or_else(|error| {
+                println!("FAILED  {}: {error:#}", suite.name);
+                Counts::one(false)
+            });
+            pace.ran(suite, scale, began.elapsed());
+            if found.failed > 0 {
+                let kept = folder.join(format!("{}-failed.log", suite.name));
+                std::fs::copy(&log, &kept)
+                    .with_context(|| format!("cannot keep {}", kept.display()))?;
+                println!("what it did is told in {}", kept.display());
+            }
+            of_suite += found;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let runs = if *times == 1 {
+            format!("{scale} %")
+        } else {
+            format!("{times} × {scale} %")
+        };
+        table += &format!("{:<10} {runs:>11} {seconds:>8.1}  {of_suite}\n", suite.name);
+        counts += of_suite;
+    }
+    let total = format!("{:<10} {:>11} {:>8}", "suite", "scale", "seconds");
+    println!("\n{total}  result\n{table}");
+    if pace.least < SCALE_MIN as f64 {
+        bail!(
+            "the budget leaves time for {:.0} % of the figures on this machine; less than {SCALE_MIN} % proves too little",
+            pace.least
+        );
+    }
+    Ok(counts)
+}
+
+/// Builds the program; gives its path and the folder for what it says.
+fn build() -> Result<(PathBuf, PathBuf)> {
     let workspace = Workspace::load()?;
     if !workspace.has_target(PACKAGE, "example", PROGRAM) {
         bail!("package `{PACKAGE}` has no example `{PROGRAM}`");
@@ -141,7 +386,6 @@ pub(crate) fn run(group: Group, arguments: &Arguments) -> Result<()> {
     let mut build = shell::cargo();
     build.args(["build", "--release", "--package", PACKAGE]);
     shell::run(build.args(["--example", PROGRAM]))?;
-
     let folder = workspace.target_directory.join("suites");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -149,41 +393,25 @@ pub(crate) fn run(group: Group, arguments: &Arguments) -> Result<()> {
         .target_directory
         .join("release/examples")
         .join(PROGRAM);
-    let mut counts = Counts::default();
-    let mut table = String::new();
-    for suite in chosen {
-        let started = Instant::now();
-        let log = folder.join(format!("{}.log", suite.name));
-        let found = run_one(&program, suite, arguments, &log).unwrap_or_else(|error| {
-            println!("FAILED  {}: {error:#}", suite.name);
-            Counts::one(false)
-        });
-        if found.failed > 0 {
-            println!("what it did is told in {}", log.display());
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        table += &format!("{:<10} {seconds:>8.1}  {found}\n", suite.name);
-        counts += found;
-    }
-    println!("\n{:<10} {:>8}  result\n{table}", "suite", "seconds");
-    println!("{} passed, {} failed", counts.passed, counts.failed);
-    if counts.failed > 0 || counts.passed == 0 {
-        bail!("not everything passed");
-    }
-    Ok(())
+    Ok((program, folder))
 }
 
 /// Runs one suite and reads its last line. What it says of each step (every script of a proxy) goes to its log.
-fn run_one(program: &Path, suite: &Suite, arguments: &Arguments, log: &Path) -> Result<Counts> {
+fn run_one(
+    program: &Path,
+    suite: &Suite,
+    scale: u64,
+    arguments: &Arguments,
+    log: &Path,
+) -> Result<Counts> {
     let mut command = Command::new(program);
-    command.args([suite.name, "--scale", &arguments.scale.to_string()]);
+    command.args([suite.name, "--scale", &scale.to_string()]);
     command.arg("--log").arg(log);
     if let Some(seed) = &arguments.seed {
         command.args(["--seed", seed]);
     }
-    let limit = LIMIT.mul_f64((arguments.scale as f64 / 100.0).max(1.0));
     let mut counts = None;
-    let status = shell::watch(&mut command, limit, |line| {
+    let status = shell::watch(&mut command, LIMIT, |line| {
         counts = closing(line).or(counts);
     })?;
     let counts = counts.context("it ended without a closing line")?;
@@ -218,6 +446,50 @@ mod tests {
         assert_eq!((counts.passed, counts.failed), (37, 2));
         for other in ["", "37 passed", "x passed, 2 failed", "ok  2 failed"] {
             assert_eq!(closing(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_budget_scales_the_figures_and_never_below_a_quarter() {
+        let suite = Suite {
+            group: Group::Chaos,
+            name: "one",
+            shows: "",
+            cost: cost(10.0, 100.0),
+            smoke: 1,
+            soak: 1,
+        };
+        let percent = |budget, slowness: f64| {
+            let mut pace = Pace::new(Some(Duration::from_secs(budget)));
+            (pace.expected, pace.took) = (10.0, 10.0 * slowness);
+            let allowed = pace.allows(&[(&suite, 1)]);
+            (allowed.round() as u64, pace.least.round() as u64)
+        };
+        assert_eq!(percent(500, 1.0), (100, 100));
+        assert_eq!(percent(60, 1.0), (50, 50));
+        assert_eq!(percent(110, 2.0), (50, 50));
+        assert_eq!(percent(30, 2.0), (25, 10));
+        assert_eq!(percent(5, 1.0), (25, 0));
+        assert!((Pace::new(None).allows(&[(&suite, 9)]) - 100.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_quick_look_at_each_group_takes_no_more_than_twenty_seconds() {
+        for group in [Group::Chaos, Group::Limits, Group::Sec] {
+            let of_group = SUITES.iter().filter(|suite| suite.group == group);
+            let seconds: f64 = of_group
+                .map(|suite| suite.cost.waits + suite.cost.works * suite.smoke as f64 / 100.0)
+                .sum();
+            assert!(seconds <= 20.0, "{group:?}: {seconds}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for wrong in ["", "5", "m", "5h", "-1s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 
