@@ -13,6 +13,7 @@ use crate::paths;
 struct Options {
     messages: Vec<Type>,
     hooks: bool,
+    linked: Option<Span>,
     name: Option<LitStr>,
 }
 
@@ -63,8 +64,23 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             impl #impl_generics #support::Receives<#message> for #ident #type_generics #where_clause {}
         }
     });
+    let link = match (options.linked, input.generics.params.first()) {
+        (Some(_), Some(parameter)) => {
+            return Err(Error::new_spanned(
+                parameter,
+                "a linked type is registered once, so it has no parameters; list each type that is needed with \
+                 `Registry::with`",
+            ));
+        }
+        (Some(place), None) => {
+            let place = Span::call_site().located_at(place);
+            Some(quote_spanned!(place=> #support::link! { #ident }))
+        }
+        (None, _) => None,
+    };
     Ok(quote! {
         #actor
+        #link
         #[automatically_derived]
         #quiet
         impl #impl_generics #support::Exports for #ident #type_generics #where_clause {
@@ -103,12 +119,15 @@ impl Options {
                 } else if meta.path.is_ident("hooks") {
                     options.hooks = true;
                     Ok(())
+                } else if meta.path.is_ident("linked") {
+                    options.linked = Some(meta.path.span());
+                    Ok(())
                 } else if meta.path.is_ident("name") {
                     options.name = Some(meta.value()?.parse()?);
                     Ok(())
                 } else {
                     Err(meta.error(
-                        "unknown argument; expected `messages(A, B)`, `hooks` or `name = \"…\"`",
+                        "unknown argument; expected `messages(A, B)`, `hooks`, `linked` or `name = \"…\"`",
                     ))
                 }
             })?;

@@ -13,6 +13,7 @@ use crate::paths;
 pub(crate) struct Arguments {
     actors: Vec<Type>,
     registry: Option<Expr>,
+    linked: bool,
     worker_threads: Option<LitInt>,
     current_thread: bool,
 }
@@ -29,6 +30,7 @@ impl Parse for Arguments {
                     let actors = Punctuated::<Type, Token![,]>::parse_terminated(&list)?;
                     arguments.actors.extend(actors);
                 }
+                "linked" => arguments.linked = true,
                 "registry" => {
                     input.parse::<Token![=]>()?;
                     arguments.registry = Some(input.parse()?);
@@ -58,7 +60,7 @@ impl Parse for Arguments {
                 _ => {
                     return Err(Error::new_spanned(
                         key,
-                        "expected `actors(A, B)`, `registry = …`, `worker_threads = N` or `flavor = \"…\"`",
+                        "expected `actors(A, B)`, `linked`, `registry = …`, `worker_threads = N` or `flavor = \"…\"`",
                     ));
                 }
             }
@@ -102,6 +104,7 @@ pub(crate) fn expand(arguments: &Arguments, function: ItemFn) -> Result<TokenStr
         Some(registry) => quote!(#registry),
         None => quote!(#facade::proc::Registry::new()),
     };
+    let linked = arguments.linked.then(|| quote!(.with_linked()));
     let workers = arguments
         .worker_threads
         .iter()
@@ -114,7 +117,7 @@ pub(crate) fn expand(arguments: &Arguments, function: ItemFn) -> Result<TokenStr
     Ok(quote! {
         #(#attrs)*
         #vis #sig {
-            #facade::bootstrap::boot((#registry)#(.with::<#actors>())*);
+            #facade::bootstrap::boot((#registry)#(.with::<#actors>())* #linked);
             match #facade::__private::tokio::runtime::Builder::#constructor()
                 #(#workers)*
                 .enable_all()

@@ -30,7 +30,7 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 }
 
 /// Implements `Actor` with its default hooks, and exports the messages named in
-/// `#[actor(messages(A, B))]`.
+/// `#[actor(messages(A, B))]`, and those of the type's `#[actor]` block.
 ///
 /// An exported message may be sent through an `ActorRef`, also from another process; the actor must implement
 /// `Handler` for it. A message that is handled but not exported can still be sent through an `ActorHandle`.
@@ -38,6 +38,8 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 /// * `#[actor(messages(A, B))]`: the exported messages.
 /// * `#[actor(hooks)]`: the user writes `impl Actor` with hooks of their own; only the exports are derived.
 /// * `#[actor(name = "stable.name")]`: the name under which a registry knows the type.
+/// * `#[actor(linked)]`: the type, which implements `RemoteSpawn`, is in `Registry::with_linked` of every program that it is
+///   linked into. Needs the feature `link-registration`.
 #[proc_macro_derive(Actor, attributes(actor))]
 pub fn derive_actor(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -107,6 +109,7 @@ pub fn derive_facade(input: TokenStream) -> TokenStream {
 ///
 /// * `#[hyperactor::main]`
 /// * `#[hyperactor::main(actors(Counter, Reader))]`: the actors that may be spawned in child processes.
+/// * `#[hyperactor::main(linked)]`: the same, and all actors that say `#[actor(linked)]`.
 /// * `#[hyperactor::main(registry = expr)]`: the same, with a registry made by hand.
 /// * `flavor = "current_thread"` or `"multi_thread"` (the default), `worker_threads = N`.
 #[proc_macro_attribute]

@@ -10,7 +10,8 @@ use syn::{
 
 use crate::tokens::{has_borrow, replace_self};
 
-/// The methods that the references have themselves: one of these names would be found before the client's.
+/// The methods that the references have themselves: one of these names would be found before the client's. A test of
+/// `hyperactor-proc` compares the list with the sources.
 const RESERVED: &[&str] = &[
     "abort",
     "actor_id",
@@ -21,6 +22,7 @@ const RESERVED: &[&str] = &[
     "clone",
     "cmp",
     "drain",
+    "drain_within",
     "eq",
     "feed",
     "fmt",
@@ -33,6 +35,8 @@ const RESERVED: &[&str] = &[
     "send",
     "status",
     "stop",
+    "stop_within",
+    "to_string",
 ];
 
 /// One method that is a message.

@@ -18,6 +18,7 @@ mod exit;
 mod groups;
 mod handle;
 mod job;
+mod linked;
 mod names;
 mod panics;
 mod proc;
@@ -76,7 +77,10 @@ pub use hyperactor_mailbox::{Message, OncePortRef, Outbox, Outcome, PortRef, Und
 /// What the derives name; not for people.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::__link as link;
     pub use crate::actor::NoMethods;
+    #[cfg(feature = "link-registration")]
+    pub use crate::linked::Linked;
     pub use crate::typed::{answer, ask, tell};
     pub use crate::{
         Accepts, Actor, ActorHandle, ActorRef, ActorResult, Ask, Context, Exports, Facade,
@@ -84,6 +88,8 @@ pub mod __private {
         RestrictedRef, Tell,
     };
     pub use hyperactor_mailbox::__private::{Opaque, Shape, combine, fold, type_hash};
+    #[cfg(feature = "link-registration")]
+    pub use inventory;
     pub use serde;
     pub use tokio;
 }

@@ -363,3 +363,41 @@ async fn a_private_method_is_called_from_its_module_only() {
     assert_eq!(soon(door.open(&main)).await, Ok(1));
     assert_eq!(soon(door.open(&main)).await, Ok(12));
 }
+
+/// A method of an actor by the name of one that the references have would be shadowed by it, silently.
+#[test]
+fn the_macro_refuses_every_name_that_the_references_have_themselves() {
+    let read = |path: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let macros = read("../hyperactor-macros/src/methods.rs");
+    let (_, list) = macros.split_once("const RESERVED").unwrap();
+    let (list, _) = list.split_once("];").unwrap();
+    let mut methods = 0;
+    for source in ["src/actor_ref.rs", "src/handle.rs", "src/restricted.rs"] {
+        let source = read(source);
+        let blocks = source.split("\nimpl<").filter(|block| {
+            let head = block.lines().next().unwrap_or_default();
+            ["> ActorRef<", "> ActorHandle<", "> RestrictedRef<"]
+                .iter()
+                .any(|of| head.contains(of))
+        });
+        for line in blocks.flat_map(str::lines) {
+            let line = line.strip_prefix("    pub ").unwrap_or_default();
+            let line = line.strip_prefix("async ").unwrap_or(line);
+            if let Some(name) = line.strip_prefix("fn ") {
+                let name = name.split(['<', '(']).next().unwrap();
+                methods += 1;
+                assert!(
+                    list.contains(&format!("\"{name}\"")),
+                    "add `{name}` to RESERVED in hyperactor-macros"
+                );
+            }
+        }
+    }
+    assert!(
+        methods > 20,
+        "only {methods} methods were found; have the sources moved?"
+    );
+}

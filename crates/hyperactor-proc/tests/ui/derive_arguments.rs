@@ -21,4 +21,8 @@ struct Borrowed<'a>(&'a str);
 #[derive(Actor)]
 struct Borrowing<'a>(&'a str);
 
+#[derive(Actor)]
+#[actor(linked)]
+struct Linked<T: Send + 'static>(T);
+
 fn main() {}
