@@ -22,6 +22,12 @@ pub enum Never {
         /// How it ended, in words.
         cause: String,
     },
+    /// The request was dropped from a full queue.
+    #[error("{reason}")]
+    Shed {
+        /// Why, in words.
+        reason: String,
+    },
     /// The reply was sent and could not be delivered.
     #[error("the reply was not delivered: {reason}")]
     Undelivered {
@@ -37,6 +43,7 @@ impl Never {
         match self {
             Self::Dropped => "unanswered",
             Self::Ended { .. } => "target-ended",
+            Self::Shed { .. } => "shed",
             Self::Undelivered { .. } => "reply-undelivered",
         }
     }

@@ -8,6 +8,9 @@ pub const TTL_DEFAULT: u8 = 64;
 /// Messages from other processes do not count against it: they are bounded by the credit their channel gave.
 pub const QUEUE_CAPACITY_DEFAULT: usize = 4_096;
 
+/// Messages of class `Control` that local senders may have waiting in one queue, beside its capacity.
+pub const CONTROL_CAPACITY: usize = 256;
+
 /// Messages that a port's receiver takes out of its queue at once.
 pub const RECV_BATCH: usize = 64;
 
@@ -22,6 +25,9 @@ pub const REPLIES_PER_MESSAGE: usize = 64;
 
 /// Requests from other processes that one mailbox remembers at once, so that their senders can withdraw them.
 pub const REQUESTS_PER_MAILBOX: usize = 65_536;
+
+/// Bytes of a message that was delivered to another process and not handled, up to which it is given back whole.
+pub const RETURNED_BYTES: usize = 64 * 1_024;
 
 /// Actors that a chain of waiting actors names; of a longer one the first ones are left out.
 pub const WAIT_CHAIN_ACTORS: usize = 16;

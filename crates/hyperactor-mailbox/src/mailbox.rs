@@ -17,9 +17,11 @@ use crate::hash::KeyHash;
 use crate::limits;
 use crate::notice::{self, Notice};
 use crate::once_port::{self, OncePortHandle, OncePortReceiver};
+use crate::payload::Payload;
 use crate::port::{self, PortHandle, PortReceiver};
 use crate::sender::{BoxFuture, FlushError, MailboxSender};
-use crate::settle::ReturnHandle;
+use crate::settle::{ReturnHandle, ReturnSink, Token};
+use crate::undeliverable::Undeliverable;
 
 /// What a mailbox has behind a port number.
 pub trait PortSink: Send + Sync + 'static {
@@ -57,6 +59,8 @@ pub(crate) struct Inner {
     ports: RwLock<Ports>,
     /// Requests from other processes that this actor has and whose senders may still withdraw them.
     requests: Mutex<HashMap<PortId, Weak<dyn Asked>>>,
+    /// Whom to tell of messages that were delivered elsewhere and not handled.
+    reports: Mutex<Option<Arc<dyn ReturnSink>>>,
 }
 
 #[derive(Default)]
@@ -124,6 +128,7 @@ impl Mailbox {
             next_port,
             ports: RwLock::default(),
             requests: Mutex::default(),
+            reports: Mutex::default(),
         }))
     }
 
@@ -204,6 +209,9 @@ impl Mailbox {
         for sink in sinks.into_values() {
             sink.closed();
         }
+        // The owner may own the mailbox in turn.
+        let reports = self.0.reports.lock().take();
+        drop(reports);
     }
 
     /// Whether it was closed.
@@ -218,6 +226,12 @@ impl Mailbox {
         self.0.ports.read().sinks.len()
     }
 
+    /// Has its owner told of messages that were delivered to another process and not handled there. Without this they
+    /// are logged.
+    pub fn report_to(&self, sink: Arc<dyn ReturnSink>) {
+        *self.0.reports.lock() = Some(sink);
+    }
+
     /// What is behind a port number.
     fn sink(&self, index: u64) -> Option<Arc<dyn PortSink>> {
         self.0.ports.read().sinks.get(&index).cloned()
@@ -226,6 +240,24 @@ impl Mailbox {
     /// Acts on a notice of another mailbox.
     fn notice(&self, notice: Notice) {
         match notice {
+            Notice::Returned {
+                dest,
+                type_hash,
+                message,
+                reason,
+            } => {
+                let payload = Payload::Encoded {
+                    type_hash,
+                    bytes: message,
+                };
+                let envelope = MessageEnvelope::new(self.actor_id().clone(), dest, payload);
+                let report = Undeliverable::new(envelope, *reason);
+                let sink = self.0.reports.lock().clone();
+                match sink {
+                    Some(sink) => sink.undelivered(Token::default(), report),
+                    None => ReturnHandle::monitored().report(report),
+                }
+            }
             Notice::Never { reply_port, why } => {
                 if let Some(sink) = self.sink(reply_port) {
                     sink.never(why);

@@ -1,20 +1,22 @@
-//! Notices: tiny messages between mailboxes about requests whose two ends are in different processes. They go to a
+//! Notices: small messages between mailboxes about messages whose two ends are in different processes. They go to a
 //! reserved port that every mailbox has, and are acted on where they arrive; they wait in no queue.
 
 use std::borrow::Cow;
 
+use bytes::{Bytes, BytesMut};
 use hyperactor_refs::{ActorId, PortId};
 use serde::{Deserialize, Serialize};
 
 use crate::asked::Never;
 use crate::envelope::MessageEnvelope;
+use crate::failure::NotDelivered;
 use crate::limits;
 use crate::message::{Message, type_hash};
-use crate::payload::PayloadError;
+use crate::payload::{Payload, PayloadError};
 use crate::settle::ReturnHandle;
 use crate::undeliverable::Undeliverable;
 
-/// What one mailbox tells another about a request.
+/// What one mailbox tells another about a message between them.
 ///
 /// A notice that is lost costs time, never truth: a wait that is not told of its end has its deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,17 @@ pub enum Notice {
         reply_port: u64,
         /// Why.
         why: Never,
+    },
+    /// To a sender: a message that was delivered to a queue was not handled.
+    Returned {
+        /// The port that it was sent to.
+        dest: PortId,
+        /// The hash of its type.
+        type_hash: u64,
+        /// The message, encoded; empty if it has more than [`limits::RETURNED_BYTES`].
+        message: Bytes,
+        /// Why.
+        reason: Box<NotDelivered>,
     },
     /// To whoever was asked: nobody waits for the reply any more.
     Withdrawn {
@@ -43,6 +56,28 @@ impl Message for Notice {
 }
 
 impl Notice {
+    /// The notice that gives a message back which was delivered and is not going to be handled.
+    #[must_use]
+    pub fn returned(envelope: &MessageEnvelope, reason: NotDelivered) -> Self {
+        let mut bytes = BytesMut::new();
+        let encoded = match envelope.payload() {
+            Payload::Typed(message) => (**message).encode(&mut bytes).is_ok(),
+            Payload::Encoded { bytes: known, .. } => {
+                bytes.extend_from_slice(known);
+                true
+            }
+        };
+        if !encoded || bytes.len() > limits::RETURNED_BYTES {
+            bytes.clear();
+        }
+        Self::Returned {
+            dest: envelope.dest().clone(),
+            type_hash: envelope.payload().type_hash(),
+            message: bytes.freeze(),
+            reason: Box::new(reason),
+        }
+    }
+
     /// The notice on its way to the mailbox of an actor.
     #[must_use]
     pub fn envelope(self, sender: ActorId, to: &ActorId) -> MessageEnvelope {
@@ -89,10 +124,7 @@ pub(crate) fn read(envelope: MessageEnvelope) -> Result<Notice, (MessageEnvelope
                 ),
             };
             let notice = Notice::Withdrawn { reply_port };
-            Err((
-                head.with_payload(crate::payload::Payload::typed(notice)),
-                error,
-            ))
+            Err((head.with_payload(Payload::typed(notice)), error))
         }
         notice => Ok(notice),
     }

@@ -78,7 +78,9 @@ impl<M: Send + 'static> Take<M> for Queue<M> {
     fn take(&self, message: M, lease: Lease) -> Result<(), (TakeError<M>, Lease)> {
         self.push(message, lease)
             .map_err(|(error, lease)| match error {
-                PushError::Full(message) => (TakeError::Full(message), lease),
+                PushError::Full(message) | PushError::Shed(message) => {
+                    (TakeError::Full(message), lease)
+                }
                 PushError::Closed(message) => (TakeError::Closed(message), lease),
             })
     }
@@ -149,7 +151,9 @@ where
                     Err((TakeError::Gone, lease))
                 }
             }
-            Err(PushError::Full(())) => Err((TakeError::Full(message), lease)),
+            Err(PushError::Full(()) | PushError::Shed(())) => {
+                Err((TakeError::Full(message), lease))
+            }
             Err(PushError::Closed(())) => Err((TakeError::Closed(message), lease)),
         }
     }

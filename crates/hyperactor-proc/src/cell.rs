@@ -1,13 +1,13 @@
 //! What an actor's task, its handles and its context share, and the ports through which exported messages reach the
 //! actor's queue.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    Asked, EnvelopeHead, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Payload,
-    PayloadError, PortSink, PushError, Queue, ReturnHandle, Token, Undeliverable,
+    Asked, Class, Dropped, EnvelopeHead, Mailbox, Message, MessageEnvelope, Never, NotDelivered,
+    Notice, Payload, PayloadError, PortSink, PushError, Queue, ReturnHandle, Token, Undeliverable,
     decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
@@ -22,6 +22,8 @@ use crate::{Actor, Exports, Receives};
 /// One actor, seen by everybody but its own state.
 pub(crate) struct Cell<A: Actor> {
     pub(crate) queue: Queue<Job<A>>,
+    /// The messages that go before others, by type.
+    pub(crate) control_types: Box<[TypeId]>,
     pub(crate) control: Arc<Control>,
     pub(crate) mailbox: Mailbox,
     pub(crate) proc: WeakProc,
@@ -59,11 +61,37 @@ impl<A: Actor> Cell<A> {
         }
     }
 
-    fn full(&self, port_id: PortId) -> NotDelivered {
+    /// Whether messages of a type go before others.
+    pub(crate) fn class_of<M: 'static>(&self) -> Class {
+        // Of a few types the comparison of all is the quickest look-up, and of none it costs nothing.
+        match self.control_types.contains(&TypeId::of::<M>()) {
+            true => Class::Control,
+            false => Class::User,
+        }
+    }
+
+    pub(crate) fn full(&self, port_id: PortId) -> NotDelivered {
         NotDelivered::QueueFull {
             port_id,
             capacity: self.queue.max_local() as u64,
         }
+    }
+
+    pub(crate) fn shed(&self, dropped: Dropped) -> NotDelivered {
+        NotDelivered::Shed {
+            actor_id: self.actor_id().clone(),
+            capacity: self.queue.max_local() as u64,
+            dropped,
+        }
+    }
+
+    /// Tells the sender of a message that made room for a newer one.
+    pub(crate) fn displaced(&self, job: Job<A>) {
+        let reason = self.shed(Dropped::Oldest);
+        let never = Never::Shed {
+            reason: reason.to_string(),
+        };
+        give_up(self, job, reason, &never);
     }
 }
 
@@ -176,16 +204,20 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
         } else {
             Origin::Envelope { sender, asked }
         };
-        match cell
-            .queue
-            .place(Job::exported(message, origin), return_handle)
-        {
-            Ok(()) => {}
+        let class = cell.class_of::<M>();
+        let job = Job::exported(message, origin, class);
+        match cell.queue.place_as(class, job, return_handle) {
+            Ok(None) => {}
+            Ok(Some(oldest)) => cell.displaced(oldest),
             Err((PushError::Full(job), return_handle)) => {
                 let reason = cell.full(head.dest().clone());
                 let mut report = Undeliverable::new(give_back(job, head), reason);
-                report.capacity = Some(cell.queue.capacity());
+                report.capacity = cell.queue.capacity_of(class);
                 return_handle.report(report);
+            }
+            Err((PushError::Shed(job), return_handle)) => {
+                let reason = cell.shed(Dropped::Newest);
+                return_handle.undeliverable(give_back(job, head), reason);
             }
             Err((PushError::Closed(job), return_handle)) => {
                 return_handle.undeliverable(give_back(job, head), cell.stopped());
@@ -203,29 +235,44 @@ fn give_back<A: Actor>(job: Job<A>, head: EnvelopeHead) -> MessageEnvelope {
     head.with_payload(payload)
 }
 
-/// Tells the sender of a message that was in the queue when the actor ended, where the sender can be told.
-///
-/// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome. Whoever waits for
-/// a reply is told `cause` instead.
+/// Tells the sender of a message that was in the queue when the actor ended. Whoever waits for a reply is told `cause`
+/// instead.
 pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, job: Job<A>, cause: &Never) {
-    let teller = match cell.proc.upgrade() {
-        Ok(proc) => proc.sender_of_unhandled(&job.origin),
-        Err(_) => None,
-    };
+    give_up(cell, job, cell.stopped(), cause);
+}
+
+/// Gives a message back that was in the queue and is not going to be handled.
+///
+/// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome.
+fn give_up<A: Actor>(cell: &Cell<A>, job: Job<A>, reason: NotDelivered, never: &Never) {
+    let proc = cell.proc.upgrade().ok();
+    let teller = proc
+        .as_ref()
+        .and_then(|proc| proc.sender_of_unhandled(&job.origin));
     if let Some(asked) = job.origin.asked() {
-        return asked.never(cause.clone());
+        return asked.never(never.clone());
     }
-    let Some((sender, sink)) = teller else {
-        tracing::debug!(
-            actor = %cell.actor_id(),
-            "a queued message {} was not handled, and there is no sender of this proc to tell",
-            job.origin
-        );
-        return;
-    };
-    let envelope = job.into_envelope(sender, cell.actor_id());
-    let report = Undeliverable::new(envelope, cell.stopped());
-    sink.undelivered(Token::default(), report);
+    if let Some((sender, sink)) = teller {
+        let envelope = job.into_envelope(sender, cell.actor_id());
+        return sink.undelivered(Token::default(), Undeliverable::new(envelope, reason));
+    }
+    match (&job.origin, proc) {
+        (Origin::Remote { sender, .. } | Origin::Envelope { sender, .. }, Some(proc))
+            if **sender.proc() != *proc.proc_id() =>
+        {
+            let sender = sender.clone();
+            let envelope = job.into_envelope(sender.clone(), cell.actor_id());
+            let notice = Notice::returned(&envelope, reason);
+            let envelope = notice.envelope(cell.actor_id().clone(), &sender);
+            cell.proc.post(envelope, Notice::return_handle());
+        }
+        (origin, _) => {
+            tracing::debug!(
+                actor = %cell.actor_id(),
+                "a queued message {origin} was not handled, and its sender has ended: {reason}",
+            );
+        }
+    }
 }
 
 /// The message of a payload. A typed one stays in the box it came in.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyperactor_mailbox::{Capacity, Lease, NotDelivered, Outbox, Outcome, PushError};
+use hyperactor_mailbox::{
+    Capacity, Class, Dropped, Lease, NotDelivered, Outbox, Outcome, PushError,
+};
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -42,7 +44,7 @@ impl<A: Actor> ActorHandle<A> {
     /// Puts a message into the actor's queue. Never waits.
     ///
     /// A message that is still queued when the actor ends is not handled; the sender is told by a report, as of an
-    /// undeliverable.
+    /// undeliverable. So is the sender of a message that a full queue drops, if the actor was spawned so.
     ///
     /// # Errors
     /// The message, because the queue is full, or because the actor has ended or is about to.
@@ -58,13 +60,33 @@ impl<A: Actor> ActorHandle<A> {
     where
         A: Handler<M>,
     {
-        let job = Job::local(message, cx.actor_id());
-        self.push(job)
-            .map_err(|(job, kind)| match job.into_message() {
-                Some(message) => self.error(message, kind),
-                // The job was made from an `M` in this function.
-                None => unreachable!("a job holds the message it was made of"),
-            })
+        let class = self.cell.class_of::<M>();
+        let job = Job::local(message, cx.actor_id(), class);
+        let error = match self.cell.queue.offer(class, job, Lease::none()) {
+            Ok(None) => return Ok(()),
+            Ok(Some(oldest)) => {
+                self.cell.displaced(oldest);
+                return Ok(());
+            }
+            Err((error, _)) => error,
+        };
+        let kind = match &error {
+            PushError::Full(_) => Kind::Full(class),
+            PushError::Closed(_) => Kind::Stopped,
+            PushError::Shed(_) => {
+                // As posted through a reference: the call succeeds, and the message comes back.
+                let job = error.into_inner();
+                let envelope = job.into_envelope(cx.actor_id().clone(), self.actor_id());
+                let reason = self.cell.shed(Dropped::Newest);
+                cx.return_handle().undeliverable(envelope, reason);
+                return Ok(());
+            }
+        };
+        match error.into_inner().into_message() {
+            Some(message) => Err(self.error(message, kind)),
+            // The job was made from an `M` in this function.
+            None => unreachable!("a job holds the message it was made of"),
+        }
     }
 
     /// Puts a message into the actor's queue as soon as there is room.
@@ -85,9 +107,13 @@ impl<A: Actor> ActorHandle<A> {
         let mut message = message;
         loop {
             match self.post(cx, message) {
-                Err(error) if error.is_full() => {
-                    self.cell.queue.capacity().available().await;
-                    message = error.into_message();
+                Err(PostError {
+                    message: refused,
+                    capacity: Some(capacity),
+                    ..
+                }) => {
+                    capacity.available().await;
+                    message = refused.into_inner();
                 }
                 result => return result,
             }
@@ -108,25 +134,12 @@ impl<A: Actor> ActorHandle<A> {
         }
     }
 
-    fn push(&self, job: Job<A>) -> Result<(), (Job<A>, Kind)> {
-        self.cell
-            .queue
-            .try_push(job, Lease::none())
-            .map_err(|error| match error {
-                PushError::Full(job) => (job, Kind::Full),
-                PushError::Closed(job) => (job, Kind::Stopped),
-            })
-    }
-
     fn error<M>(&self, message: M, kind: Kind) -> PostError<M> {
         let actor_id = self.actor_id().clone();
         let (reason, capacity) = match kind {
-            Kind::Full => (
-                NotDelivered::QueueFull {
-                    port_id: PortId::new(actor_id, 0),
-                    capacity: self.cell.queue.max_local() as u64,
-                },
-                Some(self.cell.queue.capacity()),
+            Kind::Full(class) => (
+                self.cell.full(PortId::new(actor_id, 0)),
+                self.cell.queue.capacity_of(class),
             ),
             Kind::Stopped => (NotDelivered::ActorStopped { actor_id }, None),
         };
@@ -201,7 +214,7 @@ impl<A: Actor> ActorHandle<A> {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Full,
+    Full(Class),
     Stopped,
 }
 
@@ -241,7 +254,7 @@ impl<M> PostError<M> {
         matches!(self.reason, NotDelivered::QueueFull { .. })
     }
 
-    /// What to wait for, if the queue was full.
+    /// What to wait for, if the queue was full and takes messages from those that wait.
     pub fn capacity(&self) -> Option<&Capacity> {
         self.capacity.as_ref()
     }

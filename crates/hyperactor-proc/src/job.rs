@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use hyperactor_mailbox::{
-    Asked, BoxFuture, EncodeError, ErasedMessage, Message, MessageEnvelope, Never, Payload,
+    Asked, BoxFuture, Class, EncodeError, ErasedMessage, Message, MessageEnvelope, Never, Payload,
 };
 use hyperactor_refs::{ActorId, PortId};
 
@@ -20,6 +20,7 @@ pub(crate) struct Job<A: Actor> {
     message: Box<dyn Any + Send>,
     kind: &'static Kind<A>,
     pub(crate) origin: Origin,
+    class: Class,
 }
 
 /// Who sent a message, so that they can be told if it is never handled.
@@ -103,11 +104,12 @@ impl<A: Receives<M>, M: Message> Exported<A, M> {
 }
 
 impl<A: Actor> Job<A> {
-    pub(crate) fn local<M: Send + 'static>(message: M, sender: &ActorId) -> Self
+    pub(crate) fn local<M: Send + 'static>(message: M, sender: &ActorId, class: Class) -> Self
     where
         A: Handler<M>,
     {
         Self {
+            class,
             message: Box::new(message),
             kind: Local::<A, M>::KIND,
             origin: Origin::Handle {
@@ -116,11 +118,12 @@ impl<A: Actor> Job<A> {
         }
     }
 
-    pub(crate) fn exported<M: Message>(message: Box<M>, origin: Origin) -> Self
+    pub(crate) fn exported<M: Message>(message: Box<M>, origin: Origin, class: Class) -> Self
     where
         A: Receives<M>,
     {
         Self {
+            class,
             message,
             kind: Exported::<A, M>::KIND,
             origin,
@@ -176,15 +179,33 @@ impl<A: Actor> Batch<A> {
     ///
     /// Returns when the batch is empty, the type changes, or the control wants attention.
     pub(crate) async fn run(&mut self, actor: &mut A, cx: &Context<A>) -> ActorResult {
+        self.admit_urgent(cx);
         match self.jobs.last() {
             Some(job) => (job.kind.run)(actor, cx, self).await,
             None => Ok(()),
         }
     }
 
-    /// The next message, if it is an `M` and the control is quiet.
+    /// Lets messages of class `Control` that came meanwhile go before the user's, and behind those of their own class.
+    fn admit_urgent(&mut self, cx: &Context<A>) {
+        let queue = &cx.cell().queue;
+        if !queue.is_urgent() {
+            return;
+        }
+        let is_user = |job: &Job<A>| job.class == Class::User;
+        let at = self
+            .jobs
+            .iter()
+            .rposition(is_user)
+            .map_or(0, |last| last + 1);
+        let mut urgent = Vec::new();
+        queue.take_urgent(&mut urgent);
+        self.jobs.splice(at..at, urgent.into_iter().rev());
+    }
+
+    /// The next message, if it is an `M`, the control is quiet, and nothing goes before it.
     fn next<M: 'static>(&mut self, cx: &Context<A>) -> Option<M> {
-        if !cx.control().is_quiet() {
+        if !cx.control().is_quiet() || cx.cell().queue.is_urgent() {
             return None;
         }
         self.take(cx)
@@ -197,6 +218,7 @@ impl<A: Actor> Batch<A> {
                 message,
                 kind,
                 origin,
+                class,
             } = self.jobs.pop()?;
             if let Some(asked) = origin.asked()
                 && !asked.is_wanted()
@@ -218,6 +240,7 @@ impl<A: Actor> Batch<A> {
                         message,
                         kind,
                         origin,
+                        class,
                     });
                     None
                 }

@@ -72,7 +72,9 @@ pub use watch::{ProcLoss, ProcWatch};
 
 // A trait and its derive go by one name, as with serde.
 pub use hyperactor_macros::{Actor, Facade, Message, actor};
-pub use hyperactor_mailbox::{Message, OncePortRef, Outbox, Outcome, PortRef, Undeliverable};
+pub use hyperactor_mailbox::{
+    Message, OncePortRef, Outbox, Outcome, Overflow, PortRef, Undeliverable,
+};
 
 /// What the derives name; not for people.
 #[doc(hidden)]

@@ -229,6 +229,7 @@ impl Proc {
         let parent_of = parent.map(Arc::downgrade);
         let control = Arc::new(Control::new(id.clone(), abort, parent_of, deadlines));
         let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
+        mailbox.report_to(control.clone());
         self.settle(&mailbox, Resident::Actor(Arc::clone(&control)))?;
         if let Some(parent) = parent
             && !parent.adopt(&control)
@@ -240,7 +241,8 @@ impl Proc {
             });
         }
         let cell = Arc::new(Cell {
-            queue: Queue::new(options.queue_capacity),
+            queue: Queue::with_overflow(options.queue_capacity, options.overflow),
+            control_types: options.control_types(),
             control,
             mailbox,
             proc: self.downgrade(),
@@ -267,6 +269,7 @@ impl Proc {
         check_name(name)?;
         let mailbox = Mailbox::new(self.actor_id(name));
         let client = Client::new(mailbox.clone(), self.downgrade());
+        mailbox.report_to(client.sink());
         let resident = Resident::Client {
             sink: client.sink(),
             watchers: Arc::default(),

@@ -1,9 +1,10 @@
 //! How an actor may be spawned, and why it was not. The spawning itself is in `proc.rs`.
 
+use std::any::TypeId;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyperactor_mailbox::BindError;
+use hyperactor_mailbox::{BindError, Overflow};
 use hyperactor_refs::{ActorId, NameError, ProcId};
 
 use crate::limits;
@@ -99,6 +100,10 @@ pub struct SpawnOptions {
     /// How long the actor may take to end once its parent asks it to, before it is aborted. Default: the parent's
     /// [`children_deadline`](Self::children_deadline).
     pub stop_deadline: Option<Duration>,
+    /// What the queue does when it is full. Default: [`Overflow::Wait`].
+    pub overflow: Overflow,
+    /// The messages of class `Control`, by type.
+    control: Vec<TypeId>,
 }
 
 impl SpawnOptions {
@@ -129,6 +134,28 @@ impl SpawnOptions {
         self.stop_deadline = Some(deadline);
         self
     }
+
+    /// With another way to deal with a full queue.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Lets messages of type `M` go before all others in the actor's queue, whoever sends them and from wherever.
+    ///
+    /// They keep their order among themselves. Use it for what steers the actor, not for work: a stream of such
+    /// messages keeps all others waiting. They have a bound of their own,
+    /// [`CONTROL_CAPACITY`](hyperactor_mailbox::limits::CONTROL_CAPACITY), at which senders wait.
+    #[must_use]
+    pub fn control<M: Send + 'static>(mut self) -> Self {
+        self.control.push(TypeId::of::<M>());
+        self
+    }
+
+    pub(crate) fn control_types(&self) -> Box<[TypeId]> {
+        self.control.clone().into()
+    }
 }
 
 impl Default for SpawnOptions {
@@ -138,6 +165,8 @@ impl Default for SpawnOptions {
             cleanup_deadline: limits::CLEANUP_DEADLINE,
             children_deadline: limits::CHILDREN_DEADLINE,
             stop_deadline: None,
+            overflow: Overflow::Wait,
+            control: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod common;
 mod derives;
 mod lifecycle;
 mod logs;
+mod mailboxes;
 mod messages;
 mod methods;
 mod names;
