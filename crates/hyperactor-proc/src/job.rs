@@ -4,8 +4,10 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use hyperactor_mailbox::{
@@ -141,6 +143,15 @@ impl<A: Actor> Job<A> {
     }
 }
 
+/// Why a wait for messages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    Attention,
+    Jobs,
+    /// The queue is sealed and empty.
+    Empty,
+}
+
 /// Jobs that the actor has taken out of its queue and not handled yet.
 pub(crate) struct Batch<A: Actor> {
     /// In reverse, so that the next one is taken from the end.
@@ -167,12 +178,29 @@ impl<A: Actor> Batch<A> {
         self.jobs.is_empty()
     }
 
-    /// Takes what `fill` puts at the end of the empty list, the first one first.
-    pub(crate) fn refill<T>(&mut self, fill: impl FnOnce(&mut Vec<Job<A>>) -> T) -> T {
+    /// Waits for messages, or for something else to look at. Called on an empty batch.
+    pub(crate) async fn wait(&mut self, cx: &Context<A>) -> Woken {
         debug_assert!(self.jobs.is_empty(), "a refill would reorder what is left");
-        let result = fill(&mut self.jobs);
-        self.jobs.reverse();
-        result
+        let (queue, control) = (&cx.cell().queue, cx.control());
+        let counters = control.counters();
+        let woken = poll_fn(|task| {
+            let taken = queue.poll_recv_many(task, &mut self.jobs, limits::BATCH_MESSAGES_MAX);
+            if let Poll::Ready(count) = taken {
+                self.jobs.reverse();
+                return Poll::Ready(match count {
+                    0 => Woken::Empty,
+                    _ => Woken::Jobs,
+                });
+            }
+            let attention = control.poll_attention(task).map(|()| Woken::Attention);
+            if attention.is_pending() {
+                counters.rests();
+            }
+            attention
+        });
+        let woken = woken.await;
+        counters.wakes();
+        woken
     }
 
     /// Handles the next message, and those behind it that are of the same type.
@@ -289,8 +317,8 @@ impl<A: Actor> Batch<A> {
     }
 }
 
-/// One boxed future serves a whole run of messages of one type, so a stream of them costs one box each, the
-/// message's own.
+/// One boxed future serves a whole run of messages of one type, and waits for the next one itself: a message costs one
+/// box, its own, whether the actor is busy or at rest.
 fn run<'a, A: Handler<M>, M: Send + 'static>(
     actor: &'a mut A,
     cx: &'a Context<A>,
@@ -300,16 +328,22 @@ fn run<'a, A: Handler<M>, M: Send + 'static>(
         batch.show::<M>(cx);
         // The first one is taken unconditionally: the caller has just looked at the control.
         let mut next = batch.take::<M>(cx);
-        while let Some(message) = next {
-            if let Err(error) = actor.handle(cx, message).await {
-                cx.control().counters().failed();
-                return Err(error);
+        loop {
+            while let Some(message) = next {
+                if let Err(error) = actor.handle(cx, message).await {
+                    cx.control().counters().failed();
+                    return Err(error);
+                }
+                batch.handled(cx);
+                batch.breathe().await;
+                next = batch.next::<M>(cx);
             }
-            batch.handled(cx);
-            batch.breathe().await;
+            let is_interrupted = !batch.is_empty() || !cx.control().is_quiet();
+            if is_interrupted || batch.wait(cx).await != Woken::Jobs {
+                return Ok(());
+            }
             next = batch.next::<M>(cx);
         }
-        Ok(())
     })
 }
 

@@ -1,22 +1,19 @@
 //! The life of one actor: initialise, handle messages until asked to end, end the children, clean up, and give
 //! everything back. What an actor shares with others is in `cell.rs`; its signals are in `control.rs`.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use futures_util::future::{AbortRegistration, Abortable};
 use hyperactor_mailbox::ending_with;
 
 use crate::cell::{Cell, unhandled};
 use crate::control::End;
-use crate::job::Batch;
+use crate::job::{Batch, Woken};
 use crate::panics::{caught, caught_sync};
 use crate::reports::Report;
 use crate::time::within;
 use crate::{
-    Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, Event, ExitReason, limits,
-    waits,
+    Actor, ActorError, ActorExit, ActorResult, ActorStatus, Context, Event, ExitReason, waits,
 };
 
 /// The whole life, as the actor's task.
@@ -163,37 +160,12 @@ async fn serve<A: Actor>(
             batch.run(actor, cx).await?;
             continue;
         }
-        let counters = control.counters();
-        let woken = poll_fn(|task| {
-            let taken =
-                batch.refill(|jobs| queue.poll_recv_many(task, jobs, limits::BATCH_MESSAGES_MAX));
-            if let Poll::Ready(count) = taken {
-                return Poll::Ready(if count == 0 {
-                    Woken::Empty
-                } else {
-                    Woken::Jobs
-                });
-            }
-            let attention = control.poll_attention(task).map(|()| Woken::Attention);
-            if attention.is_pending() {
-                counters.rests();
-            }
-            attention
-        });
-        let woken = woken.await;
-        counters.wakes();
+        let woken = batch.wait(cx).await;
         // What came back of the last messages is still looked at.
         if matches!(woken, Woken::Empty) && control.is_quiet() {
             return Ok(ExitReason::Drained);
         }
     }
-}
-
-enum Woken {
-    Attention,
-    Jobs,
-    /// The queue is sealed and empty.
-    Empty,
 }
 
 /// Lets the actor look at one report.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyperactor_mailbox::{Lease, OncePortRef, PushError};
+use hyperactor_mailbox::{Class, Lease, OncePortRef, PushError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -381,7 +381,7 @@ fn resume_later(cx: &Context<Supervisor>, delay: Duration, which: Vec<(usize, u6
         tokio::time::sleep(delay).await;
         let mut message = Resume(which);
         while let Some(cell) = cell.upgrade() {
-            let job = Job::local(message, cell.actor_id());
+            let job = Job::local(message, cell.actor_id(), Class::User);
             match cell.queue.try_push(job, Lease::none()) {
                 Err(PushError::Full(job)) => {
                     let capacity = cell.queue.capacity();
@@ -392,7 +392,7 @@ fn resume_later(cx: &Context<Supervisor>, delay: Duration, which: Vec<(usize, u6
                         None => return,
                     }
                 }
-                Ok(()) | Err(PushError::Closed(_)) => return,
+                Ok(()) | Err(PushError::Closed(_) | PushError::Shed(_)) => return,
             }
         }
     });
