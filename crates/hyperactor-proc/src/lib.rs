@@ -15,6 +15,7 @@ mod control;
 mod counters;
 mod error;
 mod exit;
+mod flush;
 mod groups;
 mod handle;
 mod job;

@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use crate::cell::Cell;
 use crate::control::{Control, Deadlines, End, Facts};
+use crate::flush;
 use crate::job::Origin;
 use crate::residents::{Resident, Residents, Teller};
 use crate::run::{Ending, run};
@@ -469,7 +470,9 @@ impl MailboxSender for Proc {
     /// Resolves when everything that was handed to the forwarder has an outcome. Messages within the proc have
     /// theirs before a post returns.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        self.inner.forwarder.flush()
+        // The address of what lives as long as the flush is a number that no other proc has.
+        let whose = Arc::as_ptr(&self.inner) as usize;
+        flush::once(whose, || self.inner.forwarder.flush())
     }
 }
 
