@@ -21,10 +21,16 @@ impl Backoff {
         }
     }
 
-    /// The next pause.
-    pub(crate) fn next(&mut self) -> Duration {
+    /// The next pause in its full size, for one who disturbs nobody else.
+    pub(crate) fn next_whole(&mut self) -> Duration {
         let ceiling = self.ceiling;
         self.ceiling = (ceiling * 2).min(BACKOFF_MAX);
+        ceiling
+    }
+
+    /// The next pause.
+    pub(crate) fn next(&mut self) -> Duration {
+        let ceiling = self.next_whole();
         // xorshift64 (Marsaglia 2003): jitter needs no better randomness than that.
         self.random |= 1;
         self.random ^= self.random << 13;

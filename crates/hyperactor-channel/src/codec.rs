@@ -1,6 +1,8 @@
 //! How a message becomes bytes and comes back: the [`Codec`] border and its default, [`Postcard`].
 //! Framing, sequence numbers and everything else around those bytes belong to the session.
 
+use std::fmt;
+use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -41,11 +43,73 @@ impl DecodeError {
     }
 }
 
+/// Whom a message is for and from, where its codec tells.
+///
+/// What is named here need not be in the message's bytes: a name crosses each connection once, and stands as a small
+/// number in front of every message then.
+pub struct Names<'a, N> {
+    /// Its destination. Each destination has its own share of the receiver's room, so that one that takes nothing stops
+    /// only its own senders; messages of one destination arrive in the order posted.
+    pub to: Option<&'a N>,
+    /// Its sender.
+    pub from: Option<&'a N>,
+}
+
+impl<N> Names<'_, N> {
+    /// Neither.
+    pub const NONE: Self = Self {
+        to: None,
+        from: None,
+    };
+}
+
+impl<N> Clone for Names<'_, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for Names<'_, N> {}
+
+impl<N: fmt::Debug> fmt::Debug for Names<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names")
+            .field("to", &self.to)
+            .field("from", &self.from)
+            .finish()
+    }
+}
+
+/// The name type of messages that name nobody: there is no such value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoName {}
+
 /// Writes messages as bytes and reads them back.
 ///
 /// `encode` runs in the thread that posts, under the short lock of the outgoing log: it writes straight into the
 /// buffer that goes to the socket. It must not post to the same channel. `decode` runs in the task that reads.
+/// In-process channels use [`names`](Self::names) alone.
 pub trait Codec<M>: Send + Sync + 'static {
+    /// What names a destination or a sender; [`NoName`] for messages that go to whoever receives.
+    type Name: Clone + Eq + Hash + Send + Sync + 'static;
+
+    /// Whom the message is for and from. Called for each post: it should cost next to nothing.
+    fn names<'m>(&self, _message: &'m M) -> Names<'m, Self::Name> {
+        Names::NONE
+    }
+
+    /// Appends a name to `out`: 1 to 2,048 bytes ([`LABEL_NAME_MAX`](hyperactor_protocol::limits::LABEL_NAME_MAX)).
+    /// Called once for each name that a session knows.
+    fn encode_name(&self, _name: &Self::Name, _out: &mut BytesMut) -> Result<(), EncodeError> {
+        Err(EncodeError::new("its codec has no names"))
+    }
+
+    /// Reads a name, once for each connection and name. As with [`decode`](Self::decode), nothing in the bytes may make
+    /// this panic; a name that is an error here fails the messages that carry it, one by one.
+    fn decode_name(&self, _bytes: Bytes) -> Result<Self::Name, DecodeError> {
+        Err(DecodeError::new("its codec has no names"))
+    }
+
     /// Appends the message to `out`. What was already in `out` must stay as it is; when an error is returned, the
     /// caller cuts `out` back.
     fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError>;
@@ -61,13 +125,18 @@ pub trait Codec<M>: Send + Sync + 'static {
         0
     }
 
-    /// Reads one message from the whole of `bytes`, tail included. The bytes come from a peer: nothing in them may make this panic.
-    fn decode(&self, bytes: Bytes) -> Result<M, DecodeError>;
+    /// Reads one message from the whole of `bytes`, tail included, and the names it was posted with. The bytes come from
+    /// a peer: nothing in them may make this panic.
+    fn decode(&self, bytes: Bytes, names: Names<'_, Self::Name>) -> Result<M, DecodeError>;
 }
 
 /// Decodes a message; a panic of its decoder is that message's failure.
-pub(crate) fn decode<M>(codec: &(impl Codec<M> + ?Sized), bytes: Bytes) -> Result<M, DecodeError> {
-    catch_unwind(AssertUnwindSafe(|| codec.decode(bytes)))
+pub(crate) fn decode<M, C: Codec<M>>(
+    codec: &C,
+    bytes: Bytes,
+    names: Names<'_, C::Name>,
+) -> Result<M, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.decode(bytes, names)))
         .unwrap_or_else(|_| Err(DecodeError::new("its decoder panicked")))
 }
 
@@ -76,12 +145,14 @@ pub(crate) fn decode<M>(codec: &(impl Codec<M> + ?Sized), bytes: Bytes) -> Resul
 pub struct Postcard;
 
 impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
+    type Name = NoName;
+
     fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError> {
         postcard::serialize_with_flavor(message, Appender(out))
             .map_err(|error| EncodeError::new(error.to_string()))
     }
 
-    fn decode(&self, bytes: Bytes) -> Result<M, DecodeError> {
+    fn decode(&self, bytes: Bytes, _names: Names<'_, NoName>) -> Result<M, DecodeError> {
         match postcard::take_from_bytes(&bytes) {
             Ok((message, [])) => Ok(message),
             Ok((_, rest)) => Err(DecodeError::new(format!(
@@ -99,6 +170,8 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
 pub struct Raw;
 
 impl Codec<Bytes> for Raw {
+    type Name = NoName;
+
     fn encode(&self, _message: &Bytes, _out: &mut BytesMut) -> Result<(), EncodeError> {
         Ok(())
     }
@@ -107,7 +180,7 @@ impl Codec<Bytes> for Raw {
         message.clone()
     }
 
-    fn decode(&self, bytes: Bytes) -> Result<Bytes, DecodeError> {
+    fn decode(&self, bytes: Bytes, _names: Names<'_, NoName>) -> Result<Bytes, DecodeError> {
         Ok(bytes)
     }
 }
@@ -145,13 +218,14 @@ mod tests {
         Codec::<(u32, String)>::encode(&Postcard, &(7, "seven".into()), &mut out).unwrap();
         let bytes = out.split_off(6).freeze();
         assert_eq!(&out[..], b"before");
-        let back: (u32, String) = Postcard.decode(bytes).unwrap();
+        let back: (u32, String) = Postcard.decode(bytes, Names::NONE).unwrap();
         assert_eq!(back, (7, "seven".to_owned()));
     }
 
     #[test]
     fn bytes_left_over_are_an_error() {
-        let error = Codec::<u8>::decode(&Postcard, Bytes::from_static(&[1, 2, 3])).unwrap_err();
+        let error = Codec::<u8>::decode(&Postcard, Bytes::from_static(&[1, 2, 3]), Names::NONE)
+            .unwrap_err();
         assert!(
             error.to_string().contains("2 bytes are left over"),
             "{error}"
@@ -162,7 +236,7 @@ mod tests {
     fn a_length_beyond_the_bytes_is_an_error_and_not_an_allocation() {
         let bomb =
             Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-        assert!(Codec::<Vec<u64>>::decode(&Postcard, bomb.clone()).is_err());
-        assert!(Codec::<String>::decode(&Postcard, bomb).is_err());
+        assert!(Codec::<Vec<u64>>::decode(&Postcard, bomb.clone(), Names::NONE).is_err());
+        assert!(Codec::<String>::decode(&Postcard, bomb, Names::NONE).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Dialling an address: [`dial`] and [`dial_with`]. Both are lazy and cannot fail: what goes wrong shows as the outcome of
-//! messages. What moves them is in `local` and `net`.
+//! Dialling an address: [`dial`] and [`dial_with`] to send, [`dial_duplex`] and [`dial_duplex_with`] to receive as well.
+//! None of them fails or waits: what goes wrong shows as the outcome of messages. What moves them is in `local` and `net`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::local::link::LocalLink;
 use crate::net::link::NetLink;
-use crate::{ChannelTx, Codec, Completion, DialOptions, Outbound, Postcard};
+use crate::rx::Feed;
+use crate::{
+    ChannelRx, ChannelTx, Codec, Completion, Deliver, DialOptions, Inbound, Outbound, Postcard,
+};
 
 /// Dials an address with the default options and codec. It connects when the first message is posted.
 ///
@@ -41,8 +44,54 @@ where
     match &addr {
         ChannelAddr::Local(number) => {
             let number = number.get();
-            Outbound::new(Arc::new(LocalLink::new(addr, number, options)))
+            Outbound::new(Arc::new(LocalLink::dial(addr, number, options, codec)))
         }
-        _ => Outbound::new(Arc::new(NetLink::new(addr, options, codec))),
+        _ => Outbound::new(Arc::new(NetLink::dial(addr, &options, codec))),
+    }
+}
+
+/// Dials an address whose server sends messages back: one connection, both directions.
+///
+/// It connects at once, and stays connected as long as either end is there. Dropping both ends, or closing one, closes
+/// the session; dropping the receiver alone refuses what still comes in. When the session has ended, messages fail and the
+/// receiver ends: dial anew then. That happens when the server stops in order, when nobody answers for the time that
+/// [`DialOptions`] give, and on faults that another try would not mend; a server that restarts meanwhile is found again.
+///
+/// The other side is [`serve_duplex`](crate::serve_duplex), or any [`Accept`](crate::Accept).
+pub fn dial_duplex<M: Send + 'static>(
+    addr: ChannelAddr,
+    options: DialOptions,
+    codec: impl Codec<M>,
+) -> (ChannelTx<M>, ChannelRx<M>) {
+    let feed = Feed::new();
+    let outbound = dial_duplex_with(addr, options, codec, |inbound| feed.session(inbound));
+    let rx = feed.into_session_rx(outbound.clone());
+    (ChannelTx::new(outbound), rx)
+}
+
+/// As [`dial_duplex`], with completions of the caller's own type, and with what takes the messages that come back: made
+/// from the [`Inbound`] that settles them, told [`Deliver::closed`] when the channel has ended. It outlives connections
+/// and lives of the server.
+pub fn dial_duplex_with<M, C, K, D>(
+    addr: ChannelAddr,
+    options: DialOptions,
+    codec: C,
+    receive: impl FnOnce(Inbound) -> D,
+) -> Outbound<M, K>
+where
+    M: Send + 'static,
+    C: Codec<M>,
+    K: Completion<M>,
+    D: Deliver<M>,
+{
+    match &addr {
+        ChannelAddr::Local(number) => {
+            let number = number.get();
+            let link = LocalLink::dial_duplex(addr, number, options, codec, receive);
+            Outbound::new(Arc::new(link))
+        }
+        _ => Outbound::new(Arc::new(NetLink::dial_duplex(
+            addr, &options, codec, receive,
+        ))),
     }
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use hyperactor_protocol::Verdict;
 use hyperactor_refs::{ChannelAddr, Incarnation};
 
+use crate::{Completion, Outbound, codes};
+
 /// Who is at the other end of a session, as far as this side can verify it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,9 +41,21 @@ pub trait Accept<M>: Send + Sync + 'static {
     /// What takes the messages of one session.
     type Session: Deliver<M>;
 
+    /// What learns the outcome of each message that this side sends back; [`Ignore`](crate::Ignore) where it sends none.
+    type Completion: Completion<M>;
+
     /// Called once for each new session; a reconnect that resumes a session does not come here. `inbound` settles the
-    /// session's messages.
-    fn open(&self, peer: Peer, inbound: Inbound) -> Self::Session;
+    /// session's messages; `outbound` sends messages to its dialer, over the same connection and at any time.
+    ///
+    /// Dropping `outbound` changes nothing: the session's life is its dialer's and its server's matter.
+    /// [`Outbound::close`] ends the session, both ways. A dialer that does not receive
+    /// ([`dial_with`](crate::dial_with)) refuses each message with [`Reason::PeerClosed`](crate::Reason::PeerClosed).
+    fn open(
+        &self,
+        peer: Peer,
+        inbound: Inbound,
+        outbound: Outbound<M, Self::Completion>,
+    ) -> Self::Session;
 }
 
 /// Takes the messages of one session.
@@ -63,6 +77,29 @@ pub trait Deliver<M>: Send + 'static {
     fn closed(&mut self) {}
 }
 
+impl<M: 'static> Deliver<M> for Box<dyn Deliver<M>> {
+    fn deliver(&mut self, message: M, ticket: Ticket) {
+        (**self).deliver(message, ticket);
+    }
+
+    fn deliver_awaited(&mut self, message: M, ticket: Ticket) {
+        (**self).deliver_awaited(message, ticket);
+    }
+
+    fn closed(&mut self) {
+        (**self).closed();
+    }
+}
+
+/// What takes messages where nobody receives: each is refused.
+pub(crate) struct NobodyReceives(pub(crate) Inbound);
+
+impl<M: Send + 'static> Deliver<M> for NobodyReceives {
+    fn deliver(&mut self, message: M, ticket: Ticket) {
+        self.0.refuse(ticket, codes::nobody_receives(), message);
+    }
+}
+
 /// Names one received message towards its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
@@ -70,6 +107,8 @@ pub struct Ticket {
     pub seq: u64,
     /// What it counts in credit, in bytes.
     pub size: u32,
+    /// The number that its session has for its destination, 0 for a message without one. Whose credit is given back with it.
+    pub to: u32,
 }
 
 /// Settles and releases the received messages of one session, from any thread. Cheap to clone. Using it after the
@@ -80,7 +119,7 @@ pub struct Inbound(Arc<dyn Settlements>);
 /// What is behind an [`Inbound`]: a session over a byte stream, or an in-process link.
 pub(crate) trait Settlements: Send + Sync + 'static {
     fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>);
-    fn release(&self, messages: u64, bytes: u64);
+    fn release(&self, to: u32, messages: u64, bytes: u64);
 }
 
 impl Inbound {
@@ -103,12 +142,13 @@ impl Inbound {
     /// Gives the credit of a delivered message back: it left the receiver's queue. Once for each ticket that was settled
     /// as delivered, before or after. Never blocks and calls nothing back from within.
     pub fn release(&self, ticket: Ticket) {
-        self.0.release(1, u64::from(ticket.size));
+        self.0.release(ticket.to, 1, u64::from(ticket.size));
     }
 
-    /// As [`release`](Self::release) for several messages at once, with the sum of their sizes.
-    pub fn release_many(&self, messages: u64, bytes: u64) {
-        self.0.release(messages, bytes);
+    /// As [`release`](Self::release) for several messages of one destination at once: [`Ticket::to`], their number and
+    /// the sum of their sizes.
+    pub fn release_many(&self, to: u32, messages: u64, bytes: u64) {
+        self.0.release(to, messages, bytes);
     }
 
     /// Whether both settle the same session.

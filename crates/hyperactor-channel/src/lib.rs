@@ -3,7 +3,8 @@
 //! # Map
 //!
 //! Sending: [`dial`], [`ChannelTx`], or [`dial_with`] and [`Outbound`] with a [`Completion`] for each message.
-//! Receiving: [`serve`], [`ChannelRx`], or [`serve_with`] with [`Accept`] and [`Deliver`]. What became of a message:
+//! Receiving: [`serve`], [`ChannelRx`], or [`serve_with`] with [`Accept`] and [`Deliver`]. Both over one connection:
+//! [`dial_duplex`], [`serve_duplex`], or [`dial_duplex_with`] and [`Accept::open`]. What became of a message:
 //! [`Outcome`], [`Failure`], [`Reason`]. Below: [`transport`], byte streams by address. Bounds: [`limits`].
 
 pub mod limits;
@@ -16,6 +17,7 @@ mod codes;
 mod completion;
 mod dial;
 mod inbound;
+mod listener;
 mod local;
 mod net;
 mod options;
@@ -26,12 +28,13 @@ mod serve;
 mod serve_error;
 mod tx;
 
-pub use codec::{Codec, DecodeError, EncodeError, Postcard, Raw};
+pub use codec::{Codec, DecodeError, EncodeError, Names, NoName, Postcard, Raw};
 pub use codes::REFUSAL_RESERVED_FROM;
 pub use completion::{Completion, Ignore};
-pub use dial::{dial, dial_tx, dial_with};
+pub use dial::{dial, dial_duplex, dial_duplex_with, dial_tx, dial_with};
 pub use hyperactor_protocol::{Refusal, Verdict};
 pub use inbound::{Accept, Deliver, Inbound, Peer, Ticket};
+pub use listener::{AcceptedPair, ChannelListener, serve_duplex};
 pub use options::{DialOptions, ServeOptions, process_incarnation};
 pub use outbound::{Capacity, Outbound, Rejected, Status};
 pub use outcome::{Failure, FlushError, Outcome, Reason};

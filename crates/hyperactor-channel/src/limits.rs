@@ -26,6 +26,12 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 /// Longest pause of an exponential backoff.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// How often a server that cannot accept says so in the log.
+pub const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a connection for which there is no descriptor may take to say hello, so that it can be told.
+pub const REFUSAL_DEADLINE: Duration = Duration::from_millis(100);
+
 /// How long a local socket may be absent or refuse before a dialer gives up ([`DialOptions::connect_give_up_local`]).
 ///
 /// [`DialOptions::connect_give_up_local`]: crate::DialOptions::connect_give_up_local
@@ -76,3 +82,10 @@ pub const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 /// How many messages of an in-process channel are handed over under one look at its state.
 pub const LOCAL_BATCH_MESSAGES: usize = 64;
+
+/// How many messages of one destination an in-process channel hands over before the next destination has its turn.
+pub const LOCAL_LANE_TURN_MESSAGES: usize = 16;
+
+/// How many destinations an in-process channel knows at a time. Beyond, those without messages are forgotten, and a post to
+/// another one finds the channel full while there are none.
+pub const LOCAL_DESTINATIONS_MAX: usize = 16_384;

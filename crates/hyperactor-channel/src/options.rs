@@ -30,6 +30,10 @@ pub struct DialOptions {
     pub outbox_messages: u32,
     /// How many bytes of messages may be without an outcome before a post finds the channel full. Default: 32 MiB.
     pub outbox_bytes: usize,
+    /// How many messages that come back may wait in the receiver's queues. Default: 4,096.
+    pub window_messages: u32,
+    /// How many bytes that come back may wait in the receiver's queues. Default: 16 MiB.
+    pub window_bytes: u64,
 }
 
 impl Default for DialOptions {
@@ -43,6 +47,8 @@ impl Default for DialOptions {
             max_message_bytes: limits::MESSAGE_BYTES_MAX,
             outbox_messages: protocol_limits::OUTBOX_MESSAGES,
             outbox_bytes: protocol_limits::OUTBOX_BYTES,
+            window_messages: protocol_limits::WINDOW_MESSAGES,
+            window_bytes: protocol_limits::WINDOW_BYTES,
         }
     }
 }
@@ -53,6 +59,8 @@ impl DialOptions {
         Config {
             outbox_messages: self.outbox_messages,
             outbox_bytes: self.outbox_bytes,
+            window_messages: self.window_messages,
+            window_bytes: self.window_bytes,
             max_message: max_message(self.max_message_bytes),
             silence_timeout: self.silence_timeout,
             keepalive_idle: self.silence_timeout / 3,
@@ -90,6 +98,13 @@ pub struct ServeOptions {
     pub sessions_max: usize,
     /// How many accepted connections may be without a finished handshake. Default: 128.
     pub unauthenticated_max: usize,
+    /// How long messages that are sent back may be under way without a byte moving, or without a connection. Default: 30 s.
+    pub delivery_timeout: Duration,
+    /// How many messages that are sent back by one session may be without an outcome before a post finds it full.
+    /// Default: 8,192.
+    pub outbox_messages: u32,
+    /// How many bytes of such messages, likewise. Default: 32 MiB.
+    pub outbox_bytes: usize,
 }
 
 impl Default for ServeOptions {
@@ -104,6 +119,9 @@ impl Default for ServeOptions {
             session_ttl: protocol_limits::SESSION_TTL,
             sessions_max: limits::SESSIONS_MAX,
             unauthenticated_max: limits::UNAUTHENTICATED_MAX,
+            delivery_timeout: protocol_limits::DELIVERY_TIMEOUT,
+            outbox_messages: protocol_limits::OUTBOX_MESSAGES,
+            outbox_bytes: protocol_limits::OUTBOX_BYTES,
         }
     }
 }
@@ -118,6 +136,9 @@ impl ServeOptions {
             silence_timeout: self.silence_timeout,
             keepalive_idle: self.silence_timeout / 3,
             session_ttl: self.session_ttl,
+            delivery_timeout: self.delivery_timeout,
+            outbox_messages: self.outbox_messages,
+            outbox_bytes: self.outbox_bytes,
             handshake_timeout: limits::HANDSHAKE_DEADLINE,
             ..Config::default()
         }

@@ -159,6 +159,8 @@ impl Common {
 /// One dialled channel, of either kind.
 pub(crate) trait Link<M, K>: Send + Sync {
     fn common(&self) -> &Common;
+    /// The room for messages as this one.
+    fn capacity_for(&self, message: &M) -> Capacity;
     /// Takes a message, or gives it back with the reason. Never blocks.
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>>;
     /// The sequence number of the next post.
@@ -167,10 +169,11 @@ pub(crate) trait Link<M, K>: Send + Sync {
     fn close(&self);
 }
 
-/// The sending end of a dialled channel, with a completion of the caller's own type for each message. Cheap to clone.
+/// The sending end of a channel, with a completion of the caller's own type for each message. Cheap to clone.
 ///
-/// The channel connects when the first message is posted. Dropping the last clone lets it linger: what was posted still
-/// goes out and gets its outcome, then the peer is told goodbye.
+/// Of a dialled channel: it connects when the first message is posted, or at once when it also receives. Dropping the last
+/// clone lets it linger: what was posted still goes out and gets its outcome, then the peer is told goodbye. Of an accepted
+/// session: the way back to its dialer, see [`Accept::open`](crate::Accept::open).
 ///
 /// # Ordering
 ///
@@ -185,11 +188,17 @@ pub struct Outbound<M, K> {
     last: Arc<LastHandle<M, K>>,
 }
 
-struct LastHandle<M, K>(Arc<dyn Link<M, K>>);
+struct LastHandle<M, K> {
+    link: Arc<dyn Link<M, K>>,
+    /// Whether the session ends with its last handle. One that was accepted is its dialer's.
+    closes: bool,
+}
 
 impl<M, K> Drop for LastHandle<M, K> {
     fn drop(&mut self) {
-        self.0.close();
+        if self.closes {
+            self.link.close();
+        }
     }
 }
 
@@ -214,7 +223,24 @@ impl<M, K> fmt::Debug for Outbound<M, K> {
 
 impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
     pub(crate) fn new(link: Arc<dyn Link<M, K>>) -> Self {
-        let last = Arc::new(LastHandle(Arc::clone(&link)));
+        Self::with_end(link, true)
+    }
+
+    /// The way back of an accepted session: dropping it does not close the session.
+    pub(crate) fn accepted(link: Arc<dyn Link<M, K>>) -> Self {
+        Self::with_end(link, false)
+    }
+
+    /// The same channel, which is closed when the last clone of this handle is dropped.
+    pub(crate) fn owning(self) -> Self {
+        Self::with_end(self.link, true)
+    }
+
+    fn with_end(link: Arc<dyn Link<M, K>>, closes: bool) -> Self {
+        let last = Arc::new(LastHandle {
+            link: Arc::clone(&link),
+            closes,
+        });
         Self { link, last }
     }
 
@@ -238,7 +264,8 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
         self.link.offer(message, completion)
     }
 
-    /// Waits until the channel has room for another message.
+    /// Waits until the channel has room for another message. For messages that name a destination, wait for
+    /// [`capacity_for`](Self::capacity_for) instead.
     ///
     /// # Errors
     ///
@@ -279,7 +306,8 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
     }
 
     /// Takes nothing more. What was posted still goes out and gets its outcome; then the peer is told goodbye and the
-    /// status becomes [`Status::Closed`]. Returns at once; calling it twice is fine.
+    /// status becomes [`Status::Closed`]. What comes in meanwhile is refused: the session ends in both directions.
+    /// Returns at once; calling it twice is fine.
     pub fn close(&self) {
         self.link.close();
     }
@@ -307,7 +335,7 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
         }
     }
 
-    /// The address that was dialled.
+    /// The address that was dialled; of an accepted session, the address that its server was asked for.
     pub fn addr(&self) -> &ChannelAddr {
         &self.link.common().addr
     }
@@ -322,8 +350,14 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
         self.link.common().status.subscribe()
     }
 
-    /// The room of this channel, as a value that can be kept without keeping the channel open.
+    /// The room of this channel, as a value that can be kept without keeping the channel open. Of messages that name a
+    /// destination, each destination has a room of its own: see [`capacity_for`](Self::capacity_for).
     pub fn capacity(&self) -> Capacity {
         self.link.common().capacity.clone()
+    }
+
+    /// The room for messages to the destination of this one: what to wait for when it came back as [`Reason::Full`].
+    pub fn capacity_for(&self, message: &M) -> Capacity {
+        self.link.capacity_for(message)
     }
 }

@@ -10,8 +10,9 @@ use hyperactor_refs::ChannelAddr;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::completion::TxCompletion;
 use crate::tx::BoxFuture;
-use crate::{Accept, Deliver, Inbound, Peer, ServerHandle, Ticket, codes};
+use crate::{Accept, Deliver, Ignore, Inbound, Outbound, Peer, ServerHandle, Ticket, codes};
 
 /// Receives messages of one type.
 pub trait Rx<M: Send + 'static>: Send {
@@ -28,10 +29,11 @@ pub trait Rx<M: Send + 'static>: Send {
 /// Messages that follow each other in the queue and came by the same session.
 struct Run<M> {
     inbound: Inbound,
-    messages: VecDeque<(M, u32)>,
+    /// With its size and its destination.
+    messages: VecDeque<(M, u32, u32)>,
 }
 
-/// Credit of messages taken out is given back in portions of this many messages or bytes, or when a run ends: one
+/// Credit of messages taken out is given back in portions of this many messages or bytes, or when a run or its destination ends: one
 /// shared counter less to touch for each message.
 const RELEASE_MESSAGES: u64 = 32;
 const RELEASE_BYTES: u64 = 64 * 1024;
@@ -53,6 +55,8 @@ pub(crate) struct QueueAcceptor<M>(Arc<Queue<M>>);
 pub(crate) struct QueueSession<M> {
     queue: Arc<Queue<M>>,
     inbound: Inbound,
+    /// Nothing else fills the queue: it ends with this session.
+    _end: Option<QueueAcceptor<M>>,
 }
 
 impl<M> Drop for QueueAcceptor<M> {
@@ -71,11 +75,18 @@ impl<M> Queue<M> {
 
 impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
     type Session = QueueSession<M>;
+    type Completion = Ignore;
 
-    fn open(&self, _peer: Peer, inbound: Inbound) -> QueueSession<M> {
+    fn open(
+        &self,
+        _peer: Peer,
+        inbound: Inbound,
+        _outbound: Outbound<M, Ignore>,
+    ) -> QueueSession<M> {
         QueueSession {
             queue: Arc::clone(&self.0),
             inbound,
+            _end: None,
         }
     }
 }
@@ -92,10 +103,10 @@ impl<M: Send + 'static> Deliver<M> for QueueSession<M> {
         let was_empty = state.runs.is_empty();
         match state.runs.back_mut() {
             Some(run) if run.inbound.is_same(&self.inbound) => {
-                run.messages.push_back((message, ticket.size));
+                run.messages.push_back((message, ticket.size, ticket.to));
             }
             _ => {
-                let messages = VecDeque::from([(message, ticket.size)]);
+                let messages = VecDeque::from([(message, ticket.size, ticket.to)]);
                 state.runs.push_back(Run {
                     inbound: self.inbound.clone(),
                     messages,
@@ -121,8 +132,14 @@ pub struct ChannelRx<M> {
     batch: VecDeque<Run<M>>,
     /// Taken from the first run, and not yet given back: messages and bytes.
     taken: (u64, u64),
-    server: Option<ServerHandle>,
+    source: Option<Source<M>>,
     addr: ChannelAddr,
+}
+
+/// Where the messages of a receiver come from, kept as long as it is.
+enum Source<M> {
+    Server(ServerHandle),
+    Session(Outbound<M, TxCompletion>),
 }
 
 impl<M> fmt::Debug for ChannelRx<M> {
@@ -158,7 +175,27 @@ impl<M: Send + 'static> Feed<M> {
             queue: self.0,
             batch: VecDeque::new(),
             taken: (0, 0),
-            server: Some(server),
+            source: Some(Source::Server(server)),
+            addr,
+        }
+    }
+
+    /// What fills the queue from one session alone.
+    pub(crate) fn session(&self, inbound: Inbound) -> QueueSession<M> {
+        QueueSession {
+            queue: Arc::clone(&self.0),
+            inbound,
+            _end: Some(self.acceptor()),
+        }
+    }
+
+    pub(crate) fn into_session_rx(self, outbound: Outbound<M, TxCompletion>) -> ChannelRx<M> {
+        let addr = outbound.addr().clone();
+        ChannelRx {
+            queue: self.0,
+            batch: VecDeque::new(),
+            taken: (0, 0),
+            source: Some(Source::Session(outbound)),
             addr,
         }
     }
@@ -191,13 +228,14 @@ impl<M: Send + 'static> ChannelRx<M> {
         }
         let run = self.batch.front_mut()?;
         // A run is never empty: it is made with one message and removed with its last.
-        let (message, size) = run.messages.pop_front()?;
+        let (message, size, to) = run.messages.pop_front()?;
         self.taken.0 += 1;
         self.taken.1 += u64::from(size);
         let ended = run.messages.is_empty();
-        if ended || self.taken.0 >= RELEASE_MESSAGES || self.taken.1 >= RELEASE_BYTES {
+        let is_last = run.messages.front().is_none_or(|next| next.2 != to);
+        if is_last || self.taken.0 >= RELEASE_MESSAGES || self.taken.1 >= RELEASE_BYTES {
             let (messages, bytes) = std::mem::take(&mut self.taken);
-            run.inbound.release_many(messages, bytes);
+            run.inbound.release_many(to, messages, bytes);
         }
         if ended {
             self.batch.pop_front();
@@ -205,20 +243,27 @@ impl<M: Send + 'static> ChannelRx<M> {
         Some(message)
     }
 
-    /// Where the messages come to: what others dial.
+    /// Where the messages come to: what others dial. Of a receiver of one session, the address of its server.
     pub fn addr(&self) -> &ChannelAddr {
         &self.addr
     }
 
     /// Stops the server in order: nothing more is accepted, what was placed is acknowledged, peers are told goodbye.
+    /// Of a receiver of one session, closes that session, both ways ([`Outbound::close`]), and waits for its end.
     /// What is in the queue can still be received. Calling it twice is fine.
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, the server goes on ending in order by itself.
+    /// Dropped half-way, the server or the session goes on ending in order by itself.
     pub async fn close(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().await;
+        match self.source.take() {
+            Some(Source::Server(server)) => server.stop().await,
+            Some(Source::Session(outbound)) => {
+                outbound.close();
+                let why = outbound.closed().await;
+                tracing::debug!(addr = %self.addr, %why, "a session was closed");
+            }
+            None => {}
         }
         self.queue.close();
     }

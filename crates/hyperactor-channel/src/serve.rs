@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::local::table;
 use crate::net::acceptor;
+use crate::net::admission::Admission;
 use crate::rx::Feed;
 use crate::transport;
 use crate::{Accept, ChannelRx, Codec, Postcard, ServeError, ServeOptions};
@@ -155,9 +156,7 @@ where
             Some(ChannelAddr::Local(number)) => Some(number.get()),
             _ => None,
         };
-        // In-process channels do not encode: the codec has nothing to do.
-        drop(codec);
-        let (addr, server) = table::Registration::<M>::new(number, &options, acceptor)?;
+        let (addr, server) = table::Registration::<M>::new(number, &options, codec, acceptor)?;
         let task = runtime.spawn(server.run(phase));
         return Ok(ServerHandle {
             addr,
@@ -167,7 +166,10 @@ where
     }
     let listener = transport::listen(&bind, &options)?;
     let addr = listener.addr().clone();
-    let task = runtime.spawn(acceptor::run(listener, options, codec, acceptor, phase));
+    // Its descriptor is kept back from here on, whenever the task has its first turn.
+    let admission = Admission::new();
+    let server = acceptor::run(listener, options, codec, acceptor, phase, admission);
+    let task = runtime.spawn(server);
     Ok(ServerHandle {
         addr,
         control,

@@ -90,10 +90,10 @@ impl<M: Send + 'static> ChannelTx<M> {
                     completion,
                     reason: Reason::Full,
                 }) => {
+                    // A channel that has ended has room: the next offer says why it ended.
+                    let capacity = self.0.capacity_for(&message);
                     next = (message, completion);
-                    if let Err(reason) = self.0.ready().await {
-                        return Outcome::NotDelivered(reason);
-                    }
+                    capacity.available().await;
                 }
                 Err(Rejected { reason, .. }) => return Outcome::NotDelivered(reason),
             }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyperactor_channel::{
-    Accept, ChannelTx, Codec, DecodeError, Deliver, DialOptions, EncodeError, Failure, Inbound,
-    Peer, Postcard, Reason, ServeOptions, Ticket, Verdict, dial_tx, dial_with, serve, serve_queue,
-    serve_with,
+    Accept, ChannelTx, Codec, DecodeError, Deliver, DialOptions, EncodeError, Failure, Ignore,
+    Inbound, Names, NoName, Outbound, Peer, Postcard, Reason, ServeOptions, Ticket, Verdict,
+    dial_tx, dial_with, serve, serve_queue, serve_with,
 };
 use hyperactor_refs::ChannelAddr;
 use support::{Entry, Kind, Ledger, Message, soon};
@@ -100,7 +100,13 @@ struct PanicsAtThreeSession(Inbound);
 
 impl Accept<Message> for PanicsAtThree {
     type Session = PanicsAtThreeSession;
-    fn open(&self, _peer: Peer, inbound: Inbound) -> PanicsAtThreeSession {
+    type Completion = Ignore;
+    fn open(
+        &self,
+        _peer: Peer,
+        inbound: Inbound,
+        _: Outbound<Message, Ignore>,
+    ) -> PanicsAtThreeSession {
         PanicsAtThreeSession(inbound)
     }
 }
@@ -146,12 +152,14 @@ async fn what_a_receiver_was_never_handed_because_it_panicked_comes_back() {
 struct PanicsToDecodeThree;
 
 impl Codec<Message> for PanicsToDecodeThree {
+    type Name = NoName;
+
     fn encode(&self, message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
         out.put_u64(message.id);
         Ok(())
     }
 
-    fn decode(&self, bytes: Bytes) -> Result<Message, DecodeError> {
+    fn decode(&self, bytes: Bytes, _: Names<'_, NoName>) -> Result<Message, DecodeError> {
         let id = bytes.first_chunk().map(|id| u64::from_be_bytes(*id));
         assert_ne!(id, Some(3), "a decoder that panics");
         Ok(Message::new(id.unwrap()))
@@ -192,12 +200,14 @@ async fn a_message_whose_decoder_panics_is_refused_alone_and_keeps_its_outcome()
 struct Damages;
 
 impl Codec<Message> for Damages {
+    type Name = NoName;
+
     fn encode(&self, _message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
         out.clear();
         Ok(())
     }
 
-    fn decode(&self, _bytes: Bytes) -> Result<Message, DecodeError> {
+    fn decode(&self, _bytes: Bytes, _: Names<'_, NoName>) -> Result<Message, DecodeError> {
         Err(DecodeError::new("nothing was encoded"))
     }
 }

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyperactor_channel::{
-    Accept, ChannelTx, Completion, Deliver, DialOptions, Failure, Inbound, Outcome, Peer, Postcard,
-    Reason, ServeOptions, Status, Ticket, Verdict, dial, dial_tx, dial_with, serve, serve_queue,
-    serve_with,
+    Accept, ChannelTx, Completion, Deliver, DialOptions, Failure, Ignore, Inbound, Outbound,
+    Outcome, Peer, Postcard, Reason, ServeOptions, Status, Ticket, Verdict, dial, dial_tx,
+    dial_with, serve, serve_queue, serve_with,
 };
 use hyperactor_refs::{ChannelAddr, ChannelTransport};
 use support::proxy::{Cut, Proxy, Seeded};
@@ -365,7 +365,13 @@ struct PanicsInDeliverSession(Inbound);
 
 impl Accept<Message> for PanicsInDeliver {
     type Session = PanicsInDeliverSession;
-    fn open(&self, _peer: Peer, inbound: Inbound) -> PanicsInDeliverSession {
+    type Completion = Ignore;
+    fn open(
+        &self,
+        _peer: Peer,
+        inbound: Inbound,
+        _: Outbound<Message, Ignore>,
+    ) -> PanicsInDeliverSession {
         PanicsInDeliverSession(inbound)
     }
 }
@@ -415,7 +421,13 @@ struct PanicsInOpen(AtomicUsize);
 
 impl Accept<Message> for PanicsInOpen {
     type Session = PanicsInDeliverSession;
-    fn open(&self, _peer: Peer, inbound: Inbound) -> PanicsInDeliverSession {
+    type Completion = Ignore;
+    fn open(
+        &self,
+        _peer: Peer,
+        inbound: Inbound,
+        _: Outbound<Message, Ignore>,
+    ) -> PanicsInDeliverSession {
         assert!(
             self.0.fetch_add(1, Ordering::Relaxed) != 0,
             "an acceptor that panics"
@@ -494,7 +506,8 @@ struct EchoesSession(Option<ChannelTx<u64>>, Inbound);
 
 impl Accept<u64> for Echoes {
     type Session = EchoesSession;
-    fn open(&self, _peer: Peer, inbound: Inbound) -> EchoesSession {
+    type Completion = Ignore;
+    fn open(&self, _peer: Peer, inbound: Inbound, _: Outbound<u64, Ignore>) -> EchoesSession {
         self.1.fetch_add(1, Ordering::Relaxed);
         EchoesSession(Some(dial(self.0.clone())), inbound)
     }

@@ -16,8 +16,8 @@ use hyperactor_channel::{
     ChannelRx, ChannelTx, DialOptions, Outcome, Reason, Status, dial, dial_tx, serve,
 };
 use hyperactor_protocol::{
-    ConnectionEpoch, DataFlags, Frame, FrameDecoder, Hello, HelloCode, HelloKind, Label, Seq,
-    Session, SessionId, Time,
+    Config, ConnectionEpoch, DataFlags, Frame, FrameDecoder, Hello, HelloCode, HelloKind, Label,
+    Seq, Session, SessionId, Time,
 };
 use hyperactor_refs::{ChannelAddr, ChannelTransport, Incarnation};
 use support::proxy::Seeded;
@@ -38,7 +38,7 @@ async fn raw(addr: &ChannelAddr) -> TcpStream {
 
 fn hello(session: u128) -> Hello {
     let id = SessionId(session);
-    let config = hyperactor_protocol::Config::default();
+    let config = Config::default();
     Session::dialer(config, id, Incarnation::new(5), Time::ZERO).hello(Time::ZERO)
 }
 
@@ -313,6 +313,33 @@ async fn a_server_that_accepts_and_closes_is_not_flooded_with_connections() {
     assert!(matches!(outcome, Outcome::NotDelivered(_)), "{outcome:?}");
     let accepted = server.await.unwrap();
     assert!(accepted < 60, "{accepted} connections in two seconds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_shakes_hands_and_closes_is_not_flooded_with_connections_either() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = ChannelAddr::tcp(listener.local_addr().unwrap()).unwrap();
+    let tx: ChannelTx<Message> = dial(addr);
+    tx.post(Message::new(1));
+    let mut accepted = 0;
+    let two_seconds = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let theirs = read_hello(&mut stream).await;
+            // Always the same life and a state that received nothing: only an acknowledgement would be of use.
+            let life = Incarnation::new(5);
+            let mut session = Session::acceptor(Config::default(), life, &theirs, Time::ZERO);
+            session.on_hello(&theirs, Time::ZERO).unwrap();
+            let answer = session.hello(Time::ZERO).to_bytes();
+            stream.write_all(&answer).await.unwrap();
+            accepted += 1;
+        }
+    });
+    assert!(two_seconds.await.is_err());
+    assert!(
+        (1..60).contains(&accepted),
+        "{accepted} connections in two seconds"
+    );
 }
 
 /// Set for the process that plays another user; names the abstract socket to try.

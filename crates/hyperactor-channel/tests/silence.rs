@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use hyperactor_channel::{
-    Accept, ChannelTx, Deliver, DialOptions, Inbound, Outcome, Peer, Postcard, ServeOptions,
-    Ticket, dial_tx, serve_with,
+    Accept, ChannelTx, Deliver, DialOptions, Ignore, Inbound, Outbound, Outcome, Peer, Postcard,
+    ServeOptions, Ticket, dial_tx, serve_with,
 };
 use hyperactor_protocol::{
     Config, DataFlags, Frame, FrameDecoder, Hello, HelloKind, Label, Seq, Session, SessionId, Time,
@@ -132,7 +132,8 @@ struct EndsSession(mpsc::UnboundedSender<()>);
 
 impl Accept<u8> for Ends {
     type Session = EndsSession;
-    fn open(&self, _peer: Peer, _inbound: Inbound) -> EndsSession {
+    type Completion = Ignore;
+    fn open(&self, _peer: Peer, _inbound: Inbound, _: Outbound<u8, Ignore>) -> EndsSession {
         EndsSession(self.0.clone())
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_channel::{
-    Accept, Deliver, Inbound, Peer, ServeError, ServeOptions, ServerHandle, Ticket, Verdict,
-    serve_with,
+    Accept, Deliver, Ignore, Inbound, Outbound, Peer, ServeError, ServeOptions, ServerHandle,
+    Ticket, Verdict, serve_with,
 };
 use hyperactor_mailbox::{
     Failure, MailboxSender, MessageEnvelope, ReturnHandle, ReturnSink, Token, Undeliverable,
@@ -77,8 +77,14 @@ struct Sessions<S> {
 
 impl<S: MailboxSender + Clone> Accept<MessageEnvelope> for Sessions<S> {
     type Session = Session<S>;
+    type Completion = Ignore;
 
-    fn open(&self, _peer: Peer, inbound: Inbound) -> Session<S> {
+    fn open(
+        &self,
+        _peer: Peer,
+        inbound: Inbound,
+        _outbound: Outbound<MessageEnvelope, Ignore>,
+    ) -> Session<S> {
         // Made once for the session: a return handle costs one reference count of it.
         let sink = |inbound, is_awaited| {
             Arc::new(SessionSink {
@@ -133,6 +139,7 @@ fn ticket(token: Token) -> Ticket {
     Ticket {
         seq: token.id,
         size: token.size,
+        to: 0,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyperactor_channel::{Codec, Postcard, ServeOptions, serve_queue};
+use hyperactor_channel::{Codec, Names, Postcard, ServeOptions, serve_queue};
 use hyperactor_protocol::{DataFlags, Frame, HelloKind, Label, Seq, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ fn decode(context: &Context, report: &mut Report) {
         reset_peak();
         let before = resident_kib();
         let started = thread_time();
-        let decoded: Result<Shape, _> = Postcard.decode(Bytes::from(body.clone()));
+        let decoded: Result<Shape, _> = Postcard.decode(Bytes::from(body.clone()), Names::NONE);
         longest = longest.max(thread_time() - started);
         let cost = peak_kib().saturating_sub(before);
         worst = worst.max(cost);
@@ -100,7 +100,7 @@ fn decode(context: &Context, report: &mut Report) {
             *first %= 7;
         }
         let started = thread_time();
-        let _whatever: Result<Shape, _> = Postcard.decode(body.into());
+        let _whatever: Result<Shape, _> = Postcard.decode(body.into(), Names::NONE);
         longest = longest.max(thread_time() - started);
     }
     report.at_least("random bodies", random, context.scaled(RANDOM));

@@ -1,91 +1,197 @@
-//! The sending side of an in-process channel: values are handed to the receiving side without encoding them.
+//! The sending side of an in-process channel: values are handed to the receiving side without encoding them. The way back
+//! of a session is another one of these, made by the server.
 //!
 //! One caller at a time moves messages (the first to find work, in its own thread); everyone else only queues, so order
 //! holds, no lock is held while foreign code runs, and a receiver that posts into the channel it is called from is no
 //! danger. Work that a settlement or a release makes possible runs in a task of its own, never in the caller's stack.
 //! Which address serves what is in `table`.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyperactor_protocol::Verdict;
 use hyperactor_refs::{ChannelAddr, Incarnation};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::home::{Home, HomeInbound, Lent};
+use super::lanes::Waiting;
+use super::session::{Half, LocalSession};
 use super::state::{Finished, Phase, Slot, State, Step};
-use super::table::{self, Opened};
+use super::table::{self, Dialer, Opened};
 use crate::backoff::Backoff;
-use crate::inbound::Settlements;
+use crate::inbound::NobodyReceives;
 use crate::limits::LOCAL_TURN_MESSAGES;
-use crate::outbound::{Common, Link};
+use crate::outbound::{Capacity, Common, Link};
 use crate::{
-    Completion, Deliver, DialOptions, Failure, Inbound, Reason, Rejected, Status, Ticket, codes,
+    Codec, Completion, Deliver, DialOptions, Failure, Inbound, Reason, Rejected, Status, Ticket,
 };
 
 /// The sending side of one in-process channel.
-pub(crate) struct LocalLink<M, K>(Arc<Inner<M, K>>);
+pub(crate) struct LocalLink<M: Send + 'static, K: Completion<M>, C: Codec<M>>(Arc<Inner<M, K, C>>);
 
-pub(crate) struct Inner<M, K> {
-    common: Common,
-    number: u64,
-    options: DialOptions,
+pub(crate) struct Inner<M: Send + 'static, K: Completion<M>, C: Codec<M>> {
+    pub(super) common: Common,
+    /// For the names of messages; nothing is encoded.
+    codec: Arc<C>,
+    outbox_messages: usize,
     runtime: Option<Handle>,
-    state: Mutex<State<M, K>>,
+    /// None for the way back of a session.
+    dialling: Option<Dialling>,
+    /// Where that which takes the messages belongs, when it outlives sessions.
+    home: Arc<Home<M>>,
+    inbound: Arc<HomeInbound>,
+    pub(super) state: Mutex<State<M, K, C::Name>>,
 }
 
-impl<M: Send + 'static, K: Completion<M>> LocalLink<M, K> {
-    pub(crate) fn new(addr: ChannelAddr, number: u64, mut options: DialOptions) -> Self {
-        options.outbox_messages = options.outbox_messages.max(1);
+struct Dialling {
+    number: u64,
+    options: DialOptions,
+}
+
+/// What a server needs to make the way back to a dialer.
+pub(crate) struct Back<M: 'static> {
+    pub(super) lent: Lent<M>,
+    pub(super) first: u64,
+    pub(super) inbound: Arc<HomeInbound>,
+    /// Messages of the dialer, the other way.
+    pub(super) opposite: Arc<dyn Half>,
+    pub(super) window: u64,
+    pub(super) runtime: Option<Handle>,
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> LocalLink<M, K, C> {
+    /// Sends only.
+    pub(crate) fn dial(addr: ChannelAddr, number: u64, options: DialOptions, codec: C) -> Self {
+        Self::new(addr, number, options, codec, false, NobodyReceives)
+    }
+
+    /// Sends and receives; connects at once.
+    pub(crate) fn dial_duplex<D: Deliver<M>>(
+        addr: ChannelAddr,
+        number: u64,
+        options: DialOptions,
+        codec: C,
+        receive: impl FnOnce(Inbound) -> D,
+    ) -> Self {
+        Self::new(addr, number, options, codec, true, receive)
+    }
+
+    fn new<D: Deliver<M>>(
+        addr: ChannelAddr,
+        number: u64,
+        options: DialOptions,
+        codec: C,
+        is_eager: bool,
+        receive: impl FnOnce(Inbound) -> D,
+    ) -> Self {
+        let inbound = Arc::new(HomeInbound::default());
+        let deliver = Box::new(receive(Inbound::new(inbound.clone())));
         let runtime = Handle::try_current().ok();
-        let closed = runtime.is_none().then_some(Reason::NoRuntime);
         let common = Common::new(addr);
-        if let Some(reason) = &closed {
-            common.publish(Status::Closed(reason.clone()));
-        }
-        let state = State::new(closed);
-        Self(Arc::new(Inner {
+        let mut state = State::new(&common, 0);
+        state.is_eager = is_eager;
+        state.running = is_eager;
+        let inner = Arc::new(Inner {
             common,
-            number,
-            options,
+            codec: Arc::new(codec),
+            outbox_messages: options.outbox_messages.max(1) as usize,
             runtime,
+            dialling: Some(Dialling { number, options }),
+            home: Arc::new(Home::new(deliver)),
+            inbound,
             state: Mutex::new(state),
-        }))
+        });
+        if inner.runtime.is_none() {
+            inner.state.lock().fail(&inner.common, Reason::NoRuntime);
+            Inner::run(&inner);
+        } else if is_eager {
+            inner.run_in_task();
+        }
+        Self(inner)
+    }
+
+    /// The way back of a session that a server accepts.
+    pub(super) fn accepted(
+        addr: ChannelAddr,
+        outbox_messages: u32,
+        codec: Arc<C>,
+        back: Back<M>,
+    ) -> (Self, Arc<dyn Half>) {
+        let common = Common::new(addr);
+        // Nothing below the first number was ever posted.
+        common.settled.advance(back.first);
+        let mut state = State::new(&common, back.first);
+        state.phase = Phase::Open;
+        let home = back.lent.home();
+        state.deliver = back.lent.take();
+        state.opposite = Some(back.opposite);
+        state.lanes.restart(back.window);
+        common.publish(Status::Connected);
+        let inner = Arc::new(Inner {
+            common,
+            codec,
+            outbox_messages: outbox_messages.max(1) as usize,
+            runtime: back.runtime,
+            dialling: None,
+            home,
+            inbound: back.inbound,
+            state: Mutex::new(state),
+        });
+        let session = Arc::new(LocalSession {
+            link: Arc::clone(&inner),
+            generation: 0,
+        });
+        inner.inbound.set(Some(session.clone()));
+        (Self(inner), session)
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> Link<M, K> for LocalLink<M, K> {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for LocalLink<M, K, C> {
     fn common(&self) -> &Common {
         &self.0.common
+    }
+
+    fn capacity_for(&self, message: &M) -> Capacity {
+        let names = self.0.codec.names(message);
+        let mut state = self.0.state.lock();
+        match state.lanes.number(names.to) {
+            Some(to) => state.lanes.capacity(to),
+            None => self.0.common.capacity.clone(),
+        }
     }
 
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
         let inner = &self.0;
         let is_awaited = completion.wants_outcome();
+        let names = inner.codec.names(&message);
         let mut state = inner.state.lock();
-        let reason = match &state.phase {
-            Phase::Closed(reason) => Some(reason.clone()),
-            _ if state.closing => Some(Reason::Closed),
-            _ if state.slots.len() >= inner.options.outbox_messages as usize => {
-                inner.common.capacity.set(false);
-                Some(Reason::Full)
-            }
-            _ => None,
+        let placed = match &state.phase {
+            Phase::Closed(reason) => Err(reason.clone()),
+            _ if state.closing => Err(Reason::Closed),
+            _ => inner.place(&mut state, names.to),
         };
-        if let Some(reason) = reason {
-            drop(state);
-            return Err(Rejected {
-                message,
-                completion,
-                reason,
-            });
-        }
-        state.queue.push_back((message, is_awaited));
-        state.slots.push_back(Slot::Waiting(completion));
+        let to = match placed {
+            Ok(to) => to,
+            Err(reason) => {
+                drop(state);
+                return Err(Rejected {
+                    message,
+                    completion,
+                    reason,
+                });
+            }
+        };
+        let seq = state.floor + state.slots.len() as u64;
+        state.lanes.push(Waiting {
+            seq,
+            to,
+            message,
+            is_awaited,
+        });
+        state.slots.push_back(Slot::Queued(completion));
         let run = !std::mem::replace(&mut state.running, true);
         drop(state);
         if run {
@@ -104,18 +210,46 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for LocalLink<M, K> {
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
-    fn close(self: &Arc<Self>) {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
+    /// Finds the number of a destination that has room.
+    fn place(
+        &self,
+        state: &mut State<M, K, C::Name>,
+        name: Option<&C::Name>,
+    ) -> Result<u32, Reason> {
+        let room = self.outbox_messages.saturating_sub(state.slots.len());
+        let Some(to) = state.lanes.number(name) else {
+            state.lanes.refuse(0);
+            return Err(Reason::Full);
+        };
+        if state.lanes.takes(to, room) {
+            return Ok(to);
+        }
+        state.lanes.refuse(to);
+        if room == 0 {
+            state.lanes.refuse(0);
+        }
+        Err(Reason::Full)
+    }
+
+    pub(super) fn close(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        state.closing = true;
-        if !std::mem::replace(&mut state.running, true) {
-            drop(state);
+        let opposite = match std::mem::replace(&mut state.closing, true) {
+            false => state.opposite.clone(),
+            true => None,
+        };
+        let run = !std::mem::replace(&mut state.running, true);
+        drop(state);
+        if let Some(opposite) = opposite {
+            opposite.refuse();
+        }
+        if run {
             Self::run(self);
         }
     }
 
     /// Moves messages until nothing can move. The caller has set `running`.
-    fn run(self: &Arc<Self>) {
+    pub(super) fn run(self: &Arc<Self>) {
         let mut moved = 0;
         while moved < LOCAL_TURN_MESSAGES {
             let step = self.state.lock().step(&self.common);
@@ -125,17 +259,22 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
                 Step::Hand {
                     deliver,
                     generation,
-                    first,
                     batch,
-                } => {
-                    moved += self.hand(deliver, generation, first, batch);
-                }
+                } => moved += self.hand(deliver, generation, batch),
                 Step::Farewell(delivers) => {
-                    for mut deliver in delivers {
-                        guarded(|| {
-                            deliver.closed();
-                            drop(deliver);
-                        });
+                    for deliver in delivers {
+                        self.part_with(deliver);
+                    }
+                }
+                Step::Part(halves) => {
+                    for (half, reason) in halves {
+                        half.end(reason);
+                    }
+                }
+                Step::End => self.come_home(),
+                Step::Ask(opposite) => {
+                    if !self.is_over(&*opposite) {
+                        return;
                     }
                 }
                 Step::Rest => return,
@@ -144,21 +283,52 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
         self.run_in_task();
     }
 
+    /// Ends the link, when the other direction is done too. False when it is not, and nobody's turn.
+    fn is_over(&self, opposite: &dyn Half) -> bool {
+        let is_drained = opposite.is_drained();
+        let mut state = self.state.lock();
+        if is_drained {
+            if state.phase == Phase::Open {
+                state.end(&self.common, Reason::Closed);
+            }
+            return true;
+        }
+        if state.nudged || state.has_work() {
+            return true;
+        }
+        state.running = false;
+        false
+    }
+
+    /// A session is over, or the whole link: what takes its messages goes where it belongs.
+    fn part_with(&self, mut deliver: Box<dyn Deliver<M>>) {
+        // A server's end of a session ends with it; a dialer's waits for the next one.
+        if self.dialling.is_none() {
+            match self.home.give_back(deliver) {
+                Some(back) => deliver = back,
+                None => return,
+            }
+        }
+        farewell(deliver);
+    }
+
+    /// The link has ended: the receiving end of a dialled one learns of it.
+    fn come_home(&self) {
+        if self.dialling.is_some() {
+            self.inbound.set(None);
+            if let Some(deliver) = self.home.end() {
+                farewell(deliver);
+            }
+        }
+    }
+
     /// Goes on in a task of the runtime. The caller has set `running`.
-    fn run_in_task(self: &Arc<Self>) {
+    pub(super) fn run_in_task(self: &Arc<Self>) {
         let job = Job(Some(Arc::clone(self)));
         match &self.runtime {
             Some(runtime) => drop(runtime.spawn(async move { job.run() })),
             None => job.run(),
         }
-    }
-
-    /// Sees to it that someone moves messages, without doing so in the caller's stack.
-    fn kick(self: &Arc<Self>, state: &mut State<M, K>) -> bool {
-        let work = !state.finished.is_empty()
-            || !state.farewell.is_empty()
-            || (!state.queue.is_empty() && state.outstanding < state.window);
-        work && !std::mem::replace(&mut state.running, true)
     }
 
     fn finish(&self, batch: Vec<Finished<M, K>>) -> usize {
@@ -178,21 +348,20 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
                 (Some(failure), None) => completion.lost(failure),
             });
         }
-        let floor = {
+        let (floor, waits) = {
             let mut state = self.state.lock();
-            for seq in called {
-                state.set_called(seq);
-            }
-            while matches!(state.slots.front(), Some(Slot::Called)) {
-                state.slots.pop_front();
-                state.floor += 1;
-            }
-            if state.slots.len() < self.options.outbox_messages as usize {
-                self.common.capacity.set(true);
-            }
-            state.floor
+            state.set_called(called);
+            let room = self.outbox_messages.saturating_sub(state.slots.len());
+            state.lanes.offer_room(room);
+            // The other direction closes, and may wait for this one.
+            let is_awaited = state.refusing && state.slots.is_empty();
+            let waits = is_awaited.then(|| state.opposite.clone()).flatten();
+            (state.floor, waits)
         };
         self.common.settled.advance(floor);
+        if let Some(opposite) = waits {
+            opposite.nudge();
+        }
         count
     }
 
@@ -200,37 +369,38 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
         self: &Arc<Self>,
         mut deliver: Box<dyn Deliver<M>>,
         generation: u64,
-        first: u64,
-        mut batch: VecDeque<(M, bool)>,
+        mut batch: VecDeque<Waiting<M>>,
     ) -> usize {
         let count = batch.len();
-        let mut seq = first;
         let size = u32::try_from(size_of::<M>()).unwrap_or(u32::MAX);
         let survived = guarded(|| {
-            while let Some((message, is_awaited)) = batch.pop_front() {
-                let ticket = Ticket { seq, size };
-                if is_awaited {
-                    deliver.deliver_awaited(message, ticket);
+            while let Some(waiting) = batch.pop_front() {
+                let Waiting { seq, to, .. } = waiting;
+                let ticket = Ticket { seq, size, to };
+                if waiting.is_awaited {
+                    deliver.deliver_awaited(waiting.message, ticket);
                 } else {
-                    deliver.deliver(message, ticket);
+                    deliver.deliver(waiting.message, ticket);
                 }
-                seq += 1;
             }
         });
         let mut state = self.state.lock();
         if !survived {
             // What it panicked of is unknown; the rest of the batch it has never seen.
-            let unseen = seq + 1;
             if state.generation == generation {
-                for (seq, (message, _)) in (unseen..).zip(batch) {
+                for Waiting { seq, message, .. } in batch {
                     let failure = Failure::NotDelivered(Reason::Dropped);
                     state.settle(seq, Some(failure), Some(message));
                 }
             }
             state.fail(&self.common, Reason::Dropped);
-            state.farewell.push(deliver);
+            drop(state);
+            // After its panic nothing more is asked of it, but what it holds may be waited for.
+            farewell(deliver);
         } else if state.generation == generation && state.phase == Phase::Open {
             state.deliver = Some(deliver);
+            let room = self.outbox_messages.saturating_sub(state.slots.len());
+            state.lanes.offer_room(room);
         } else {
             state.farewell.push(deliver);
         }
@@ -244,7 +414,8 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
         match opened.unwrap_or(Err(Reason::Dropped)) {
             Ok(()) => {}
             Err(reason) => {
-                if self.options.connect_give_up_local.is_zero() || !is_absent(&reason) {
+                let patience = self.patience();
+                if patience.is_zero() || !is_absent(&reason) {
                     self.state.lock().fail(&self.common, reason);
                     return;
                 }
@@ -252,21 +423,30 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
                 let inner = Arc::clone(self);
                 let search = Search(Some(Arc::clone(self)), reason);
                 match &self.runtime {
-                    Some(runtime) => drop(runtime.spawn(inner.search(search))),
+                    Some(runtime) => drop(runtime.spawn(inner.search(search, patience))),
                     None => drop(search),
                 }
             }
         }
     }
 
-    async fn search(self: Arc<Self>, mut search: Search<M, K>) {
+    fn patience(&self) -> Duration {
+        self.dialling.as_ref().map_or(Duration::ZERO, |dialling| {
+            dialling.options.connect_give_up_local
+        })
+    }
+
+    async fn search(self: Arc<Self>, mut search: Search<M, K, C>, patience: Duration) {
         // Beyond what the clock can name means never.
-        let give_up = Instant::now().checked_add(self.options.connect_give_up_local);
+        let give_up = Instant::now().checked_add(patience);
         let mut backoff = Backoff::new();
         loop {
             let pause = backoff.next().max(Duration::from_millis(1));
             let next = Instant::now() + pause;
             tokio::time::sleep_until(give_up.map_or(next, |give_up| give_up.min(next))).await;
+            if matches!(self.state.lock().phase, Phase::Closed(_)) {
+                break;
+            }
             match self.try_open() {
                 Ok(()) => break,
                 Err(reason) => {
@@ -288,6 +468,13 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
     }
 
     fn try_open(self: &Arc<Self>) -> Result<(), Reason> {
+        let Some(Dialling { number, options }) = &self.dialling else {
+            return Err(Reason::Dropped);
+        };
+        let Some((lent, first)) = self.home.lend() else {
+            // The session before is still handing over its last messages.
+            return Err(absent(&self.common.addr));
+        };
         let generation = {
             let mut state = self.state.lock();
             state.generation += 1;
@@ -297,25 +484,43 @@ impl<M: Send + 'static, K: Completion<M>> Inner<M, K> {
             link: Arc::clone(self),
             generation,
         });
-        let served: Arc<dyn table::Served> = session.clone();
-        let Opened { deliver, window } = table::open::<M>(
-            &self.common.addr,
-            self.number,
-            self.options.incarnation,
-            self.options.expect,
-            Inbound::new(session),
-            &served,
-        )?;
+        let dialer = Dialer {
+            addr: &self.common.addr,
+            number: *number,
+            incarnation: options.incarnation,
+            expect: options.expect,
+            inbound: Inbound::new(session.clone()),
+            served: session.clone(),
+        };
+        let back = Back {
+            lent,
+            first,
+            inbound: Arc::clone(&self.inbound),
+            opposite: session,
+            window: options.window_messages.max(1).into(),
+            runtime: self.runtime.clone(),
+        };
+        let Opened {
+            deliver,
+            window,
+            back,
+        } = table::open::<M>(dialer, back)?;
         let mut state = self.state.lock();
         // The server may have ended between the two locks: then `ended` has moved the generation on.
         if state.generation == generation && !matches!(state.phase, Phase::Closed(_)) {
             state.deliver = Some(deliver);
-            state.window = window;
-            state.outstanding = 0;
+            state.lanes.restart(window);
+            state.opposite = Some(back);
             state.phase = Phase::Open;
             self.common.publish(Status::Connected);
+            let closing = state.closing.then(|| state.opposite.clone()).flatten();
+            drop(state);
+            if let Some(opposite) = closing {
+                opposite.refuse();
+            }
         } else {
             state.farewell.push(deliver);
+            state.parting.push((back, Reason::Dropped));
         }
         Ok(())
     }
@@ -325,15 +530,23 @@ fn is_absent(reason: &Reason) -> bool {
     matches!(reason, Reason::Connect { errno: Some(_), .. })
 }
 
+/// Tells a receiving end that nothing follows.
+pub(super) fn farewell<M: 'static>(mut deliver: Box<dyn Deliver<M>>) {
+    guarded(|| {
+        deliver.closed();
+        drop(deliver);
+    });
+}
+
 /// Runs foreign code; says whether it returned. The panic hook has reported a panic by then.
 fn guarded(call: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(call)).is_ok()
 }
 
 /// Moves messages when it runs, and also when the runtime drops it instead.
-struct Job<M: Send + 'static, K: Completion<M>>(Option<Arc<Inner<M, K>>>);
+struct Job<M: Send + 'static, K: Completion<M>, C: Codec<M>>(Option<Arc<Inner<M, K, C>>>);
 
-impl<M: Send + 'static, K: Completion<M>> Job<M, K> {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Job<M, K, C> {
     fn run(mut self) {
         if let Some(inner) = self.0.take() {
             Inner::run(&inner);
@@ -341,7 +554,7 @@ impl<M: Send + 'static, K: Completion<M>> Job<M, K> {
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> Drop for Job<M, K> {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Drop for Job<M, K, C> {
     fn drop(&mut self) {
         // The runtime is shutting down: nothing runs in tasks any more, so end here what is under way.
         if let Some(inner) = self.0.take() {
@@ -352,9 +565,12 @@ impl<M: Send + 'static, K: Completion<M>> Drop for Job<M, K> {
 }
 
 /// The search for a server; dropped before it succeeded, it ends the link with the last reason.
-struct Search<M: Send + 'static, K: Completion<M>>(Option<Arc<Inner<M, K>>>, Reason);
+struct Search<M: Send + 'static, K: Completion<M>, C: Codec<M>>(
+    Option<Arc<Inner<M, K, C>>>,
+    Reason,
+);
 
-impl<M: Send + 'static, K: Completion<M>> Drop for Search<M, K> {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Drop for Search<M, K, C> {
     fn drop(&mut self) {
         if let Some(inner) = self.0.take() {
             let mut state = inner.state.lock();
@@ -363,89 +579,6 @@ impl<M: Send + 'static, K: Completion<M>> Drop for Search<M, K> {
                 drop(state);
                 Inner::run(&inner);
             }
-        }
-    }
-}
-
-/// One session of a link, as the receiving side sees it.
-pub(crate) struct LocalSession<M, K> {
-    link: Arc<Inner<M, K>>,
-    generation: u64,
-}
-
-impl<M: Send + 'static, K: Completion<M>> LocalSession<M, K> {
-    /// Does something to the state, if the session is still the present one, and lets a task do what follows.
-    fn with(&self, change: impl FnOnce(&mut State<M, K>)) {
-        let mut state = self.link.state.lock();
-        if state.generation == self.generation {
-            change(&mut state);
-        }
-        if self.link.kick(&mut state) {
-            drop(state);
-            self.link.run_in_task();
-        }
-    }
-}
-
-impl<M: Send + 'static, K: Completion<M>> Settlements for LocalSession<M, K> {
-    fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>) {
-        let message = message
-            .and_then(|message| message.downcast::<M>().ok())
-            .map(|boxed| *boxed);
-        let refused = verdict != Verdict::Delivered;
-        let failure = codes::verdict(verdict);
-        self.with(|state| {
-            if ticket.seq < state.handed {
-                state.settle(ticket.seq, failure, message);
-            }
-            if refused {
-                state.outstanding = state.outstanding.saturating_sub(1);
-            }
-        });
-    }
-
-    fn release(&self, messages: u64, _bytes: u64) {
-        self.with(|state| state.outstanding = state.outstanding.saturating_sub(messages));
-    }
-}
-
-impl<M: Send + 'static, K: Completion<M>> table::Served for LocalSession<M, K> {
-    fn unsettled(&self) -> bool {
-        let state = self.link.state.lock();
-        state.generation == self.generation
-            && state
-                .slots
-                .iter()
-                .take(usize::try_from(state.handed - state.floor).unwrap_or(0))
-                .any(|slot| matches!(slot, Slot::Waiting(_)))
-    }
-
-    fn ended(&self, orderly: bool) {
-        let link = &self.link;
-        let mut state = link.state.lock();
-        if state.generation != self.generation {
-            return;
-        }
-        if orderly {
-            state.lose(&Reason::Dropped);
-            state.fail(&link.common, Reason::PeerClosed);
-        } else {
-            state.lose(&Reason::PeerRestarted);
-            state.generation += 1;
-            let deliver = state.deliver.take();
-            state.farewell.extend(deliver);
-            state.phase = Phase::Idle;
-            let idle = state.queue.is_empty();
-            link.common.publish(if idle {
-                Status::Idle
-            } else {
-                Status::Reconnecting
-            });
-        }
-        // The link may have to look for another server, or to call completions.
-        if !std::mem::replace(&mut state.running, true) {
-            drop(state);
-            link.run_in_task();
         }
     }
 }

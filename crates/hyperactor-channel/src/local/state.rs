@@ -1,36 +1,47 @@
-//! What an in-process channel has at a moment, and what is to be done next. Doing it (calling foreign code, starting
-//! tasks) is in `link`; nothing here calls anything.
+//! What one direction of an in-process channel has at a moment, and what is to be done next. Doing it (calling foreign
+//! code, starting tasks) is in `link`; nothing here calls anything.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
+use std::sync::Arc;
 
+use super::lanes::{Lanes, Waiting};
+use super::session::Half;
 use crate::limits::LOCAL_BATCH_MESSAGES;
 use crate::outbound::Common;
 use crate::{Completion, Deliver, Failure, Reason, Status};
 
-pub(super) struct State<M, K> {
+pub(super) struct State<M, K, N> {
     pub(super) phase: Phase,
-    /// Nothing more is taken; the link ends when all has its outcome.
+    /// Nothing more is taken; the link ends when all has its outcome, both ways.
     pub(super) closing: bool,
+    /// The other end closes: what was not handed over comes back.
+    pub(super) refusing: bool,
+    /// The other direction of the present session.
+    pub(super) opposite: Option<Arc<dyn Half>>,
     /// Counts the sessions of this link: what an earlier one says does not count.
     pub(super) generation: u64,
     /// What takes the messages; not here while it is being called.
     pub(super) deliver: Option<Box<dyn Deliver<M>>>,
-    /// Posted, not handed over; and whether someone waits for the outcome.
-    pub(super) queue: VecDeque<(M, bool)>,
+    /// Posted, not handed over.
+    pub(super) lanes: Lanes<M, N>,
     /// One slot for each message from `floor` on.
     pub(super) slots: VecDeque<Slot<K>>,
     /// Below it every completion was called.
     pub(super) floor: u64,
-    /// The sequence number of the first message in `queue`.
-    pub(super) handed: u64,
-    /// Handed over and not released.
-    pub(super) outstanding: u64,
-    pub(super) window: u64,
     pub(super) finished: Vec<Finished<M, K>>,
     /// Someone moves messages.
     pub(super) running: bool,
+    /// Whoever moves messages shall look again before it rests.
+    pub(super) nudged: bool,
     /// The receiving side ended; what is to be told to it.
     pub(super) farewell: Vec<Box<dyn Deliver<M>>>,
+    /// The other direction of a session that ended, and why.
+    pub(super) parting: Vec<(Arc<dyn Half>, Reason)>,
+    /// The link has ended, and its own receiving end was not told.
+    pub(super) is_untold: bool,
+    /// Looks for a server also when nothing waits.
+    pub(super) is_eager: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +55,10 @@ pub(super) enum Phase {
 }
 
 pub(super) enum Slot<K> {
-    Waiting(K),
+    /// Not handed over.
+    Queued(K),
+    /// Handed over.
+    Handed(K),
     /// Its completion is being called.
     Finishing,
     Called,
@@ -63,65 +77,90 @@ pub(super) enum Step<M, K> {
     Hand {
         deliver: Box<dyn Deliver<M>>,
         generation: u64,
-        first: u64,
-        batch: VecDeque<(M, bool)>,
+        batch: VecDeque<Waiting<M>>,
     },
     Farewell(Vec<Box<dyn Deliver<M>>>),
+    Part(Vec<(Arc<dyn Half>, Reason)>),
+    /// The link has ended.
+    End,
+    /// This direction is done: is the other one?
+    Ask(Arc<dyn Half>),
     Rest,
 }
 
-impl<M: Send + 'static, K: Completion<M>> State<M, K> {
-    pub(super) fn new(closed: Option<Reason>) -> Self {
+impl<M, K, N> State<M, K, N>
+where
+    M: Send + 'static,
+    K: Completion<M>,
+    N: Clone + Eq + Hash,
+{
+    pub(super) fn new(common: &Common, first: u64) -> Self {
         Self {
-            phase: closed.map_or(Phase::Idle, Phase::Closed),
+            phase: Phase::Idle,
             closing: false,
+            refusing: false,
+            opposite: None,
             generation: 0,
             deliver: None,
-            queue: VecDeque::new(),
+            lanes: Lanes::new(common.capacity.clone()),
             slots: VecDeque::new(),
-            floor: 0,
-            handed: 0,
-            outstanding: 0,
-            window: 0,
+            floor: first,
             finished: Vec::new(),
             running: false,
+            nudged: false,
             farewell: Vec::new(),
+            parting: Vec::new(),
+            is_untold: false,
+            is_eager: false,
         }
     }
 
     /// What is to be done next; the caller does it without the lock. After `Rest` it is nobody's turn.
     pub(super) fn step(&mut self, common: &Common) -> Step<M, K> {
+        if self.refusing && !self.lanes.is_empty() {
+            self.return_waiting(&Reason::PeerClosed);
+        }
         if !self.finished.is_empty() {
             return Step::Finish(std::mem::take(&mut self.finished));
         }
         if !self.farewell.is_empty() {
             return Step::Farewell(std::mem::take(&mut self.farewell));
         }
+        if !self.parting.is_empty() {
+            return Step::Part(std::mem::take(&mut self.parting));
+        }
+        if std::mem::take(&mut self.is_untold) {
+            return Step::End;
+        }
+        let is_done = self.closing && self.slots.is_empty();
         match self.phase {
-            Phase::Idle if !self.queue.is_empty() => {
+            Phase::Idle if !self.lanes.is_empty() || (self.is_eager && !self.closing) => {
                 self.phase = Phase::Connecting;
                 return Step::Connect;
             }
-            Phase::Open if !self.queue.is_empty() && self.outstanding < self.window => {
+            Phase::Open if self.lanes.is_ready() => {
                 if let Some(deliver) = self.deliver.take() {
-                    let room =
-                        usize::try_from(self.window - self.outstanding).unwrap_or(usize::MAX);
-                    let count = room.min(self.queue.len()).min(LOCAL_BATCH_MESSAGES);
-                    let batch = self.queue.drain(..count).collect();
-                    let first = self.handed;
-                    self.handed += count as u64;
-                    self.outstanding += count as u64;
+                    let batch = self.lanes.next(LOCAL_BATCH_MESSAGES);
+                    for waiting in &batch {
+                        self.set_handed(waiting.seq);
+                    }
                     return Step::Hand {
                         deliver,
                         generation: self.generation,
-                        first,
                         batch,
                     };
                 }
             }
-            Phase::Idle | Phase::Open if self.closing && self.slots.is_empty() => {
+            Phase::Open if is_done => {
+                if let Some(opposite) = &self.opposite {
+                    self.nudged = false;
+                    return Step::Ask(Arc::clone(opposite));
+                }
+            }
+            // A search that has nothing to find any more ends with it.
+            Phase::Idle | Phase::Connecting if is_done => {
                 self.end(common, Reason::Closed);
-                return Step::Farewell(std::mem::take(&mut self.farewell));
+                return Step::Part(std::mem::take(&mut self.parting));
             }
             _ => {}
         }
@@ -129,12 +168,36 @@ impl<M: Send + 'static, K: Completion<M>> State<M, K> {
         Step::Rest
     }
 
-    fn end(&mut self, common: &Common, reason: Reason) {
+    /// Whether someone has to do something.
+    pub(super) fn has_work(&self) -> bool {
+        !self.finished.is_empty()
+            || !self.farewell.is_empty()
+            || !self.parting.is_empty()
+            || self.is_untold
+            || (self.phase == Phase::Open && self.lanes.is_ready())
+    }
+
+    pub(super) fn end(&mut self, common: &Common, reason: Reason) {
         self.phase = Phase::Closed(reason.clone());
-        self.generation += 1;
-        self.farewell.extend(self.deliver.take());
+        self.is_untold = true;
+        self.leave(&reason);
+        self.lanes.open_all();
         common.capacity.set(true);
         common.publish(Status::Closed(reason));
+    }
+
+    /// The present session is over: what it says from now on does not count, and its other direction ends too.
+    pub(super) fn leave(&mut self, reason: &Reason) {
+        self.generation += 1;
+        self.refusing = false;
+        self.farewell.extend(self.deliver.take());
+        let reason = match reason {
+            Reason::Closed => Reason::PeerClosed,
+            _ => Reason::Dropped,
+        };
+        let opposite = self.opposite.take();
+        self.parting
+            .extend(opposite.map(|opposite| (opposite, reason)));
     }
 
     /// Ends the link: what was handed over and not settled is unknown, what was not is not delivered.
@@ -143,30 +206,30 @@ impl<M: Send + 'static, K: Completion<M>> State<M, K> {
             return;
         }
         self.lose(&reason);
-        while let Some((message, _)) = self.queue.pop_front() {
-            let seq = self.handed;
-            self.handed += 1;
-            self.settle(
-                seq,
-                Some(Failure::NotDelivered(reason.clone())),
-                Some(message),
-            );
-        }
+        self.return_waiting(&reason);
         self.end(common, reason);
     }
 
     /// What was handed over and not settled ends as unknown.
     pub(super) fn lose(&mut self, reason: &Reason) {
-        for seq in self.floor..self.handed {
+        for seq in self.floor..self.floor + self.slots.len() as u64 {
             self.settle(seq, Some(Failure::Unknown(reason.clone())), None);
         }
     }
 
-    /// The outcome of a message is known; the first one counts.
+    fn return_waiting(&mut self, reason: &Reason) {
+        for Waiting { seq, message, .. } in self.lanes.drain() {
+            let failure = Failure::NotDelivered(reason.clone());
+            self.set_handed(seq);
+            self.settle(seq, Some(failure), Some(message));
+        }
+    }
+
+    /// The outcome of a message that was handed over is known; the first one counts.
     pub(super) fn settle(&mut self, seq: u64, failure: Option<Failure>, message: Option<M>) {
         let Some(slot) = self.slot(seq) else { return };
-        if matches!(slot, Slot::Waiting(_))
-            && let Slot::Waiting(completion) = std::mem::replace(slot, Slot::Finishing)
+        if matches!(slot, Slot::Handed(_))
+            && let Slot::Handed(completion) = std::mem::replace(slot, Slot::Finishing)
         {
             self.finished.push(Finished {
                 seq,
@@ -177,10 +240,24 @@ impl<M: Send + 'static, K: Completion<M>> State<M, K> {
         }
     }
 
-    /// The completion of a message has returned.
-    pub(super) fn set_called(&mut self, seq: u64) {
-        if let Some(slot) = self.slot(seq) {
-            *slot = Slot::Called;
+    fn set_handed(&mut self, seq: u64) {
+        let Some(slot) = self.slot(seq) else { return };
+        *slot = match std::mem::replace(slot, Slot::Called) {
+            Slot::Queued(completion) => Slot::Handed(completion),
+            other => other,
+        };
+    }
+
+    /// The completions of these messages have returned.
+    pub(super) fn set_called(&mut self, seqs: Vec<u64>) {
+        for seq in seqs {
+            if let Some(slot) = self.slot(seq) {
+                *slot = Slot::Called;
+            }
+        }
+        while matches!(self.slots.front(), Some(Slot::Called)) {
+            self.slots.pop_front();
+            self.floor += 1;
         }
     }
 

@@ -4,6 +4,7 @@
 use std::any::{Any, type_name};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::limits::STOP_GRACE;
-use crate::local::link::{absent, is_expected};
+use crate::local::link::{Back, LocalLink, absent, is_expected};
+use crate::local::session::Half;
 use crate::serve::{Ending, Phase, ending};
-use crate::{Accept, Deliver, Inbound, Peer, Reason, ServeError, ServeOptions};
+use crate::{Accept, Codec, Deliver, Inbound, Outbound, Peer, Reason, ServeError, ServeOptions};
 
 static TABLE: Mutex<Table> = Mutex::new(Table {
     servers: BTreeMap::new(),
@@ -38,15 +40,21 @@ struct Entry {
 
 /// One session of a server, as the server sees it.
 pub(crate) trait Served: Send + Sync {
-    /// Whether something was handed over and is not settled.
-    fn unsettled(&self) -> bool;
+    /// Closes the session in order, from the server's side.
+    fn close(&self);
+    /// Whether it goes on.
+    fn is_open(&self) -> bool;
     /// The server ended.
     fn ended(&self, orderly: bool);
 }
 
-type Open<M> = Box<dyn Fn(Peer, Inbound) -> Box<dyn Deliver<M>> + Send + Sync>;
+type Open<M> = Box<
+    dyn Fn(ChannelAddr, Peer, Inbound, Back<M>) -> (Box<dyn Deliver<M>>, Arc<dyn Half>)
+        + Send
+        + Sync,
+>;
 
-pub(crate) struct Server<M> {
+pub(crate) struct Server<M: 'static> {
     open: Open<M>,
     incarnation: Incarnation,
     window: u64,
@@ -59,25 +67,33 @@ struct ServerState {
     sessions: Vec<Weak<dyn Served>>,
 }
 
+/// Who wants a session, and its first direction.
+pub(crate) struct Dialer<'a> {
+    pub(super) addr: &'a ChannelAddr,
+    pub(super) number: u64,
+    pub(super) incarnation: Incarnation,
+    pub(super) expect: Option<Incarnation>,
+    pub(super) inbound: Inbound,
+    pub(super) served: Arc<dyn Served>,
+}
+
 /// What a dialer gets.
 pub(crate) struct Opened<M> {
-    pub(crate) deliver: Box<dyn Deliver<M>>,
-    pub(crate) window: u64,
+    pub(super) deliver: Box<dyn Deliver<M>>,
+    pub(super) window: u64,
+    pub(super) back: Arc<dyn Half>,
 }
 
 /// Opens a session with the server of a number.
 pub(crate) fn open<M: Send + 'static>(
-    addr: &ChannelAddr,
-    number: u64,
-    incarnation: Incarnation,
-    expect: Option<Incarnation>,
-    inbound: Inbound,
-    session: &Arc<dyn Served>,
+    dialer: Dialer<'_>,
+    back: Back<M>,
 ) -> Result<Opened<M>, Reason> {
+    let addr = dialer.addr;
     let found = TABLE
         .lock()
         .servers
-        .get(&number)
+        .get(&dialer.number)
         .map(|entry| (entry.server.clone(), entry.message));
     let (server, message) = found.ok_or_else(|| absent(addr))?;
     let server = server
@@ -87,7 +103,7 @@ pub(crate) fn open<M: Send + 'static>(
             error: format!("it serves {message} and not {}", type_name::<M>()),
             errno: None,
         })?;
-    if !is_expected(expect, server.incarnation) {
+    if !is_expected(dialer.expect, server.incarnation) {
         return Err(Reason::PeerRestarted);
     }
     {
@@ -99,17 +115,19 @@ pub(crate) fn open<M: Send + 'static>(
         if state.sessions.len() == state.sessions.capacity() {
             state.sessions.retain(|session| session.strong_count() > 0);
         }
-        state.sessions.push(Arc::downgrade(session));
+        state.sessions.push(Arc::downgrade(&dialer.served));
     }
     let peer = Peer {
         addr: None,
         uid: Some(rustix::process::geteuid().as_raw()),
         pid: Some(std::process::id()),
-        incarnation,
+        incarnation: dialer.incarnation,
     };
+    let (deliver, back) = (server.open)(addr.clone(), peer, dialer.inbound, back);
     Ok(Opened {
-        deliver: (server.open)(peer, inbound),
+        deliver,
         window: server.window,
+        back,
     })
 }
 
@@ -121,13 +139,34 @@ pub(crate) struct Registration<M: Send + 'static> {
 
 impl<M: Send + 'static> Registration<M> {
     /// Serves a number, or any free one.
-    pub(crate) fn new<A: Accept<M>>(
+    pub(crate) fn new<A: Accept<M>, C: Codec<M>>(
         number: Option<u64>,
         options: &ServeOptions,
+        codec: C,
         acceptor: A,
     ) -> Result<(ChannelAddr, Self), ServeError> {
+        let codec = Arc::new(codec);
+        let outbox_messages = options.outbox_messages;
+        let open: Open<M> = Box::new(move |addr, peer, inbound, back| {
+            let (link, half) = LocalLink::<M, A::Completion, C>::accepted(
+                addr,
+                outbox_messages,
+                codec.clone(),
+                back,
+            );
+            let outbound = Outbound::accepted(Arc::new(link));
+            let opened = || Box::new(acceptor.open(peer, inbound, outbound)) as Box<_>;
+            match catch_unwind(AssertUnwindSafe(opened)) {
+                Ok(deliver) => (deliver, half),
+                Err(panic) => {
+                    // What it may have posted by then has its outcome; the dialer learns of the rest.
+                    half.end(Reason::Dropped);
+                    resume_unwind(panic)
+                }
+            }
+        });
         let server = Arc::new(Server {
-            open: Box::new(move |peer, inbound| Box::new(acceptor.open(peer, inbound)) as Box<_>),
+            open,
             incarnation: options.incarnation,
             window: options.window_messages.max(1).into(),
             state: Mutex::default(),
@@ -163,9 +202,12 @@ impl<M: Send + 'static> Registration<M> {
             return;
         }
         let sessions = self.leave();
+        for session in &sessions {
+            session.close();
+        }
         let deadline = Instant::now() + STOP_GRACE;
         let mut pause = Duration::from_millis(1);
-        while sessions.iter().any(|session| session.unsettled())
+        while sessions.iter().any(|session| session.is_open())
             && Instant::now() < deadline
             && control.has_changed().is_ok()
         {

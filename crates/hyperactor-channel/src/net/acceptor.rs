@@ -2,17 +2,17 @@
 //! its session. One task owns the table of sessions; no lock guards it.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use hyperactor_protocol::{FrameDecoder, HelloCode, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::backoff::Backoff;
 use crate::limits::{HANDSHAKE_DEADLINE, SESSION_HANDOVERS_MAX};
+use crate::net::admission::{self, Admission};
 use crate::net::handshake::{NoHello, read_hello};
 use crate::net::session::{self, Greeted, Service};
 use crate::serve::{Ending, Phase, ending};
@@ -43,6 +43,7 @@ pub(crate) async fn run<M, C, A>(
     codec: C,
     acceptor: A,
     mut phase: watch::Receiver<Phase>,
+    mut admission: Admission,
 ) where
     M: Send + 'static,
     C: Codec<M>,
@@ -50,8 +51,9 @@ pub(crate) async fn run<M, C, A>(
 {
     let mut server = Server {
         service: Arc::new(Service {
+            addr: listener.addr().clone(),
             options,
-            codec,
+            codec: Arc::new(codec),
             acceptor,
         }),
         phase: phase.clone(),
@@ -61,9 +63,8 @@ pub(crate) async fn run<M, C, A>(
         table: HashMap::new(),
         by_task: HashMap::new(),
     };
-    let mut backoff = Backoff::new();
-    // Set after an error: nothing is accepted until it has passed.
-    let mut pause = pin!(None);
+    // One at a time: there is one descriptor to refuse with.
+    let mut refusals = JoinSet::new();
     loop {
         tokio::select! {
             biased;
@@ -74,21 +75,22 @@ pub(crate) async fn run<M, C, A>(
                     server.introduce::<M>(greeted).await;
                 }
             }
-            () = async { match pause.as_mut().as_pin_mut() {
-                Some(pause) => pause.await,
-                None => std::future::pending().await,
-            } }, if pause.is_some() => pause.set(None),
-            accepted = listener.accept(), if pause.is_none() => match accepted {
+            Some(_) = refusals.join_next() => admission.refused(),
+            () = passed(admission.pause()), if admission.pause().is_some() => admission.pause_is_over(),
+            accepted = listener.accept(), if admission.pause().is_none() && refusals.is_empty() => match accepted {
                 Ok(connected) => {
-                    backoff.reset();
+                    admission.succeeded();
                     server.admit(connected);
                 }
                 Err(error) => {
-                    // One connection that was gone before it was accepted is no reason to wait; a lack of descriptors is.
-                    if error.kind() != io::ErrorKind::ConnectionAborted {
-                        let next = backoff.next();
-                        tracing::warn!(addr = %listener.addr(), %error, pause = ?next, "cannot accept");
-                        pause.set(Some(sleep(next)));
+                    if admission.failed(listener.addr(), &error) {
+                        match at_once(listener.accept()).await {
+                            Some(Ok(connected)) => {
+                                let options = server.service.options.clone();
+                                drop(refusals.spawn(admission::refuse(connected, options)));
+                            }
+                            _ => admission.failed_again(),
+                        }
                     }
                 }
             },
@@ -96,6 +98,7 @@ pub(crate) async fn run<M, C, A>(
     }
     // Freed first, so that a successor can bind while the sessions end.
     drop(listener);
+    refusals.shutdown().await;
     server.strangers.shutdown().await;
     // Each session sees by itself how it is to end, and does not take long.
     while let Some(ended) = server.sessions.join_next_with_id().await {
@@ -103,16 +106,29 @@ pub(crate) async fn run<M, C, A>(
     }
 }
 
+async fn passed(pause: Option<Instant>) {
+    if let Some(until) = pause {
+        sleep_until(until).await;
+    }
+}
+
+/// Polls a future once, and drops it.
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 impl<C, A> Server<C, A> {
     /// Lets a connection say hello, if its user is ours.
     fn admit(&mut self, connected: Connected) {
         let Connected { stream, identity } = connected;
-        let ours = rustix::process::geteuid().as_raw();
-        if let Some(uid) = identity.uid
-            && uid != ours
-        {
+        if !identity.is_ours() {
             tracing::warn!(
-                uid,
+                uid = identity.uid,
                 pid = identity.pid,
                 "a connection of another user is refused"
             );

@@ -2,68 +2,55 @@
 //! again when the connection is lost, until the session is over.
 
 use std::io;
-use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
-use hyperactor_protocol::{
-    Cause, ConnectionEpoch, FrameDecoder, HelloCode, Label, Seq, Session, Time,
-};
+use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, HelloCode, Seq, Time};
 use hyperactor_refs::ChannelAddr;
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::limits::{CONNECT_ATTEMPT_DEADLINE, HANDSHAKE_DEADLINE, REDIAL_GIVE_UP_LOCAL};
+use crate::net::ends::Ends;
 use crate::net::handshake::{NoHello, read_hello, write_hello};
-use crate::net::link::{Outcomes, Shared};
-use crate::net::pump::{Arrived, Ended, Endpoint, Pump};
+use crate::net::link::Shared;
+use crate::net::pump::{Ended, Endpoint, Pump};
 use crate::transport::{self, ByteStream, Connected};
-use crate::{Completion, Reason, Status, clock};
+use crate::{Codec, Completion, Deliver, DialOptions, Reason, Status, clock};
 
-/// Owns the life of a channel. Dropped before the session is over (a panic, the end of the runtime), it ends the session,
-/// so that every message has its outcome.
-pub(crate) struct Driver<M: Send + 'static, K: Completion<M>> {
-    ends: Ends<M, K>,
+/// How long a dialler waits for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    /// How long a local address may refuse.
+    give_up_local: Duration,
+    /// For a channel that receives: it is to be connected also when it has nothing to send, and ends when it was not
+    /// for so long.
+    connected_within: Option<Duration>,
+}
+
+impl Patience {
+    pub(crate) fn new(options: &DialOptions, receives: bool) -> Self {
+        Self {
+            give_up_local: options.connect_give_up_local,
+            connected_within: receives.then_some(options.delivery_timeout),
+        }
+    }
+}
+
+/// Owns the life of a channel.
+pub(crate) struct Driver<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> {
+    ends: Ends<M, K, C, D>,
+    patience: Patience,
     backoff: Backoff,
     /// There was a connection.
     was_established: bool,
     /// Since when the address has refused without a break.
     refused_since: Option<Instant>,
+    /// Since when there is no connection.
+    alone_since: Instant,
     /// How far the peer had received when the last connection began.
     received: Seq,
-}
-
-/// The session as the pump sees it.
-struct Ends<M: Send + 'static, K: Completion<M>> {
-    shared: Arc<Shared<M, K>>,
-    outcomes: Outcomes<K>,
-    /// Outcomes that came over the present connection.
-    useful: bool,
-}
-
-impl<M: Send + 'static, K: Completion<M>> Endpoint for Ends<M, K> {
-    fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
-        self.shared.with(&mut self.outcomes, work)
-    }
-
-    fn deliver(&mut self, message: Arrived) {
-        // Acceptors of this version send no messages. One that does is told that nobody receives here.
-        let Arrived { seq, size, .. } = message;
-        self.with(|session| {
-            let _written_with_the_next_output = session
-                .settle(seq, crate::codes::nobody_receives())
-                .max(session.release(Label::NONE, size));
-        });
-    }
-
-    fn finish(&mut self) {
-        self.useful |= self.shared.tell(&mut self.outcomes) != 0;
-    }
-
-    fn park(&mut self, waker: &Waker) -> bool {
-        self.shared.park(waker)
-    }
 }
 
 /// Why a try to connect gave no connection.
@@ -76,18 +63,15 @@ enum Failed {
     Over,
 }
 
-impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
-    pub(crate) fn new(shared: Arc<Shared<M, K>>) -> Self {
-        let ends = Ends {
-            shared,
-            outcomes: Outcomes::default(),
-            useful: false,
-        };
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Driver<M, K, C, D> {
+    pub(crate) fn new(ends: Ends<M, K, C, D>, patience: Patience) -> Self {
         Self {
             ends,
+            patience,
             backoff: Backoff::new(),
             was_established: false,
             refused_since: None,
+            alone_since: Instant::now(),
             received: Seq(0),
         }
     }
@@ -98,37 +82,36 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
             match self.connect().await {
                 Ok((stream, decoder, epoch)) => self.pump(stream, decoder, epoch).await,
                 Err(Failed::Over) => {}
-                Err(Failed::Final(reason)) => self.give_up(reason),
+                Err(Failed::Final(reason)) => self.ends.give_up(reason),
                 Err(Failed::Retry(reason)) => self.pause(reason).await,
             }
         }
     }
 
     fn addr(&self) -> &ChannelAddr {
-        &self.ends.shared.common.addr
+        &self.ends.shared().common.addr
     }
 
     fn publish(&self, status: Status) {
-        self.ends.shared.common.publish(status);
+        self.ends.shared().common.publish(status);
     }
 
-    fn give_up(&mut self, reason: Reason) {
-        let Ends {
-            shared, outcomes, ..
-        } = &mut self.ends;
-        shared.give_up(outcomes, reason);
-        self.ends.finish();
+    fn receives(&self) -> bool {
+        self.patience.connected_within.is_some()
     }
 
     /// Waits without a connection until messages wait for one; `false` when the session is over.
     async fn has_work(&mut self) -> bool {
         self.ends.finish();
-        std::future::poll_fn(|cx| match self.ends.shared.park_idle(cx.waker()) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        })
-        .await;
-        let over = self.ends.with(|session| session.is_closed());
+        if !self.receives() {
+            let shared: &Shared<M, K, C> = self.ends.shared();
+            std::future::poll_fn(|cx| match shared.park_idle(cx.waker()) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            })
+            .await;
+        }
+        let over = self.ends.is_closed();
         self.ends.finish();
         !over
     }
@@ -224,7 +207,7 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
     }
 
     fn patience(&self) -> Duration {
-        let patience = self.ends.shared.options.connect_give_up_local;
+        let patience = self.patience.give_up_local;
         if self.was_established {
             patience.min(REDIAL_GIVE_UP_LOCAL)
         } else {
@@ -293,14 +276,14 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
         epoch: ConnectionEpoch,
     ) {
         self.was_established = true;
-        self.ends.shared.note(None);
+        self.ends.shared().note(None);
         // Where the peer resumes says what the last connection was good for, also when it was cut before it could say so.
         let received = self.ends.with(|session| session.dump().position);
         if received > std::mem::replace(&mut self.received, received) {
             self.backoff.reset();
         }
         self.ends.finish();
-        self.ends.useful = false;
+        self.ends.is_useful = false;
         self.publish(Status::Connected);
         let mut pump = Pump::new(stream, decoder, epoch);
         let ended = pump.run(&mut self.ends).await;
@@ -326,16 +309,17 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
         };
         // Only an exchange that was of use starts the pauses anew: a peer that accepts and closes is no better than one
         // that refuses.
-        if self.ends.useful {
+        if self.ends.is_useful {
             self.backoff.reset();
         }
-        let idle = self.ends.with(|session| session.unresolved() == 0);
+        self.alone_since = Instant::now();
+        let idle = !self.receives() && self.ends.with(|session| session.unresolved() == 0);
         self.publish(if idle {
             Status::Idle
         } else {
             Status::Reconnecting
         });
-        if !self.ends.useful {
+        if !self.ends.is_useful {
             let reason = reason.unwrap_or_else(|| Reason::Connect {
                 addr: self.addr().clone(),
                 error: "the connection was closed before anything was acknowledged".to_owned(),
@@ -345,17 +329,42 @@ impl<M: Send + 'static, K: Completion<M>> Driver<M, K> {
         }
     }
 
-    /// Waits before the next try, no longer than the session or the patience with a local address lasts.
+    /// Waits before the next try, no longer than the session or the patience with the address lasts.
     async fn pause(&mut self, reason: Reason) {
-        self.ends.shared.note(Some(reason));
         let mut pause = self.backoff.next().min(self.time_left());
         if let Some(since) = self.refused_since {
             pause = pause.min(self.patience().saturating_sub(since.elapsed()));
         }
-        sleep(pause).await;
+        let has_messages = self.ends.with(|session| session.unresolved() != 0);
+        if let Some(within) = self.patience.connected_within
+            // Messages have a deadline of their own.
+            && !has_messages
+        {
+            let left = within.saturating_sub(self.alone_since.elapsed());
+            if left.is_zero() {
+                return self.ends.give_up(reason);
+            }
+            pause = pause.min(left);
+        }
+        self.ends.shared().note(Some(reason));
+        self.sleep(pause).await;
         let now: Time = clock::now();
         self.ends.with(|session| session.run_timeouts(now));
         self.ends.finish();
+    }
+
+    /// Sleeps, but not beyond a close that leaves nothing to connect for.
+    async fn sleep(&mut self, pause: Duration) {
+        let mut asleep = std::pin::pin!(sleep(pause));
+        let shared: &Shared<M, K, C> = self.ends.shared();
+        std::future::poll_fn(|cx| {
+            let is_over = shared.is_over(cx.waker());
+            match asleep.as_mut().poll(cx) {
+                Poll::Pending if !is_over => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 }
 
@@ -366,12 +375,5 @@ fn is_on_this_machine(addr: &ChannelAddr) -> bool {
         _ => addr
             .host_port()
             .is_some_and(|host_port| host_port.host().is_loopback()),
-    }
-}
-
-impl<M: Send + 'static, K: Completion<M>> Drop for Driver<M, K> {
-    fn drop(&mut self) {
-        // Does nothing when the session has ended in its own way.
-        self.give_up(Reason::Dropped);
     }
 }

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::task::Waker;
 
-use hyperactor_protocol::{Label, Seq, Session, Verdict};
+use hyperactor_protocol::{Config, Label, Seq, Session, Verdict};
 use parking_lot::Mutex;
 
 use crate::Ticket;
@@ -39,9 +39,30 @@ struct Limits {
     released_bytes: u64,
 }
 
+/// Settlements and releases on their way into the session.
+pub(crate) struct Gathered {
+    first: u64,
+    count: u64,
+    others: Vec<(u64, Verdict)>,
+    released_messages: u64,
+    released_bytes: u64,
+}
+
+impl Gathered {
+    /// Tells the session; what it has to say then is written by the caller.
+    pub(crate) fn bring_into(self, session: &mut Session) {
+        for seq in self.first..self.first + self.count {
+            let _written_by_the_caller = session.settle(Seq(seq), Verdict::Delivered);
+        }
+        for (seq, verdict) in self.others {
+            let _written_by_the_caller = session.settle(Seq(seq), verdict);
+        }
+        release(session, self.released_messages, self.released_bytes);
+    }
+}
+
 impl NetInbound {
-    pub(crate) fn new(session: &Session) -> Self {
-        let config = session.config();
+    pub(crate) fn new(config: &Config) -> Self {
         let limits = Limits {
             settled: config.ack_every.into(),
             released_messages: (u64::from(config.window_messages) / 4).max(1),
@@ -66,28 +87,21 @@ impl NetInbound {
         self.0.lock().urgent_below = below;
     }
 
-    /// Brings into the session what has gathered.
-    pub(crate) fn sync(&self, session: &mut Session) {
-        let (first, count, others, messages, bytes) = {
-            let mut pending = self.0.lock();
-            let taken = (
-                pending.first,
-                std::mem::take(&mut pending.count),
-                std::mem::take(&mut pending.others),
-                std::mem::take(&mut pending.released_messages),
-                std::mem::take(&mut pending.released_bytes),
-            );
-            // What follows is written by the caller, or waits for the session's own timer, which the caller keeps.
-            pending.timer_runs = true;
-            taken
-        };
-        for seq in first..first + count {
-            let _written_by_the_caller = session.settle(Seq(seq), Verdict::Delivered);
+    /// What has gathered, to be brought into the session; nothing when there is none.
+    pub(crate) fn take(&self) -> Option<Gathered> {
+        let mut pending = self.0.lock();
+        // What follows is written by the caller, or waits for the session's own timer, which the caller keeps.
+        pending.timer_runs = true;
+        if pending.count == 0 && pending.others.is_empty() && pending.released_messages == 0 {
+            return None;
         }
-        for (seq, verdict) in others {
-            let _written_by_the_caller = session.settle(Seq(seq), verdict);
-        }
-        release(session, messages, bytes);
+        Some(Gathered {
+            first: pending.first,
+            count: std::mem::take(&mut pending.count),
+            others: std::mem::take(&mut pending.others),
+            released_messages: std::mem::take(&mut pending.released_messages),
+            released_bytes: std::mem::take(&mut pending.released_bytes),
+        })
     }
 
     /// Keeps the waker of the session's task, unless there is something for it; says whether it did.
@@ -171,7 +185,7 @@ impl Settlements for NetInbound {
         });
     }
 
-    fn release(&self, messages: u64, bytes: u64) {
+    fn release(&self, _to: u32, messages: u64, bytes: u64) {
         self.change(|pending| {
             pending.released_messages += messages;
             pending.released_bytes += bytes;

@@ -8,30 +8,36 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, PushError, Session, SessionId,
+    Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, PushError, Session, SessionId, Time,
 };
 use hyperactor_refs::ChannelAddr;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
-use crate::net::dialer::Driver;
+use crate::inbound::NobodyReceives;
+use crate::net::dialer::{Driver, Patience};
+use crate::net::ends::{Ends, Owner};
+use crate::net::inbound::NetInbound;
 use crate::options::random_u64;
-use crate::outbound::{Common, Link};
+use crate::outbound::{Capacity, Common, Link};
 use crate::{
-    Codec, Completion, DialOptions, EncodeError, Failure, Reason, Rejected, Status, clock, codec,
-    codes,
+    Codec, Completion, Deliver, DialOptions, EncodeError, Failure, Inbound, Names, Reason,
+    Rejected, Status, clock, codec, codes,
 };
 
-/// The sending side of one channel over a byte stream.
-pub(crate) struct NetLink<M, K>(Arc<Shared<M, K>>);
+/// The sending side of one channel over a byte stream: a dialled one, or the way back of an accepted one.
+pub(crate) struct NetLink<M, K, C> {
+    shared: Arc<Shared<M, K, C>>,
+    /// For the driver that is started with the first message.
+    dialling: Option<(Handle, Patience)>,
+}
 
 /// What the handles and the driver share.
-pub(crate) struct Shared<M, K> {
+pub(crate) struct Shared<M, K, C> {
     pub(crate) common: Common,
-    pub(crate) options: DialOptions,
-    codec: Box<dyn Codec<M>>,
-    runtime: Option<Handle>,
+    codec: Arc<C>,
     state: Mutex<State<K>>,
+    message: std::marker::PhantomData<fn(M) -> M>,
 }
 
 pub(crate) struct State<K> {
@@ -69,44 +75,79 @@ impl<K> Default for Outcomes<K> {
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
-    pub(crate) fn new(addr: ChannelAddr, options: DialOptions, codec: impl Codec<M>) -> Self {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
+    /// Sends only; connects with the first message.
+    pub(crate) fn dial(addr: ChannelAddr, options: &DialOptions, codec: C) -> Self {
         let runtime = Handle::try_current().ok();
-        let id = SessionId(u128::from(random_u64()) << 64 | u128::from(random_u64()));
-        let session = Session::dialer(options.config(), id, options.incarnation, clock::now())
-            .expecting(options.expect);
-        let closed = runtime.is_none().then_some(Reason::NoRuntime);
-        let common = Common::new(addr);
-        if let Some(reason) = &closed {
-            common.publish(Status::Closed(reason.clone()));
+        let shared = dialled(addr, options, codec, runtime.is_none());
+        let dialling = runtime.map(|runtime| (runtime, Patience::new(options, false)));
+        Self { shared, dialling }
+    }
+
+    /// Sends and receives; connects at once.
+    pub(crate) fn dial_duplex<D: Deliver<M>>(
+        addr: ChannelAddr,
+        options: &DialOptions,
+        codec: C,
+        receive: impl FnOnce(Inbound) -> D,
+    ) -> Self {
+        let runtime = Handle::try_current().ok();
+        let shared = dialled(addr, options, codec, runtime.is_none());
+        let inbound = Arc::new(NetInbound::new(&options.config()));
+        let receiver = receive(Inbound::new(inbound.clone()));
+        let ends = Ends::new(Owner::new(Arc::clone(&shared)), inbound, receiver);
+        match runtime {
+            Some(runtime) => {
+                shared.state.lock().driven = true;
+                let driver = Driver::new(ends, Patience::new(options, true));
+                // The driver ends with the channel; dropped by the runtime before that, it settles what is open.
+                drop(runtime.spawn(driver.run()));
+            }
+            None => drop(ends),
         }
-        let state = State {
-            session,
-            slots: VecDeque::new(),
-            floor: 0,
-            parked: None,
-            driven: false,
-            reason: None,
-            closed,
-        };
-        let state = Mutex::new(state);
-        Self(Arc::new(Shared {
-            common,
-            options,
-            codec: Box::new(codec),
-            runtime,
-            state,
-        }))
+        Self {
+            shared,
+            dialling: None,
+        }
+    }
+
+    /// The way back of an accepted session, which its own task drives.
+    pub(crate) fn accepted(shared: Arc<Shared<M, K, C>>) -> Self {
+        Self {
+            shared,
+            dialling: None,
+        }
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
+fn dialled<M: Send + 'static, K: Completion<M>, C: Codec<M>>(
+    addr: ChannelAddr,
+    options: &DialOptions,
+    codec: C,
+    is_lost: bool,
+) -> Arc<Shared<M, K, C>> {
+    let id = SessionId(u128::from(random_u64()) << 64 | u128::from(random_u64()));
+    let session = Session::dialer(options.config(), id, options.incarnation, clock::now())
+        .expecting(options.expect);
+    let shared = Shared::new(addr, Arc::new(codec), session);
+    if is_lost {
+        shared.common.publish(Status::Closed(Reason::NoRuntime));
+        shared.state.lock().closed = Some(Reason::NoRuntime);
+    }
+    Arc::new(shared)
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M, K, C> {
     fn common(&self) -> &Common {
-        &self.0.common
+        &self.shared.common
+    }
+
+    fn capacity_for(&self, _message: &M) -> Capacity {
+        self.shared.common.capacity.clone()
     }
 
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
-        let shared = &self.0;
+        let shared = &self.shared;
         let flags = if completion.wants_outcome() {
             DataFlags::ACK_NOW
         } else {
@@ -133,8 +174,12 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
             encode(&*shared.codec, &message, out)
         });
         match pushed {
-            Ok(_) => {
+            Ok(seq) => {
                 let first = state.slots.is_empty();
+                if first {
+                    // The numbers of an accepted session go on where its dialer stands.
+                    state.floor = seq.0;
+                }
                 state.slots.push_back(Some(completion));
                 // A driver that waits for credit is left alone; one that has nothing under way must learn of the first.
                 let waker = if first || state.session.has_output() {
@@ -172,18 +217,18 @@ impl<M: Send + 'static, K: Completion<M>> Link<M, K> for NetLink<M, K> {
     }
 
     fn posted(&self) -> u64 {
-        let state = self.0.state.lock();
+        let state = self.shared.state.lock();
         state.floor + state.slots.len() as u64
     }
 
     fn close(&self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.shared.state.lock();
         state.session.close();
         self.end(state);
     }
 }
 
-impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
     /// Wakes the driver for the end of the session; without a driver, tells it here.
     fn end(&self, mut state: MutexGuard<'_, State<K>>) {
         if state.driven {
@@ -196,24 +241,29 @@ impl<M: Send + 'static, K: Completion<M>> NetLink<M, K> {
             // No message was ever taken: there is nobody to tell and nothing to wait for.
             state.driven = true;
             let mut outcomes = Outcomes::default();
-            state.gather(&self.0, &mut outcomes);
+            state.gather(&self.shared, &mut outcomes);
             drop(state);
-            self.0.tell(&mut outcomes);
+            self.shared.tell(&mut outcomes);
         }
     }
 
     fn start(&self) {
-        let driver = Driver::new(Arc::clone(&self.0));
-        match &self.0.runtime {
-            // The driver ends with the channel; dropped by the runtime before that, it settles what is open.
-            Some(runtime) => drop(runtime.spawn(driver.run())),
-            None => drop(driver),
+        let config = self.shared.state.lock().session.config().clone();
+        let inbound = Arc::new(NetInbound::new(&config));
+        let receiver = NobodyReceives(Inbound::new(inbound.clone()));
+        let ends = Ends::new(Owner::new(Arc::clone(&self.shared)), inbound, receiver);
+        match &self.dialling {
+            Some((runtime, patience)) => {
+                // The driver ends with the channel; dropped by the runtime before that, it settles what is open.
+                drop(runtime.spawn(Driver::new(ends, patience.clone()).run()));
+            }
+            None => drop(ends),
         }
     }
 }
 
 /// What a codec knows of a message before it is encoded; none when it panicked.
-fn parts<M: 'static>(codec: &dyn Codec<M>, message: &M) -> Option<(Bytes, usize)> {
+fn parts<M: 'static>(codec: &impl Codec<M>, message: &M) -> Option<(Bytes, usize)> {
     catch_unwind(AssertUnwindSafe(|| {
         (codec.shared_tail(message), codec.size_hint(message))
     }))
@@ -222,7 +272,7 @@ fn parts<M: 'static>(codec: &dyn Codec<M>, message: &M) -> Option<(Bytes, usize)
 
 /// Encodes a message; a panic of its serialiser is that message's failure.
 fn encode<M: 'static>(
-    codec: &dyn Codec<M>,
+    codec: &impl Codec<M>,
     message: &M,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
@@ -247,7 +297,34 @@ fn saturate(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
-impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
+    pub(crate) fn new(addr: ChannelAddr, codec: Arc<C>, session: Session) -> Self {
+        let state = State {
+            session,
+            slots: VecDeque::new(),
+            floor: 0,
+            parked: None,
+            driven: false,
+            reason: None,
+            closed: None,
+        };
+        Self {
+            common: Common::new(addr),
+            codec,
+            state: Mutex::new(state),
+            message: std::marker::PhantomData,
+        }
+    }
+
+    pub(crate) fn codec(&self) -> &C {
+        &self.codec
+    }
+
+    /// Whoever calls this drives the session, and tells its end.
+    pub(crate) fn drive(&self) {
+        self.state.lock().driven = true;
+    }
+
     /// Works with the session under the lock, and gathers the outcomes that came of it.
     pub(crate) fn with<T>(
         &self,
@@ -260,11 +337,21 @@ impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
         done
     }
 
-    /// Parks the driver, unless there is something to write or to tell.
-    pub(crate) fn park(&self, waker: &Waker) -> bool {
+    /// Parks the driver, unless there is something to write or to tell. Says whether the session has a timer that runs
+    /// out as soon as an acknowledgement may wait: what is settled meanwhile is seen soon enough then.
+    pub(crate) fn park(&self, waker: &Waker) -> Option<bool> {
         let mut state = self.state.lock();
         let busy = state.session.has_output() || state.session.is_closed();
-        state.keep(waker, busy)
+        if !state.keep(waker, busy) {
+            return None;
+        }
+        let soon = clock::now() + state.session.config().ack_delay;
+        Some(
+            state
+                .session
+                .next_timeout()
+                .is_some_and(|next| next <= soon),
+        )
     }
 
     /// Parks the driver, unless messages wait or the session is over.
@@ -272,6 +359,25 @@ impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
         let mut state = self.state.lock();
         let busy = !state.slots.is_empty() || state.session.is_closed();
         state.keep(waker, busy)
+    }
+
+    /// Parks a driver that waits for a connection, and says when the session must be looked at.
+    pub(crate) fn park_detached(&self, waker: &Waker) -> Option<Time> {
+        let mut state = self.state.lock();
+        state.keep(waker, false);
+        state.session.next_timeout()
+    }
+
+    /// Whether the session is over; keeps the waker until it is.
+    pub(crate) fn is_over(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        let is_over = state.session.is_closed();
+        !state.keep(waker, is_over)
+    }
+
+    /// Whether the driver is parked, and nothing has woken it.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.state.lock().parked.is_some()
     }
 
     /// Ends the session for a reason of this side.
@@ -321,7 +427,7 @@ impl<M: Send + 'static, K: Completion<M>> Shared<M, K> {
         match failure {
             None => completion.delivered(),
             Some((failure, body)) => {
-                match body.and_then(|body| codec::decode(&*self.codec, body).ok()) {
+                match body.and_then(|body| codec::decode(&*self.codec, body, Names::NONE).ok()) {
                     Some(message) => completion.undelivered(message, failure),
                     None => completion.lost(failure),
                 }
@@ -343,7 +449,7 @@ impl<K> State<K> {
         true
     }
 
-    fn gather<M>(&mut self, shared: &Shared<M, K>, outcomes: &mut Outcomes<K>) {
+    fn gather<M, C>(&mut self, shared: &Shared<M, K, C>, outcomes: &mut Outcomes<K>) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Resolved { first, count } => {
@@ -390,14 +496,14 @@ impl<K> State<K> {
         taken
     }
 
-    fn failure<M>(&self, shared: &Shared<M, K>, failure: CoreFailure) -> Failure {
+    fn failure<M, C>(&self, shared: &Shared<M, K, C>, failure: CoreFailure) -> Failure {
         match failure {
             CoreFailure::NotDelivered(cause) => Failure::NotDelivered(self.reason(shared, cause)),
             CoreFailure::Unknown(cause) => Failure::Unknown(self.reason(shared, cause)),
         }
     }
 
-    fn reason<M>(&self, shared: &Shared<M, K>, cause: Cause) -> Reason {
+    fn reason<M, C>(&self, shared: &Shared<M, K, C>, cause: Cause) -> Reason {
         match cause {
             Cause::Refused(refusal) => codes::refused(refusal),
             Cause::PeerClosed { .. } => Reason::PeerClosed,
@@ -417,7 +523,7 @@ impl<K> State<K> {
             Cause::TimedOut => self
                 .reason
                 .clone()
-                .unwrap_or(Reason::Silent(shared.options.delivery_timeout)),
+                .unwrap_or(Reason::Silent(self.session.config().delivery_timeout)),
             Cause::Damaged => Reason::Encode("an encoder damaged the outgoing log".to_owned()),
             _ => self.reason.clone().unwrap_or(Reason::Dropped),
         }

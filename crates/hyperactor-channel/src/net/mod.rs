@@ -2,8 +2,10 @@
 //! `hyperactor-protocol`'s; here it is given bytes, time, and people who wait.
 
 pub(crate) mod acceptor;
+pub(crate) mod admission;
 mod alarm;
 mod dialer;
+mod ends;
 mod handshake;
 mod inbound;
 pub(crate) mod link;

@@ -2,26 +2,31 @@
 //! It lives until the session is over: closed by the peer, expired, or stopped with its server.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::Poll;
 
-use hyperactor_protocol::{
-    Cause, ConnectionEpoch, FrameDecoder, Hello, HelloError, Label, Session,
-};
+use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, Hello, HelloError, Session, Time};
+use hyperactor_refs::ChannelAddr;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
 use crate::limits::{HANDSHAKE_DEADLINE, STOP_GRACE};
+use crate::net::ends::{Ends as BothEnds, Owner};
 use crate::net::handshake::write_hello;
 use crate::net::inbound::NetInbound;
-use crate::net::pump::{Arrived, Ended, Endpoint, Pump, say_at_once};
+use crate::net::link::{NetLink, Shared};
+use crate::net::pump::{Ended, Endpoint, Pump, say_at_once};
 use crate::serve::{Ending, Phase, ending};
 use crate::transport::{ByteStream, Identity};
-use crate::{Accept, Codec, Deliver, Inbound, Peer, ServeOptions, Ticket, clock, codec, codes};
+use crate::{Accept, Codec, Inbound, Outbound, Peer, ServeOptions, Status, clock};
+
+/// Both halves of an accepted session.
+type Ends<M, C, A> = BothEnds<M, <A as Accept<M>>::Completion, C, <A as Accept<M>>::Session>;
 
 /// What all sessions of a server share.
 pub(crate) struct Service<C, A> {
+    pub(crate) addr: ChannelAddr,
     pub(crate) options: ServeOptions,
-    pub(crate) codec: C,
+    pub(crate) codec: Arc<C>,
     pub(crate) acceptor: A,
 }
 
@@ -38,80 +43,6 @@ impl Greeted {
     pub(crate) async fn refuse(self, options: &ServeOptions, code: hyperactor_protocol::HelloCode) {
         let answer = Hello::refusal(&self.hello, options.incarnation, code);
         say_at_once(self.stream, &answer.to_bytes()).await;
-    }
-}
-
-/// The session as the pump sees it.
-struct Ends<M, C, A: Accept<M>> {
-    service: Arc<Service<C, A>>,
-    session: Session,
-    inbound: Arc<NetInbound>,
-    receiver: Receiver<M, A::Session>,
-}
-
-/// Tells the application's end that it is over, however the task ends.
-struct Receiver<M, D: Deliver<M>>(D, std::marker::PhantomData<fn(M)>);
-
-impl<M, D: Deliver<M>> Drop for Receiver<M, D> {
-    fn drop(&mut self) {
-        // After a panic of the receiver itself nothing more is asked of it.
-        if !std::thread::panicking() {
-            self.0.closed();
-        }
-    }
-}
-
-impl<M: Send + 'static, C: Codec<M>, A: Accept<M>> Endpoint for Ends<M, C, A> {
-    fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
-        work(&mut self.session)
-    }
-
-    fn sync(&mut self) {
-        self.inbound.sync(&mut self.session);
-    }
-
-    fn deliver(&mut self, message: Arrived) {
-        let Arrived {
-            seq,
-            body,
-            size,
-            ack_now,
-        } = message;
-        if ack_now {
-            self.inbound.expect_urgent(seq.0 + 1);
-        }
-        match codec::decode(&self.service.codec, body) {
-            Ok(message) => {
-                let ticket = Ticket { seq: seq.0, size };
-                if ack_now {
-                    self.receiver.0.deliver_awaited(message, ticket);
-                } else {
-                    self.receiver.0.deliver(message, ticket);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%seq, size, %error, "a message does not decode; it is refused alone");
-                let _written_with_the_next_output = self
-                    .session
-                    .settle(seq, codes::undecodable(error.text()))
-                    .max(self.session.release(Label::NONE, size));
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        // Acceptors of this version send no messages: no event is an outcome, and the end of the session shows in it.
-        while self.session.poll_event().is_some() {}
-    }
-
-    fn park(&mut self, waker: &Waker) -> bool {
-        if self.session.has_output() {
-            return false;
-        }
-        // With a deadline as near as that, what is settled meanwhile is seen soon enough.
-        let soon = clock::now() + self.session.config().ack_delay;
-        let timer_runs = self.session.next_timeout().is_some_and(|next| next <= soon);
-        self.inbound.park(waker, timer_runs)
     }
 }
 
@@ -137,23 +68,25 @@ pub(crate) async fn run<M, C, A>(
         Ok(established) => established.epoch,
         Err(error) => return refuse(first, options, &error).await,
     };
-    let inbound = Arc::new(NetInbound::new(&session));
+    let inbound = Arc::new(NetInbound::new(session.config()));
     let peer = Peer {
         addr: first.identity.addr.clone(),
         uid: first.identity.uid,
         pid: first.identity.pid,
         incarnation: first.hello.incarnation,
     };
-    let receiver = service.acceptor.open(peer, Inbound::new(inbound.clone()));
-    let receiver = Receiver(receiver, std::marker::PhantomData);
-    let mut ends = Ends {
-        service: Arc::clone(&service),
-        session,
-        inbound,
-        receiver,
-    };
-    let mut connection = answer(&mut ends, first, epoch).await;
-    while !ends.session.is_closed() {
+    let shared = Shared::new(service.addr.clone(), Arc::clone(&service.codec), session);
+    shared.drive();
+    let owner = Owner::new(Arc::new(shared));
+    let link = NetLink::accepted(Arc::clone(&owner.shared));
+    let receiver = service.acceptor.open(
+        peer,
+        Inbound::new(inbound.clone()),
+        Outbound::accepted(Arc::new(link)),
+    );
+    let mut ends = Ends::<M, C, A>::new(owner, inbound, receiver);
+    let mut connection = answer::<M, C, A>(&mut ends, first, epoch).await;
+    while !ends.is_closed() {
         let next = match &mut connection {
             Some(pump) => tokio::select! {
                 biased;
@@ -161,23 +94,24 @@ pub(crate) async fn run<M, C, A>(
                 ending = ending(&mut phase) => Next::Stop(ending),
                 ended = pump.run(&mut ends) => Next::Lost(ended),
             },
-            None => {
-                ends.sync();
-                let deadline = ends.session.next_timeout();
-                tokio::select! {
-                    biased;
-                    next = greeted.recv() => Next::Greeted(next.map(Box::new)),
-                    ending = ending(&mut phase) => Next::Stop(ending),
-                    () = until(deadline) => Next::Deadline,
-                }
-            }
+            None => tokio::select! {
+                biased;
+                next = greeted.recv() => Next::Greeted(next.map(Box::new)),
+                ending = ending(&mut phase) => Next::Stop(ending),
+                () = due::<M, C, A>(&mut ends) => Next::Deadline,
+            },
         };
         match next {
-            Next::Greeted(Some(next)) => match ends.session.on_hello(&next.hello, clock::now()) {
-                // The newer connection fences the older, which is dropped with its pump.
-                Ok(established) => connection = answer(&mut ends, *next, established.epoch).await,
-                Err(error) => refuse(*next, options, &error).await,
-            },
+            Next::Greeted(Some(next)) => {
+                let judged = ends.with(|session| session.on_hello(&next.hello, clock::now()));
+                match judged {
+                    // The newer connection fences the older, which is dropped with its pump.
+                    Ok(established) => {
+                        connection = answer::<M, C, A>(&mut ends, *next, established.epoch).await;
+                    }
+                    Err(error) => refuse(*next, options, &error).await,
+                }
+            }
             // The owner of the server is gone: no ceremony, but what was placed until now shall count as delivered.
             Next::Greeted(None) | Next::Stop(Ending::AtOnce) => {
                 if let Some(pump) = &mut connection {
@@ -186,29 +120,31 @@ pub(crate) async fn run<M, C, A>(
                 break;
             }
             Next::Stop(Ending::Orderly) => {
-                stop(&mut ends, connection.take()).await;
+                stop::<M, C, A>(&mut ends, connection.take()).await;
                 break;
             }
             Next::Lost(Ended::Over) => {
                 if let Some(pump) = connection.take() {
-                    ends.inbound.end();
+                    ends.end_inbound();
                     pump.farewell().await;
                 }
             }
             Next::Lost(ended) => {
-                tracing::debug!(session = %ends.session.id(), %ended, "a connection was lost");
-                let epoch = ends.session.epoch();
                 connection = None;
-                ends.session.disconnected(epoch, clock::now());
+                ends.with(|session| {
+                    tracing::debug!(session = %session.id(), %ended, "a connection was lost");
+                    session.disconnected(session.epoch(), clock::now());
+                });
                 ends.finish();
+                rest::<M, C, A>(&mut ends);
             }
             Next::Deadline => {
-                ends.session.run_timeouts(clock::now());
+                ends.with(|session| session.run_timeouts(clock::now()));
                 ends.finish();
             }
         }
     }
-    ends.inbound.end();
+    ends.finish();
 }
 
 enum Next {
@@ -218,10 +154,35 @@ enum Next {
     Deadline,
 }
 
-async fn until(deadline: Option<hyperactor_protocol::Time>) {
-    match deadline {
-        Some(deadline) => sleep_until(clock::instant(deadline)).await,
-        None => std::future::pending().await,
+/// Says that the session waits for a connection.
+fn rest<M: Send + 'static, C: Codec<M>, A: Accept<M>>(ends: &mut Ends<M, C, A>) {
+    let is_idle = ends.with(|session| session.unresolved() == 0);
+    let status = if is_idle {
+        Status::Idle
+    } else {
+        Status::Reconnecting
+    };
+    ends.shared().common.publish(status);
+}
+
+/// Waits, without a connection, until the session must be looked at: for its deadline, or because something was posted.
+async fn due<M: Send + 'static, C: Codec<M>, A: Accept<M>>(ends: &mut Ends<M, C, A>) {
+    let deadline: Option<Time> =
+        std::future::poll_fn(|cx| Poll::Ready(ends.rest(cx.waker()))).await;
+    let shared: &Shared<M, A::Completion, C> = ends.shared();
+    let posted = std::future::poll_fn(|_| match shared.is_parked() {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    });
+    let passed = async {
+        match deadline {
+            Some(deadline) => sleep_until(clock::instant(deadline)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = posted => {}
+        () = passed => {}
     }
 }
 
@@ -247,12 +208,16 @@ where
         ..
     } = greeted;
     ends.finish();
-    let answer = ends.session.hello(clock::now());
+    let answer = ends.with(|session| session.hello(clock::now()));
     match timeout(HANDSHAKE_DEADLINE, write_hello(&mut stream, &answer)).await {
-        Ok(Ok(())) => Some(Pump::new(stream, decoder, epoch)),
+        Ok(Ok(())) => {
+            ends.shared().common.publish(Status::Connected);
+            Some(Pump::new(stream, decoder, epoch))
+        }
         _ => {
-            ends.session.disconnected(epoch, clock::now());
+            ends.with(|session| session.disconnected(epoch, clock::now()));
             ends.finish();
+            rest::<M, C, A>(ends);
             None
         }
     }
@@ -266,7 +231,7 @@ where
     A: Accept<M>,
 {
     ends.sync();
-    ends.session.close();
+    ends.with(|session| session.close());
     ends.finish();
     let Some(mut pump) = connection else { return };
     let over = timeout(STOP_GRACE, pump.run(ends)).await;
@@ -275,14 +240,14 @@ where
         Err(_) => {
             // What has no verdict by now will not get one: the peer learns that it is unknown.
             ends.sync();
-            ends.session.fail(Cause::Abandoned, clock::now());
+            ends.with(|session| session.fail(Cause::Abandoned, clock::now()));
             match timeout(STOP_GRACE, pump.run(ends)).await {
                 Ok(ended) => ended,
                 Err(_) => return,
             }
         }
     };
-    ends.inbound.end();
+    ends.end_inbound();
     if matches!(over, Ended::Over) {
         pump.farewell().await;
     }

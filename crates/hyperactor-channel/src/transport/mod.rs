@@ -31,6 +31,14 @@ pub struct Identity {
     pub addr: Option<ChannelAddr>,
 }
 
+impl Identity {
+    /// Whether the user is this process's own, or not known.
+    pub(crate) fn is_ours(&self) -> bool {
+        let ours = rustix::process::geteuid().as_raw();
+        self.uid.is_none_or(|uid| uid == ours)
+    }
+}
+
 /// A connected stream with the identity of its other end.
 pub struct Connected {
     /// The stream.

@@ -6,12 +6,16 @@
     reason = "a test may unwrap: its panic is its report"
 )]
 
+mod cancel;
+mod duplex;
 mod lives;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::sync::Arc;
 
+use cancel::*;
+use duplex::*;
 use hyperactor_channel::{
     ChannelRx, ChannelTx, DialOptions, Failure, Outcome, Postcard, Reason, Refusal, ServeOptions,
     Status, Verdict, dial, dial_tx, dial_with, serve, serve_queue, serve_with,
@@ -562,4 +566,27 @@ suites!([
     acknowledgements_flow_while_the_receiver_takes_nothing,
     a_hundred_senders_share_one_channel,
     many_channels_reach_one_receiver,
+    both_ends_send_and_receive_in_order,
+    the_accepting_end_may_be_the_only_one_that_sends,
+    a_dialer_that_takes_nothing_bounds_what_comes_back,
+    outcomes_of_what_goes_back_are_the_dialers_verdicts,
+    a_dialer_that_only_sends_refuses_what_comes_back,
+    a_close_at_either_end_lets_both_directions_arrive_and_ends_both,
+    a_pair_that_is_dropped_closes_its_session,
+    an_end_without_its_receiver_still_sends,
+    a_receiving_dialer_finds_a_restarted_server_by_itself,
+    an_orderly_stop_tells_every_receiving_dialer,
+    a_receiver_learns_that_nobody_answers,
+    a_send_given_up_at_any_poll_sends_once_or_never,
+    a_send_given_up_while_it_waits_for_room_is_not_sent,
+    a_wait_for_room_given_up_leaves_the_room_to_others,
+    a_receive_given_up_at_any_poll_takes_nothing,
+    a_flush_given_up_at_any_poll_changes_nothing,
+    a_close_given_up_at_any_poll_goes_on_in_order,
+    a_stop_given_up_at_any_poll_goes_on_in_order,
+    a_wait_for_the_end_given_up_at_any_poll_ends_nothing,
+    serving_given_up_before_it_returns_binds_nothing,
+    an_accept_given_up_at_any_poll_loses_no_dialer,
+    a_stream_accept_given_up_at_any_poll_loses_no_connection,
+    low_level_waits_given_up_at_any_poll_lose_nothing,
 ]);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyperactor_channel::{Accept, Completion, Deliver, Failure, Inbound, Peer, Ticket, Verdict};
+use hyperactor_channel::{
+    Accept, Completion, Deliver, Failure, Ignore, Inbound, Outbound, Peer, Ticket, Verdict,
+};
 use hyperactor_refs::{BindSpec, ChannelAddr, ChannelTransport};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -218,6 +220,14 @@ impl Ledger {
     }
 }
 
+impl Line {
+    /// The message was not taken: the line is struck out.
+    pub fn forget(mut self) {
+        self.called = true;
+        self.ledger.0.lock().remove(&self.id);
+    }
+}
+
 impl Completion<Message> for Line {
     fn delivered(mut self) {
         self.called = true;
@@ -290,10 +300,9 @@ impl Keeper {
     }
 }
 
-impl Accept<Message> for Keeper {
-    type Session = KeeperSession;
-
-    fn open(&self, peer: Peer, inbound: Inbound) -> KeeperSession {
+impl Keeper {
+    /// A session that this keeps the messages of.
+    pub fn session(&self, peer: Peer, inbound: Inbound) -> KeeperSession {
         self.with(|kept| {
             kept.sessions += 1;
             kept.peers.push(peer);
@@ -302,6 +311,15 @@ impl Accept<Message> for Keeper {
             keeper: self.clone(),
             inbound,
         }
+    }
+}
+
+impl Accept<Message> for Keeper {
+    type Session = KeeperSession;
+    type Completion = Ignore;
+
+    fn open(&self, peer: Peer, inbound: Inbound, _: Outbound<Message, Ignore>) -> KeeperSession {
+        self.session(peer, inbound)
     }
 }
 

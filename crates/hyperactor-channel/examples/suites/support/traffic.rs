@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyperactor_channel::{
-    Accept, ChannelRx, Codec, Completion, Deliver, Failure, Inbound, Outbound, Peer, Reason,
-    Rejected, Ticket,
+    Accept, ChannelRx, Codec, Completion, Deliver, Failure, Ignore, Inbound, Outbound, Peer,
+    Reason, Rejected, Ticket,
 };
 use hyperactor_protocol::Verdict;
 use hyperactor_testkit::{Class, Key, Ledger, Outcome, Rng, Stamped};
@@ -282,8 +282,14 @@ impl Recording {
 
 impl Accept<Stamped> for Recording {
     type Session = RecordingSession;
+    type Completion = Ignore;
 
-    fn open(&self, _peer: Peer, inbound: Inbound) -> RecordingSession {
+    fn open(
+        &self,
+        _peer: Peer,
+        inbound: Inbound,
+        _: Outbound<Stamped, Ignore>,
+    ) -> RecordingSession {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         RecordingSession(self.clone(), inbound)
     }

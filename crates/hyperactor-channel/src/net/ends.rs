@@ -1,0 +1,170 @@
+//! One end of a session as the pump sees it, the same at the dialer and at the acceptor: the sending half behind its lock,
+//! the settlements of the receiving half, and what takes the messages that come in.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use hyperactor_protocol::{Label, Session, Time};
+
+use crate::net::inbound::NetInbound;
+use crate::net::link::{Outcomes, Shared};
+use crate::net::pump::{Arrived, Endpoint};
+use crate::{Codec, Completion, Deliver, Names, Reason, Ticket, codec, codes};
+
+/// The sending half, owned by the task that drives the session. Dropped before the session is over (a panic, the end of
+/// the runtime, of the server), it ends the session, so that every message has its outcome.
+pub(crate) struct Owner<M: Send + 'static, K: Completion<M>, C: Codec<M>> {
+    pub(crate) shared: Arc<Shared<M, K, C>>,
+    outcomes: Outcomes<K>,
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Owner<M, K, C> {
+    pub(crate) fn new(shared: Arc<Shared<M, K, C>>) -> Self {
+        Self {
+            shared,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, reason: Reason) {
+        self.shared.give_up(&mut self.outcomes, reason);
+        self.shared.tell(&mut self.outcomes);
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Drop for Owner<M, K, C> {
+    fn drop(&mut self) {
+        // Does nothing when the session has ended in its own way.
+        self.give_up(Reason::Dropped);
+    }
+}
+
+/// Tells the application's end that it is over, however the task ends.
+struct Receiver<M, D: Deliver<M>>(D, std::marker::PhantomData<fn(M)>);
+
+impl<M, D: Deliver<M>> Drop for Receiver<M, D> {
+    fn drop(&mut self) {
+        // After a panic of the receiver itself nothing more is asked of it.
+        if !std::thread::panicking() {
+            self.0.closed();
+        }
+    }
+}
+
+/// Both halves of one end.
+pub(crate) struct Ends<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> {
+    // Declared first: the outcomes of what was sent are told before the receiver learns of the end.
+    owner: Owner<M, K, C>,
+    inbound: Arc<NetInbound>,
+    receiver: Receiver<M, D>,
+    /// Outcomes or messages came over the present connection.
+    pub(crate) is_useful: bool,
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K, C, D> {
+    pub(crate) fn new(owner: Owner<M, K, C>, inbound: Arc<NetInbound>, receiver: D) -> Self {
+        Self {
+            owner,
+            inbound,
+            receiver: Receiver(receiver, std::marker::PhantomData),
+            is_useful: false,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<M, K, C>> {
+        &self.owner.shared
+    }
+
+    pub(crate) fn give_up(&mut self, reason: Reason) {
+        self.owner.give_up(reason);
+    }
+
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.with(|session| session.is_closed())
+    }
+
+    /// The application's settlements are not kept any more.
+    pub(crate) fn end_inbound(&self) {
+        self.inbound.end();
+    }
+
+    /// Without a connection: brings in what was settled, and keeps the waker for the first message that is posted
+    /// meanwhile. Returns when the session must be looked at.
+    pub(crate) fn rest(&mut self, waker: &Waker) -> Option<Time> {
+        self.sync();
+        self.finish();
+        self.shared().park_detached(waker)
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Drop for Ends<M, K, C, D> {
+    fn drop(&mut self) {
+        self.inbound.end();
+    }
+}
+
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
+    for Ends<M, K, C, D>
+{
+    fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
+        let Owner { shared, outcomes } = &mut self.owner;
+        shared.with(outcomes, work)
+    }
+
+    fn sync(&mut self) {
+        let Self { owner, inbound, .. } = self;
+        let Some(gathered) = inbound.take() else {
+            return;
+        };
+        owner
+            .shared
+            .with(&mut owner.outcomes, |session| gathered.bring_into(session));
+    }
+
+    fn deliver(&mut self, message: Arrived) {
+        let Arrived {
+            seq,
+            body,
+            size,
+            ack_now,
+        } = message;
+        self.is_useful = true;
+        if ack_now {
+            self.inbound.expect_urgent(seq.0 + 1);
+        }
+        match codec::decode(self.owner.shared.codec(), body, Names::NONE) {
+            Ok(message) => {
+                let ticket = Ticket {
+                    seq: seq.0,
+                    size,
+                    to: 0,
+                };
+                if ack_now {
+                    self.receiver.0.deliver_awaited(message, ticket);
+                } else {
+                    self.receiver.0.deliver(message, ticket);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%seq, size, %error, "a message does not decode; it is refused alone");
+                self.with(|session| {
+                    let _written_with_the_next_output = session
+                        .settle(seq, codes::undecodable(error.text()))
+                        .max(session.release(Label::NONE, size));
+                });
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let Owner { shared, outcomes } = &mut self.owner;
+        self.is_useful |= shared.tell(outcomes) != 0;
+    }
+
+    fn park(&mut self, waker: &Waker) -> bool {
+        match self.owner.shared.park(waker) {
+            Some(timer_runs) => self.inbound.park(waker, timer_runs),
+            None => false,
+        }
+    }
+}
