@@ -142,6 +142,17 @@ pub enum What {
         /// For how long.
         lasts: Nanos,
     },
+    /// A place at the node that receives this way takes nothing for a while.
+    Stick {
+        /// Which link.
+        link: usize,
+        /// Which direction.
+        way: Way,
+        /// Which place.
+        place: u64,
+        /// For how long.
+        lasts: Nanos,
+    },
     /// A node's clock jumps ahead.
     Jump {
         /// Which node.
@@ -189,12 +200,13 @@ pub enum Class {
     Close,
     Freeze,
     Slow,
+    Stick,
     Jump,
     Lie,
 }
 
 /// Every class, in the order of [`Class`].
-pub const CLASSES: [Class; 16] = [
+pub const CLASSES: [Class; 17] = [
     Class::Cut,
     Class::BlackHole,
     Class::HalfOpen,
@@ -209,6 +221,7 @@ pub const CLASSES: [Class; 16] = [
     Class::Close,
     Class::Freeze,
     Class::Slow,
+    Class::Stick,
     Class::Jump,
     Class::Lie,
 ];
@@ -258,6 +271,12 @@ pub fn draw(class: Class, rng: &mut Rng, ends: &[(usize, usize)], patience: Nano
         Class::Close => What::Close { link, way },
         Class::Freeze => What::Freeze { node, lasts },
         Class::Slow => What::Slow { node, lasts },
+        Class::Stick => What::Stick {
+            link,
+            way,
+            place: rng.small(1, 12),
+            lasts,
+        },
         Class::Jump => What::Jump {
             node,
             by: rng.small(MILLI, patience * 4),
@@ -277,7 +296,8 @@ impl What {
         | Self::Delay { lasts, .. }
         | Self::Restart { lasts, .. }
         | Self::Freeze { lasts, .. }
-        | Self::Slow { lasts, .. } = &mut self
+        | Self::Slow { lasts, .. }
+        | Self::Stick { lasts, .. } = &mut self
         {
             *lasts = (*lasts).min(rest);
         }
@@ -365,6 +385,15 @@ impl fmt::Display for What {
             Self::Close { link, way } => write!(f, "close link {link} at the sender {way}"),
             Self::Freeze { node, lasts } => write!(f, "freeze node {node} for {}", millis(lasts)),
             Self::Slow { node, lasts } => write!(f, "slow node {node} for {}", millis(lasts)),
+            Self::Stick {
+                link,
+                way,
+                place,
+                lasts,
+            } => {
+                let lasts = millis(lasts);
+                write!(f, "stick place {place} of link {link} {way} for {lasts}")
+            }
             Self::Jump { node, by } => write!(f, "jump the clock of node {node} by {}", millis(by)),
             Self::Lie { link, lie } => write!(f, "lie on link {link}: {lie:?}"),
         }

@@ -87,8 +87,9 @@ pub struct Entry {
     /// The node that posted it.
     pub origin: usize,
     size: u32,
-    /// Where it goes: order is promised along one of these.
+    /// Where it goes: order is promised along one of these. Whom it is from.
     pub lane: u64,
+    from: u64,
     /// Which session carried it first, and which state of a relay took it.
     pub first: u64,
     /// The relay's state, 0 without one.
@@ -107,6 +108,11 @@ impl Entry {
     pub fn size(&self) -> u32 {
         self.size
     }
+
+    /// Returns whom it is from.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
 }
 
 /// The messages of a run.
@@ -115,6 +121,9 @@ pub struct Ledger {
     entries: Vec<Entry>,
     last: BTreeMap<(u64, u64, u64, u64), u64>,
     open: u64,
+    /// Places that others must not wait for, and how many messages to them are open.
+    apart: Vec<u64>,
+    open_apart: u64,
     flaws: Vec<Flaw>,
 }
 
@@ -145,16 +154,18 @@ pub fn number(body: &[u8]) -> Option<u64> {
 impl Ledger {
     /// Enters a message that was taken; its bytes are [`body`] of the number returned by [`next`](Self::next).
     pub fn post(&mut self, origin: usize, size: u32, first: u64) {
-        self.post_to(origin, size, first, 0);
+        self.post_to(origin, size, first, (0, 0));
     }
 
-    /// The same for a message that goes to one of several places.
-    pub fn post_to(&mut self, origin: usize, size: u32, first: u64, lane: u64) {
+    /// The same for a message that goes to one of several places, from somebody.
+    pub fn post_to(&mut self, origin: usize, size: u32, first: u64, (lane, from): (u64, u64)) {
         self.open += 1;
+        self.open_apart += u64::from(self.apart.contains(&lane));
         self.entries.push(Entry {
             origin,
             size,
             lane,
+            from,
             first,
             ..Entry::default()
         });
@@ -168,6 +179,21 @@ impl Ledger {
     /// Returns how many messages have no outcome and a sender that waits for it.
     pub fn open(&self) -> u64 {
         self.open
+    }
+
+    /// Names the places that others must not wait for. Before the first message.
+    pub fn set_apart(&mut self, lanes: Vec<u64>) {
+        self.apart = lanes;
+    }
+
+    /// Returns how many messages to all other places have no outcome.
+    pub fn open_elsewhere(&self) -> u64 {
+        self.open - self.open_apart
+    }
+
+    fn close(&mut self, lane: u64) {
+        self.open -= 1;
+        self.open_apart -= u64::from(self.apart.contains(&lane));
     }
 
     /// Returns how many messages to a place have no outcome; looks at every message.
@@ -224,11 +250,14 @@ impl Ledger {
     }
 
     /// A message came under the name of a place, or under a label without a name.
-    pub fn is_for(&mut self, id: u64, lane: Option<u64>) {
-        let expected = self.entries.get(id as usize).map(|entry| entry.lane);
-        if expected != lane {
+    pub fn is_for(&mut self, id: u64, lane: Option<u64>, from: Option<u64>) {
+        let entry = self.entries.get(id as usize);
+        let expected = entry.map(|entry| (Some(entry.lane), Some(entry.from)));
+        if expected != Some((lane, from)) {
             self.flaw(FlawKind::Corrupt, || {
-                format!("message {id} is for {expected:?} and came for {lane:?}")
+                format!(
+                    "message {id} has {expected:?} as places, and came with {lane:?} and {from:?}"
+                )
             });
         }
     }
@@ -246,8 +275,9 @@ impl Ledger {
             return;
         };
         let before = entry.told.replace(told);
-        if before.is_none() && !entry.forgotten {
-            self.open -= 1;
+        let (lane, waited) = (entry.lane, before.is_none() && !entry.forgotten);
+        if waited {
+            self.close(lane);
         }
         if let Some(before) = before {
             self.flaw(FlawKind::FalseOutcome, || {
@@ -258,10 +288,9 @@ impl Ledger {
 
     /// A process ended: nobody waits any more for what it posted.
     pub fn forget(&mut self, origin: usize) {
-        for entry in &mut self.entries {
-            if entry.origin == origin && entry.told.is_none() && !entry.forgotten {
-                entry.forgotten = true;
-                self.open -= 1;
+        for id in 0..self.next() {
+            if self.entries[id as usize].origin == origin {
+                self.forget_one(id);
             }
         }
     }
@@ -273,7 +302,8 @@ impl Ledger {
             && !entry.forgotten
         {
             entry.forgotten = true;
-            self.open -= 1;
+            let lane = entry.lane;
+            self.close(lane);
         }
     }
 

@@ -13,6 +13,10 @@ use crate::rng::Rng;
 const HORIZON_MAX: Nanos = 120 * SECOND;
 /// The most messages of a run.
 const POSTS_MAX: u64 = 2000;
+/// Messages up to this size go in one frame where places are frozen, bytes.
+const SMALL_MAX: u64 = 300;
+/// The first number of those whom messages are from.
+const FROM: u64 = 1 << 32;
 /// The most faults of a run.
 const FAULTS_MAX: u64 = 300;
 
@@ -45,6 +49,10 @@ pub struct Post {
     pub size: u32,
     /// Whether its sender waits for the outcome.
     pub urgent: bool,
+    /// The place that it goes to, 0 for none.
+    pub to: u64,
+    /// Whom it is from, 0 for nobody in particular.
+    pub from: u64,
 }
 
 /// The nodes, how they are joined, and how they are set up.
@@ -56,10 +64,18 @@ pub struct World {
     pub relay: bool,
     /// Whether dialers insist on the incarnation they know.
     pub pinned: bool,
-    /// The settings of each node; only the frame limit differs.
+    /// Places that messages go to, besides none.
+    pub places: u64,
+    /// Those of them that take nothing out of their queues until everybody else is done.
+    pub frozen: Vec<u64>,
+    /// The place that large messages go to, if others must not wait for them.
+    pub bulk: Option<u64>,
+    /// The settings of each node; only the limits below differ.
     pub config: Config,
     /// Frame limits by node.
     pub max_frame: Vec<u32>,
+    /// Message limits by node.
+    pub max_message: Vec<u32>,
     /// How much faster than true each node's clock runs, in millionths.
     pub drift_ppm: Vec<i64>,
     /// How long bytes take.
@@ -117,19 +133,28 @@ impl World {
             silence_timeout: silence,
             delivery_timeout: silence * 3,
             session_ttl: silence * 6,
+            fragment_bytes: rng.small(64, 64 * 1024) as u32,
             ..Config::default()
         };
         let limits = [4096, 16 * 1024, 256 * 1024];
-        let mixed = rng.one_in(3);
+        let (mixed, mixed_frames) = (rng.one_in(3), rng.one_in(3));
+        let mut limits_of = |mixed: bool| -> Vec<u32> {
+            let draw = |_| limits[if mixed { rng.below(3) as usize } else { 2 }];
+            (0..nodes).map(draw).collect()
+        };
+        let (max_message, max_frame) = (limits_of(mixed), limits_of(mixed_frames));
+        let places = if rng.one_in(4) { 0 } else { rng.small(1, 12) };
         let drifts = rng.one_in(2);
         Self {
             senders,
             relay,
             pinned: rng.one_in(8),
             config,
-            max_frame: (0..nodes)
-                .map(|_| limits[if mixed { rng.below(3) as usize } else { 2 }])
-                .collect(),
+            places,
+            frozen: Vec::new(),
+            bulk: None,
+            max_frame,
+            max_message,
             drift_ppm: (0..nodes)
                 .map(|_| {
                     if drifts {
@@ -154,11 +179,31 @@ impl World {
     }
 }
 
+impl World {
+    /// Makes some places take nothing: the others must not notice. That is promised where the window is not tiny: a
+    /// place may have one message whatever its share.
+    fn freeze(&mut self, rng: &mut Rng) {
+        let count = rng.between(1, self.places.min(4) - 2);
+        self.frozen = (1..=count).collect();
+        // A large message that stays in its queue may hold up other large ones, and those behind them.
+        self.bulk = Some(self.places);
+        let config = &mut self.config;
+        config.window_messages = config.window_messages.max(64);
+        config.window_bytes = config.window_bytes.max(32 * 1024);
+        config.outbox_messages = config.outbox_messages.max(64);
+        config.outbox_bytes = config.outbox_bytes.max(256 * 1024);
+        config.fragment_bytes = config.fragment_bytes.max(SMALL_MAX as u32);
+    }
+}
+
 impl Scenario {
     /// Draws the scenario of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed, 0);
-        let world = World::draw(&mut rng);
+        let mut world = World::draw(&mut rng);
+        if !world.relay && world.places >= 3 && rng.one_in(2) {
+            world.freeze(&mut rng);
+        }
         let posts = draw_posts(&world, &mut rng);
         let faults = draw_faults(&world, &mut rng);
         Self {
@@ -181,6 +226,11 @@ fn draw_posts(world: &World, rng: &mut Rng) -> Vec<Post> {
         let link = rng.below(world.senders as u64) as usize;
         let back = duplex && !world.relay && rng.one_in(3);
         for _ in 0..rng.small(1, 64) {
+            let place = if rng.one_in(4) {
+                0
+            } else {
+                rng.below(world.places + 1)
+            };
             let size = match rng.below(100) {
                 0 if large => rng.between(20_000, 80_000),
                 0..4 if large => rng.between(3000, 6000),
@@ -193,6 +243,15 @@ fn draw_posts(world: &World, rng: &mut Rng) -> Vec<Post> {
                 back,
                 size: size as u32,
                 urgent: rng.one_in(3),
+                to: match world.bulk {
+                    Some(bulk) if size > SMALL_MAX => bulk,
+                    _ => place,
+                },
+                from: if rng.one_in(3) {
+                    0
+                } else {
+                    FROM + rng.below(3)
+                },
             });
         }
     }
@@ -244,10 +303,11 @@ impl fmt::Display for Post {
         let (whole, part) = (self.at / MILLI, self.at % MILLI / 1000);
         write!(
             f,
-            "{:>13}  post link {} {way}, {} bytes{urgent}",
+            "{:>13}  post link {} {way}, {} bytes to place {}{urgent}",
             format!("{whole}.{part:03} ms"),
             self.link,
-            self.size
+            self.size,
+            self.to
         )
     }
 }
@@ -257,11 +317,14 @@ impl fmt::Display for World {
         let config = &self.config;
         write!(
             f,
-            "{} senders{}{}, window {} messages {} bytes, log {} messages {} bytes, latency {} us, chunk {}, \
+            "{} senders{}{}, {} places, {} of them frozen, parts of {} bytes, window {} messages {} bytes, log {} messages {} bytes, latency {} us, chunk {}, \
              socket {} bytes, silence {} ms, service {} us{}{}, horizon {} ms",
             self.senders,
             if self.relay { " behind a relay" } else { "" },
             if self.pinned { " (pinned)" } else { "" },
+            self.places,
+            self.frozen.len(),
+            config.fragment_bytes,
             config.window_messages,
             config.window_bytes,
             config.outbox_messages,

@@ -56,6 +56,22 @@ seen! {
     window_closed = 500, "window closed";
     /// A sender found its log full.
     queue_full = 100, "log full";
+    /// Messages that go to a place.
+    labelled = 50_000, "messages to a place";
+    /// A place had no room although the session had.
+    place_full = 100, "place full, others not";
+    /// A name was told.
+    named = 5000, "names told";
+    /// A message came in parts.
+    in_parts = 1000, "messages in parts";
+    /// Settled, and not released until its place took something again.
+    stuck = 1000, "messages in stuck queues";
+    /// Not even settled until its place took something again.
+    stuck_outside = 1000, "messages before stuck queues";
+    /// Runs in which places took nothing until everybody else was done.
+    isolated = 500, "frozen places stopped nobody";
+    /// Messages that had no outcome then.
+    isolated_open = 500, "messages that waited for frozen places";
     /// A stream took no more bytes.
     blocked = 500, "transport full";
     /// A session met a state that knew nothing of it, in the same life.

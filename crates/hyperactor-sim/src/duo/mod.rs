@@ -229,7 +229,8 @@ impl Duo {
             Ok(post) => {
                 end.sent.insert(post.0, id);
                 let (state, size) = (end.state, letter.size);
-                self.ledger.post_to(state as usize, size, state, letter.to);
+                self.ledger
+                    .post_to(state as usize, size, state, (letter.to, letter.from));
                 true
             }
             Err(PushError::Full) => {
@@ -372,6 +373,7 @@ impl Duo {
             Ok(Accept::Deliver {
                 seq,
                 to,
+                from,
                 body,
                 size,
                 ..
@@ -385,8 +387,8 @@ impl Duo {
                         is_stale: false,
                     });
                     self.seen.parts += u64::from(size > self.configs[side].fragment_bytes);
-                    let lane = end.named.lane(to);
-                    self.ledger.is_for(id, lane);
+                    let (to, from) = (end.named.lane(to), end.named.lane(from));
+                    self.ledger.is_for(id, to, from);
                 }
             }
             Ok(Accept::Named { label, name }) => {

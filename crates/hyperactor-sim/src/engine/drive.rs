@@ -8,6 +8,7 @@ use hyperactor_protocol::{
 use super::state::Half;
 use super::{CHECK_EVERY, Ev, Sim};
 use crate::fault::{MILLI, Nanos};
+use crate::labels::{Given, Named};
 use crate::ledger::{FlawKind, Told};
 
 /// The most bytes taken from a session at once.
@@ -21,7 +22,7 @@ impl Sim<'_> {
     pub(super) fn config(&self, node: usize) -> Config {
         Config {
             max_frame: self.scenario.world.max_frame[node],
-            max_message: self.scenario.world.max_frame[node],
+            max_message: self.scenario.world.max_message[node],
             ..self.scenario.world.config.clone()
         }
     }
@@ -69,6 +70,8 @@ impl Sim<'_> {
             sent: std::collections::BTreeMap::new(),
             settle_after: 0,
             was_blocked: false,
+            given: Given::default(),
+            named: Named::default(),
         });
         at
     }
@@ -104,7 +107,8 @@ impl Sim<'_> {
         }
         // One message may begin below the limit and end above; parts have headers of their own.
         let bytes = config.outbox_bytes + config.max_message as usize;
-        let bytes = bytes + bytes / 64 + 64;
+        let header = hyperactor_protocol::limits::DATA_HEADER_BYTES;
+        let bytes = bytes + bytes / config.fragment_bytes as usize * header + 2 * header;
         if dump.unresolved > u64::from(config.outbox_messages) || dump.held_bytes > bytes {
             self.ledger.flaw(FlawKind::Unbounded, || dump.to_string());
         }

@@ -98,6 +98,20 @@ impl Sim<'_> {
                 self.nodes[node].slow_until = self.now + lasts;
                 true
             }
+            What::Stick {
+                link,
+                way,
+                place,
+                lasts,
+            } => {
+                let places = self.scenario.world.places;
+                let node = self.links[link].ends[1 - way.index()];
+                if places != 0 {
+                    let place = 1 + place % places;
+                    self.nodes[node].stuck.insert(place, self.now + lasts);
+                }
+                places != 0
+            }
             What::Jump { node, by } => {
                 self.nodes[node].jump(by);
                 for half in 0..self.halves.len() {
@@ -131,6 +145,7 @@ impl Sim<'_> {
         self.log.line(self.now, node, "down", [silent.into(), 0, 0]);
         self.nodes[node].up = false;
         self.nodes[node].frozen_until = 0;
+        self.nodes[node].frozen.clear();
         self.ledger.forget(node);
         for half in 0..self.halves.len() {
             if self.halves[half].node == node && !self.halves[half].gone {
@@ -262,6 +277,7 @@ impl Sim<'_> {
             self.up(node);
             self.nodes[node].frozen_until = 0;
             self.nodes[node].slow_until = 0;
+            self.nodes[node].stuck.clear();
         }
         for link in &mut self.links {
             link.clear_at = [0; 2];
@@ -273,6 +289,17 @@ impl Sim<'_> {
             for side in 0..2 {
                 self.conns[conn].ends[side].inbound.cut_at = None;
                 self.push(self.now, Ev::Read(conn, side));
+            }
+        }
+    }
+
+    /// Places that took nothing take what is in their queues, and whatever comes.
+    pub(super) fn thaw(&mut self) {
+        self.thawed = true;
+        self.log.line(self.now, 0, "thaw", [0; 3]);
+        for node in 0..self.nodes.len() {
+            for (half, to, size) in std::mem::take(&mut self.nodes[node].frozen) {
+                self.push(self.now, Ev::Release { half, to, size });
             }
         }
     }

@@ -126,6 +126,7 @@ impl Sim<'_> {
         match self.halves[half].session.on_hello(hello, now) {
             Ok(established) => {
                 self.links[link].attempts = 0;
+                self.halves[half].named.clear();
                 self.log.line(
                     self.now,
                     node,
@@ -167,6 +168,7 @@ impl Sim<'_> {
                     self.links[link].accepted.push(half);
                 }
                 let answer = self.halves[half].session.hello(now);
+                self.halves[half].named.clear();
                 let end = &mut self.conns[conn].ends[1];
                 end.half = Some(half);
                 end.epoch = Some(established.epoch);
@@ -251,9 +253,21 @@ impl Sim<'_> {
         let now = self.local(node);
         match self.halves[half].session.on_frame(epoch, frame, now) {
             Ok(Accept::Deliver {
-                seq, body, size, ..
-            }) => self.arrived(half, seq.0, &body, size),
-            Ok(Accept::Named { .. }) => {}
+                seq,
+                to,
+                from,
+                body,
+                size,
+                ..
+            }) => self.arrived(half, (seq.0, to, size), from, &body),
+            Ok(Accept::Named { label, name }) => {
+                self.seen.named += 1;
+                if !self.halves[half].named.name(label, &name) {
+                    self.ledger.flaw(FlawKind::Corrupt, || {
+                        format!("label {label} has a name that nobody gave")
+                    });
+                }
+            }
             Ok(Accept::Duplicate) => self.seen.duplicates += 1,
             Ok(Accept::Fenced) => {
                 if self.halves[half].session.life() != Life::Closed {

@@ -66,10 +66,15 @@ enum Ev {
     Settle {
         half: usize,
         seq: u64,
+        to: Label,
         id: u64,
         size: u32,
     },
-    Release(usize, u32),
+    Release {
+        half: usize,
+        to: Label,
+        size: u32,
+    },
     Dial(usize),
     Linger(usize),
     Up(usize),
@@ -89,6 +94,8 @@ struct Sim<'s> {
     lives: u64,
     rng: Rng,
     healed: bool,
+    /// No place is frozen any more.
+    thawed: bool,
     /// The last outcome since then, and the longest time without one.
     told_at: Nanos,
     quiet: Nanos,
@@ -150,6 +157,7 @@ impl<'s> Sim<'s> {
             lives: world.nodes() as u64,
             rng: Rng::new(scenario.seed, 1),
             healed: false,
+            thawed: world.frozen.is_empty(),
             told_at: world.horizon,
             quiet: 0,
             over: false,
@@ -164,6 +172,11 @@ impl<'s> Sim<'s> {
         for (at, fault) in scenario.faults.iter().enumerate() {
             sim.push(fault.at, Ev::Fault(at));
         }
+        let mut apart = world.frozen.clone();
+        if !apart.is_empty() {
+            apart.extend(world.bulk);
+        }
+        sim.ledger.set_apart(apart);
         sim.push(world.horizon, Ev::Heal);
         sim
     }
@@ -177,23 +190,23 @@ impl<'s> Sim<'s> {
     /// Safety phase, liveness phase, then the end of all senders. Returns how long healing took.
     fn run(&mut self) -> Nanos {
         let horizon = self.scenario.world.horizon;
-        self.until(horizon + LIVENESS_BOUND, |sim| {
-            sim.healed && sim.ledger.open() == 0
-        });
+        if !self.thawed {
+            // A place that takes nothing stops nobody else.
+            self.until(horizon + LIVENESS_BOUND, |sim| {
+                sim.healed && sim.ledger.open_elsewhere() == 0
+            });
+            if self.ledger.open_elsewhere() != 0 {
+                return self.show_open();
+            }
+            self.seen.isolated += 1;
+            self.seen.isolated_open += self.ledger.open();
+            self.thaw();
+        }
+        let bound = self.now.max(horizon) + LIVENESS_BOUND;
+        self.until(bound, |sim| sim.healed && sim.ledger.open() == 0);
         let healed_in = self.now.saturating_sub(horizon);
         if self.ledger.open() != 0 {
-            // What keeps a message waiting shows in the state of its session.
-            for half in self.halves.iter().filter(|half| !half.gone) {
-                let (node, armed) = (half.node, half.armed);
-                let dump = half.session.dump();
-                self.log.line(
-                    self.now,
-                    node,
-                    "open",
-                    [half.link as u64, dump.unresolved, armed],
-                );
-            }
-            return healed_in;
+            return self.show_open();
         }
         let reasons = self.reasons;
         let silent = reasons.silenced || reasons.ended || reasons.lied;
@@ -222,6 +235,21 @@ impl<'s> Sim<'s> {
             }
         }
         healed_in
+    }
+
+    /// What keeps a message waiting shows in the state of its session.
+    fn show_open(&mut self) -> Nanos {
+        for half in self.halves.iter().filter(|half| !half.gone) {
+            let (node, armed) = (half.node, half.armed);
+            let dump = half.session.dump();
+            self.log.line(
+                self.now,
+                node,
+                "open",
+                [half.link as u64, dump.unresolved, armed],
+            );
+        }
+        self.now.saturating_sub(self.scenario.world.horizon)
     }
 
     fn until(&mut self, end: Nanos, done: impl Fn(&Self) -> bool) {
@@ -265,12 +293,13 @@ impl<'s> Sim<'s> {
             Ev::Settle {
                 half,
                 seq,
+                to,
                 id,
                 size,
-            } => self.settle(half, seq, id, size),
-            Ev::Release(half, size) => {
+            } => self.settle(half, (seq, to, size), id),
+            Ev::Release { half, to, size } => {
                 if !self.halves[half].gone {
-                    let _written_below = self.halves[half].session.release(Label::NONE, size);
+                    let _written_below = self.halves[half].session.release(to, size);
                     self.wake(half);
                 }
             }
@@ -284,10 +313,8 @@ impl<'s> Sim<'s> {
     fn node_of(&self, event: Ev) -> Option<usize> {
         match event {
             Ev::Read(conn, side) => Some(self.links[self.conns[conn].link].ends[side]),
-            Ev::Pump(half) | Ev::Timer(half) | Ev::Release(half, _) | Ev::Linger(half) => {
-                Some(self.halves[half].node)
-            }
-            Ev::Settle { half, .. } => Some(self.halves[half].node),
+            Ev::Pump(half) | Ev::Timer(half) | Ev::Linger(half) => Some(self.halves[half].node),
+            Ev::Settle { half, .. } | Ev::Release { half, .. } => Some(self.halves[half].node),
             Ev::Dial(link) => Some(self.links[link].ends[0]),
             Ev::Post(at) => {
                 let post = &self.scenario.posts[at];

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use hyperactor_protocol::{Incarnation, Session, Time};
+use hyperactor_protocol::{Incarnation, Label, Session, Time};
 
 use crate::fault::Nanos;
+use crate::labels::{Given, Named};
 use crate::rng::Rng;
 
 /// A process.
@@ -15,6 +16,10 @@ pub(super) struct Node {
     pub(super) up: bool,
     pub(super) frozen_until: Nanos,
     pub(super) slow_until: Nanos,
+    /// Until when places take nothing.
+    pub(super) stuck: BTreeMap<u64, Nanos>,
+    /// What frozen places have in their queues: session half, label, bytes.
+    pub(super) frozen: Vec<(usize, Label, u32)>,
     drift_ppm: i64,
     offset: Nanos,
 }
@@ -26,6 +31,8 @@ impl Node {
             up: true,
             frozen_until: 0,
             slow_until: 0,
+            stuck: BTreeMap::new(),
+            frozen: Vec::new(),
             drift_ppm,
             offset: 0,
         }
@@ -136,6 +143,8 @@ pub(super) struct Half {
     /// Outcomes in order come no earlier than the last.
     pub(super) settle_after: Nanos,
     pub(super) was_blocked: bool,
+    pub(super) given: Given,
+    pub(super) named: Named,
 }
 
 #[cfg(test)]
