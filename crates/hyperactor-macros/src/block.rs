@@ -10,8 +10,9 @@ use syn::{
 };
 
 use crate::client::{self, Block};
-use crate::methods::Method;
+use crate::methods::{Method, take_marks};
 use crate::paths;
+use crate::spawn::Constructor;
 
 /// What stands in the brackets of `#[actor(…)]`.
 #[derive(Default)]
@@ -99,17 +100,31 @@ fn generate(arguments: &Arguments, block: &mut ItemImpl) -> Result<TokenStream> 
     let actor = name_of(&block.self_ty)?;
     let self_type = block.self_ty.to_token_stream();
     let mut methods = Vec::new();
+    let mut constructor: Option<Constructor> = None;
     let mut errors: Option<Error> = None;
     for item in &mut block.items {
         let ImplItem::Fn(function) = item else {
             continue;
         };
-        match Method::take(&actor, &self_type, function) {
-            Ok(method) => methods.extend(method),
-            Err(error) => match &mut errors {
+        let read = take_marks(&mut function.attrs).and_then(|marks| {
+            if marks.is_constructor {
+                if constructor.is_some() {
+                    return Err(Error::new_spanned(
+                        &function.sig.ident,
+                        "an actor has one function with `#[actor(spawn)]`",
+                    ));
+                }
+                constructor = Some(Constructor::read(&self_type, function)?);
+            } else if !marks.is_skipped {
+                methods.extend(Method::take(&actor, &self_type, function)?);
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            match &mut errors {
                 Some(errors) => errors.combine(error),
                 None => errors = Some(error),
-            },
+            }
         }
     }
     if let Some(errors) = errors {
@@ -122,15 +137,19 @@ fn generate(arguments: &Arguments, block: &mut ItemImpl) -> Result<TokenStream> 
              ActorResult`, or `ActorResult<R>` to reply an `R`",
         ));
     }
+    let support = paths::actor_support()?;
+    let made =
+        constructor.map(|constructor| constructor.write(&support, &block.generics, &self_type));
     let block = Block {
-        support: paths::actor_support()?,
+        support,
         actor: &actor,
         self_type: &self_type,
         generics: &block.generics,
         client: arguments.client.as_ref(),
         derives: &arguments.derives,
     };
-    Ok(client::write(&block, &methods))
+    let written = client::write(&block, &methods);
+    Ok(quote!(#made #written))
 }
 
 fn name_of(self_type: &Type) -> Result<Ident> {

@@ -10,6 +10,7 @@ mod methods;
 mod paths;
 mod schema;
 mod serde_attrs;
+mod spawn;
 mod tokens;
 
 use proc_macro::TokenStream;
@@ -87,6 +88,8 @@ pub fn derive_actor(input: TokenStream) -> TokenStream {
 ///
 /// * `#[actor(client = Name)]`: the name of the trait. `#[actor(derive(Debug, Clone))]`: what the messages derive, too.
 /// * on a method, `#[actor(skip)]`: it is no message. `#[message(name = "…")]`: the stable name of its message.
+/// * on a function that returns `Self` or `ActorResult<Self>`, `#[actor(spawn)]`: the actor implements `RemoteSpawn` by it. What it
+///   takes, up to four parameters, the caller passes: nothing as `()`, one as it is, more as a tuple.
 /// * on an argument, `#[serde(…)]`: as on a field.
 #[proc_macro_attribute]
 pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {

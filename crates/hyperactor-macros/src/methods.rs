@@ -82,8 +82,7 @@ impl Method {
         self_type: &TokenStream,
         function: &mut ImplItemFn,
     ) -> Result<Option<Self>> {
-        let is_skipped = take_skip(&mut function.attrs)?;
-        if is_skipped || function.sig.asyncness.is_none() || !has_context(&function.sig) {
+        if function.sig.asyncness.is_none() || !has_context(&function.sig) {
             return Ok(None);
         }
         let signature = &mut function.sig;
@@ -176,25 +175,38 @@ impl Argument {
     }
 }
 
-/// Takes `#[actor(skip)]` away, and says whether it was there.
-fn take_skip(attributes: &mut Vec<Attribute>) -> Result<bool> {
-    let mut is_skipped = false;
+/// What `#[actor(…)]` says of a function in the block.
+#[derive(Default)]
+pub(crate) struct Marks {
+    /// It is no message.
+    pub(crate) is_skipped: bool,
+    /// It makes the actor.
+    pub(crate) is_constructor: bool,
+}
+
+/// Takes `#[actor(…)]` away from a function, and says what it was.
+pub(crate) fn take_marks(attributes: &mut Vec<Attribute>) -> Result<Marks> {
+    let mut marks = Marks::default();
     for attribute in attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("actor"))
     {
         attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("skip") {
+            if meta.path.is_ident("skip") {
+                marks.is_skipped = true;
+            } else if meta.path.is_ident("spawn") {
+                marks.is_constructor = true;
+            } else {
                 return Err(meta.error(
-                    "unknown argument; on a method stands `#[actor(skip)]`, if it is no message",
+                    "unknown argument; on a method stands `#[actor(skip)]`, if it is no message, or `#[actor(spawn)]`, if \
+                     it makes the actor",
                 ));
             }
-            is_skipped = true;
             Ok(())
         })?;
     }
     attributes.retain(|attribute| !attribute.path().is_ident("actor"));
-    Ok(is_skipped)
+    Ok(marks)
 }
 
 /// Whether it is a method whose first argument is a context: the mark of a message.
@@ -259,7 +271,7 @@ fn check_shape(signature: &Signature) -> Result<()> {
 }
 
 /// A type that can be a field, with the actor's name for `Self`.
-fn owned(self_type: &TokenStream, of: &Type) -> Result<Type> {
+pub(crate) fn owned(self_type: &TokenStream, of: &Type) -> Result<Type> {
     if let Type::ImplTrait(_) = of {
         return Err(Error::new_spanned(
             of,
@@ -320,7 +332,7 @@ fn is_unit(of: &Type) -> bool {
     matches!(of, Type::Tuple(tuple) if tuple.elems.is_empty())
 }
 
-fn last_segment(of: &Type) -> Option<&syn::PathSegment> {
+pub(crate) fn last_segment(of: &Type) -> Option<&syn::PathSegment> {
     match of {
         Type::Path(path) => path.path.segments.last(),
         Type::Group(group) => last_segment(&group.elem),

@@ -87,8 +87,8 @@ pub mod __private {
     pub use crate::typed::{answer, ask, tell};
     pub use crate::{
         Accepts, Actor, ActorHandle, ActorRef, ActorResult, Ask, Context, Exports, Facade,
-        FacadeOf, Handler, Includes, Message, OncePortRef, Outbox, Ports, Receives, Request,
-        RestrictedRef, Tell,
+        FacadeOf, Handler, Includes, Message, OncePortRef, Outbox, Ports, Receives, RemoteSpawn,
+        Request, RestrictedRef, Tell,
     };
     pub use hyperactor_mailbox::__private::{Opaque, Shape, combine, fold, type_hash};
     #[cfg(feature = "link-registration")]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hyperactor_mailbox::{Failure, NotDelivered};
 use hyperactor_proc::{
     Accepts, Actor, ActorError, ActorHandle, ActorRef, ActorResult, Ask, AskError, Client, Context,
-    Facade, Handler, Message, OncePortRef, Proc, RestrictedRef, Tell, actor,
+    Facade, Handler, Message, OncePortRef, Proc, ProcAgent, Registry, RestrictedRef, Tell, actor,
+    spawn_remote,
 };
 use serde::{Deserialize, Serialize};
 
@@ -400,4 +401,58 @@ fn the_macro_refuses_every_name_that_the_references_have_themselves() {
         methods > 20,
         "only {methods} methods were found; have the sources moved?"
     );
+}
+
+#[derive(Actor)]
+#[actor(name = "methods.tank")]
+struct Tank {
+    level: u8,
+    name: String,
+}
+
+#[actor]
+impl Tank {
+    #[actor(spawn)]
+    fn new(level: u8, name: String) -> Result<Self, std::num::TryFromIntError> {
+        // Only to have an error of another type.
+        let level = i8::try_from(level)?.unsigned_abs();
+        Ok(Self { level, name })
+    }
+
+    async fn read(&self, _cx: &Context<Self>) -> (u8, String) {
+        (self.level, self.name.clone())
+    }
+}
+
+#[derive(Actor)]
+#[actor(name = "methods.bell")]
+struct Bell(u64);
+
+#[actor]
+impl Bell {
+    #[actor(spawn)]
+    fn of(tone: u64) -> Self {
+        Self(tone)
+    }
+
+    async fn ring(&self, _cx: &Context<Self>) -> u64 {
+        self.0
+    }
+}
+
+#[tokio::test]
+async fn a_constructor_in_the_block_makes_the_actor_in_another_proc() {
+    let wire = Wire::default();
+    let (a, b) = (wire.proc("a"), wire.proc("b"));
+    let main = a.client("main").unwrap();
+    ProcAgent::spawn_in(&b, Registry::new().with::<Tank>().with::<Bell>()).unwrap();
+    let params = (7, "north".to_owned());
+    let tank = spawn_remote::<Tank>(&main, b.proc_id(), "tank", params);
+    let tank = soon(tank).await.unwrap();
+    assert_eq!(soon(tank.read(&main)).await, Ok((7, "north".to_owned())));
+    let bell = soon(spawn_remote::<Bell>(&main, b.proc_id(), "bell", 440)).await;
+    assert_eq!(soon(bell.unwrap().ring(&main)).await, Ok(440));
+    let params = (200, "south".to_owned());
+    let refused = soon(spawn_remote::<Tank>(&main, b.proc_id(), "t", params)).await;
+    assert_eq!(refused.unwrap_err().code(), "not-created");
 }

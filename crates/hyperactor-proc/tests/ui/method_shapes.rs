@@ -32,6 +32,24 @@ impl Counter {
         0
     }
 
+    #[actor(spawn)]
+    async fn later() -> Self {
+        Self
+    }
+
+    #[actor(spawn)]
+    fn from_itself(&self) -> Self {
+        Self
+    }
+
+    #[actor(spawn)]
+    fn nothing() {}
+
+    #[actor(spawned)]
+    fn misspelt() -> Self {
+        Self
+    }
+
     async fn stop(&mut self, _cx: &Context<Self>) -> ActorResult {
         Ok(())
     }
