@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod counts;
+mod crash;
 mod doctor;
 mod examples;
 mod external;
@@ -83,6 +84,9 @@ enum Task {
     /// Deceives channels: garbage, lies, lengths that cannot be, peers that never finish.
     #[command(after_help = suites::help(suites::Group::Sec))]
     Sec(suites::Arguments),
+    /// Kills processes of running hosts, and counts what became of every message and of everything they had.
+    #[command(after_help = crash::help())]
+    Crash(crash::Arguments),
     /// Runs sessions in the simulator: faults from seeds, a ledger as the judge.
     Sim(sim::Arguments),
     /// Runs one seed of the simulator again, with its log; or shrinks it.
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
         Task::Chaos(arguments) => suites::run(suites::Group::Chaos, &arguments),
         Task::Limits(arguments) => suites::run(suites::Group::Limits, &arguments),
         Task::Sec(arguments) => suites::run(suites::Group::Sec, &arguments),
+        Task::Crash(arguments) => crash::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Replay(arguments) => sim::replay(&arguments),
         Task::Mutants(arguments) => mutants::run(&arguments),

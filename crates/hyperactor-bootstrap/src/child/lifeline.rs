@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyperactor_proc::Proc;
 use tokio::sync::watch;
 
 use crate::control::{Frames, ToChild};
@@ -36,6 +37,8 @@ pub(super) enum Order {
 pub(super) struct Lifeline {
     pub(super) control: UnixStream,
     pub(super) dialer: LocalProcDialer,
+    /// Kept as long as the process: the thread ends with it.
+    pub(super) proc: Proc,
     pub(super) orders: watch::Sender<Order>,
     /// Set when the host is about to end everything.
     pub(super) closing: Arc<AtomicBool>,
@@ -101,7 +104,11 @@ impl Lifeline {
                     self.dialer.announce(&sibling.name, sibling.incarnation);
                 }
             }
-            ToChild::Gone(certificate) => self.dialer.announce_end(certificate),
+            ToChild::Gone(certificate) => {
+                // The way to it first, so that whoever is told of the end cannot send to the dead life.
+                self.dialer.announce_end(Arc::clone(&certificate));
+                self.proc.note_proc_end(certificate);
+            }
             // Said before this thread was started.
             ToChild::Go => {}
             ToChild::Closing => self.closing.store(true, Ordering::Release),

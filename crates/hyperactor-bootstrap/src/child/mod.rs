@@ -203,11 +203,13 @@ fn live(
     let dialer = FORWARDER.get_or_init(|| dialer).clone();
     drop(inside);
 
+    let proc = Proc::with_incarnation((*spec.proc_id).clone(), spec.incarnation, dialer.boxed());
     let (orders, order) = watch::channel(Order::Live);
     let closing = Arc::new(AtomicBool::new(false));
     let lifeline = Lifeline {
         control: host.reader()?,
         dialer: dialer.clone(),
+        proc: proc.clone(),
         orders,
         closing: Arc::clone(&closing),
         dir: Arc::clone(&dir),
@@ -219,7 +221,6 @@ fn live(
         source,
     })?;
 
-    let proc = Proc::with_incarnation((*spec.proc_id).clone(), spec.incarnation, dialer.boxed());
     let end = runtime.block_on(async {
         let server = serve(&proc, instructions, &dir).await?;
         ProcAgent::spawn_in(&proc, registry)

@@ -265,7 +265,7 @@ impl Core {
         envelope: MessageEnvelope,
         sink: Arc<dyn ReturnSink>,
     ) {
-        let handle = ReturnHandle::new(sink, Token { id, size: 0 });
+        let handle = ReturnHandle::new(sink, Token { id, size: 0, to: 0 });
         match via {
             Via::Relay => {
                 self.relayed.fetch_add(1, Ordering::Relaxed);

@@ -111,16 +111,17 @@ pub(super) fn remove_if_abandoned(path: &Path, dir: &OwnedFd) -> Result<(), Sock
     Ok(())
 }
 
-/// Removes the sockets that refuse a connection. Returns how many others there are.
+/// Removes the sockets that refuse a connection. Returns how many answer: what else lies there keeps nobody.
 fn remove_stale(path: &Path, dir: &OwnedFd) -> Result<usize, SocketDirError> {
     let mut left = 0;
     for name in entries(dir, path)? {
         if name == LOCK_NAME {
             continue;
         }
-        match is_stale_socket(dir, &name, &path.join(&name)) {
-            Ok(true) => unlink(dir, &name, path)?,
-            Ok(false) => left += 1,
+        match look_at(dir, &name, &path.join(&name)) {
+            Ok(Socket::Stale) => unlink(dir, &name, path)?,
+            Ok(Socket::Alive) => left += 1,
+            Ok(Socket::None) => {}
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(SocketDirError::io("inspect", path.join(name))(errno)),
         }
@@ -176,18 +177,28 @@ pub(super) fn entries(dir: impl AsFd, path: &Path) -> Result<Vec<String>, Socket
     Ok(names)
 }
 
-/// Whether `name` is a socket on which nobody listens any more. A connection is tried without waiting; a listener
-/// whose queue is full counts as living.
-fn is_stale_socket(dir: &OwnedFd, name: &str, path: &Path) -> Result<bool, Errno> {
+/// What a name in the directory stands for.
+enum Socket {
+    /// Somebody listens.
+    Alive,
+    /// Nobody listens any more.
+    Stale,
+    /// It is no socket.
+    None,
+}
+
+/// Looks whether somebody listens on `name`. A connection is tried without waiting; a listener whose queue is full counts as
+/// living.
+fn look_at(dir: &OwnedFd, name: &str, path: &Path) -> Result<Socket, Errno> {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-        return Ok(false);
+        return Ok(Socket::None);
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => Ok(false),
-        Err(Errno::CONNREFUSED) => Ok(true),
+        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => Ok(Socket::Alive),
+        Err(Errno::CONNREFUSED) => Ok(Socket::Stale),
         Err(errno) => Err(errno),
     }
 }

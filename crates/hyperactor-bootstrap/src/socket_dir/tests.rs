@@ -82,6 +82,16 @@ fn the_last_child_to_leave_a_dead_host_removes_the_directory() {
 }
 
 #[test]
+fn what_is_no_socket_does_not_keep_the_directory_of_a_dead_host() {
+    let base = base();
+    let path = abandon(&SocketDir::create_in(base.path()).unwrap());
+    let child = SocketDir::open(&path).unwrap();
+    std::fs::write(path.join("core.1234"), "left by the host").unwrap();
+    child.leave("one").unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_child_leaves_the_directory_of_a_living_host_alone() {
     let base = base();
     let host = SocketDir::create_in(base.path()).unwrap();

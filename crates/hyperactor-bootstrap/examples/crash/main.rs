@@ -1,0 +1,134 @@
+//! Suites in which processes die, and whoever is left must be told the truth, tidy up and go on.
+//!
+//! `crash NAME [--scale PERCENT] [--seed SEED]` runs one of them; `cargo xtask crash NAME` builds this program and runs it.
+//! Each prints its figures and a last line `N passed, N failed, N skipped`. Evidence is written before anybody is told, and
+//! by the kernel's hand: what a process had taken when it was killed can be read after its death.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a suite may unwrap: its panic is counted and reported as a failure"
+)]
+
+mod actors;
+mod clock;
+mod host;
+mod receiver;
+mod report;
+mod world;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use hyperactor_testkit::{Seed, TempSocketDir};
+use report::{Context, Report, Result};
+
+type Work<'a> = Pin<Box<dyn Future<Output = Result> + 'a>>;
+
+/// A suite's name and its work.
+type Suite = (
+    &'static str,
+    for<'a> fn(&'a Context, &'a mut Report) -> Work<'a>,
+);
+
+const SUITES: &[Suite] = &[
+    ("receiver", |context, report| {
+        Box::pin(receiver::run(context, report))
+    }),
+    ("host", |context, report| {
+        Box::pin(host::run(context, report))
+    }),
+];
+
+fn main() -> ExitCode {
+    hyperactor_bootstrap::boot(actors::registry());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match &arguments[..] {
+        [flag, role, rest @ ..] if flag == "--role" => play(role, rest).map(|()| ExitCode::SUCCESS),
+        _ => parse(&arguments).map(|(suite, seed, scale)| run(suite, seed, scale)),
+    };
+    outcome.unwrap_or_else(|error| {
+        let names: Vec<_> = SUITES.iter().map(|(name, _)| *name).collect();
+        eprintln!("error: {error}");
+        eprintln!("usage: crash NAME [--scale PERCENT] [--seed SEED]");
+        eprintln!("names: {}", names.join(", "));
+        ExitCode::FAILURE
+    })
+}
+
+/// What this program does as a process that a suite starts, to be killed mostly.
+fn play(role: &str, _rest: &[String]) -> Result {
+    let runtime = tokio::runtime::Runtime::new()?;
+    match role {
+        "host" => runtime.block_on(host::play()),
+        other => Err(format!("no such role: {other}").into()),
+    }
+}
+
+fn run((name, work): Suite, seed: Seed, scale: u64) -> ExitCode {
+    let mut report = Report::default();
+    println!("== {name}: seed {seed}, scale {scale} %");
+    let started = Instant::now();
+    let ended = carry_out(work, seed, scale, &mut report);
+    let error = ended.err().map(|error| error.to_string());
+    report.check(
+        "the suite ran to its end",
+        error.is_none(),
+        error.unwrap_or_default(),
+    );
+    report.figure("seconds", format!("{:.1}", started.elapsed().as_secs_f64()));
+    if report.failed > 0 {
+        println!("to repeat: --seed {seed} --scale {scale}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        report.passed, report.failed, report.skipped
+    );
+    if report.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn carry_out(
+    work: for<'a> fn(&'a Context, &'a mut Report) -> Work<'a>,
+    seed: Seed,
+    scale: u64,
+    report: &mut Report,
+) -> Result {
+    let context = Context {
+        seed,
+        scale,
+        folder: TempSocketDir::new()?,
+    };
+    tokio::runtime::Runtime::new()?.block_on(work(&context, report))
+}
+
+fn parse(arguments: &[String]) -> Result<(Suite, Seed, u64)> {
+    let mut name = None;
+    let (mut scale, mut seed) = (100, None);
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = || rest.next().ok_or(format!("`{argument}` needs a value"));
+        match argument.as_str() {
+            "--scale" => {
+                let text = value()?;
+                let percent = text.parse().ok();
+                scale = percent
+                    .filter(|scale| (1..=100_000).contains(scale))
+                    .ok_or(format!("`{text}` is no percentage from 1 to 100000"))?;
+            }
+            "--seed" => seed = Some(value()?.parse()?),
+            _ if name.is_none() => name = Some(argument),
+            _ => return Err(format!("`{argument}` is one argument too many").into()),
+        }
+    }
+    let name = name.ok_or("which suite?")?;
+    let suite = SUITES
+        .iter()
+        .find(|(known, _)| known == name)
+        .ok_or(format!("no suite is called `{name}`"))?;
+    Ok((*suite, seed.unwrap_or_else(Seed::from_env), scale))
+}

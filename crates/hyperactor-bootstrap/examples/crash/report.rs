@@ -1,0 +1,111 @@
+//! What a suite is given, and what it gives back: counts, figures, and the books of messages.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use hyperactor_testkit::{Key, Ledger, Outcome, Seed, TempSocketDir};
+
+use crate::actors::{self, Told};
+
+pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// What every suite is given.
+pub(crate) struct Context {
+    pub(crate) seed: Seed,
+    /// Percent of the full figures.
+    pub(crate) scale: u64,
+    /// A folder for evidence.
+    pub(crate) folder: TempSocketDir,
+}
+
+impl Context {
+    /// A figure of the suite, scaled; at least one.
+    pub(crate) fn scaled(&self, full: u64) -> u64 {
+        (full * self.scale / 100).max(1)
+    }
+}
+
+/// Counts what held and what did not.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+/// How many failures are told in full.
+const FAILURES_TOLD: u64 = 20;
+
+impl Report {
+    pub(crate) fn figure(&mut self, name: &str, value: impl Display) {
+        println!("  {name:<44} {value}");
+    }
+
+    pub(crate) fn check(&mut self, what: &str, holds: bool, seen: impl Display) {
+        if holds {
+            self.passed += 1;
+            return;
+        }
+        self.failed += 1;
+        if self.failed <= FAILURES_TOLD {
+            println!("  FAILED  {what}: {seen}");
+        }
+    }
+
+    /// Adds what a part of the suite found.
+    pub(crate) fn add(&mut self, part: Report) {
+        self.passed += part.passed;
+        self.failed += part.failed;
+        self.skipped += part.skipped;
+    }
+
+    /// Judges a ledger: each fault is a failure.
+    pub(crate) fn judge(&mut self, what: &str, ledger: &Ledger) {
+        let verdict = ledger.verdict();
+        self.check(what, verdict.is_clean(), &verdict);
+    }
+}
+
+/// Enters what a sender was asked to post and what it was told.
+pub(crate) fn book(ledger: &Ledger, sender: u32, stream: u32, first: u64, told: &Told) {
+    for (index, outcome) in told.outcomes.iter().enumerate() {
+        let number = first + index as u64;
+        let message = ledger.post(sender, stream, actors::body(number));
+        let key = message.key();
+        debug_assert_eq!(key.number, number, "streams are posted in order");
+        let outcomes: &[Outcome] = match *outcome {
+            actors::DELIVERED => &[Outcome::Delivered],
+            actors::NOT_DELIVERED => &[Outcome::NotDelivered],
+            actors::UNKNOWN => &[Outcome::Unknown],
+            actors::TWICE => &[Outcome::Unknown, Outcome::Unknown],
+            _ => &[],
+        };
+        for outcome in outcomes {
+            ledger.outcome(key, *outcome);
+        }
+    }
+}
+
+/// Reads what a receiver wrote down; a receiver that took nothing has no journal.
+pub(crate) fn read(ledger: &Ledger, journal: &Path) -> Result<usize> {
+    if journal.exists() {
+        Ok(ledger.read_journal(journal)?)
+    } else {
+        Ok(0)
+    }
+}
+
+/// The keys of a journal in the order in which they were written.
+pub(crate) fn numbers(journal: &Path) -> Result<Vec<Key>> {
+    let text = std::fs::read_to_string(journal)?;
+    let keys = text.split_inclusive('\n').filter_map(|line| {
+        let mut fields = line.strip_suffix('\n')?.split(' ').skip(1);
+        let mut next = || u64::from_str_radix(fields.next()?, 16).ok();
+        Some(Key {
+            sender: next()?.try_into().ok()?,
+            stream: next()?.try_into().ok()?,
+            number: next()?,
+        })
+    });
+    Ok(keys.collect())
+}
