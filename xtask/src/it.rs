@@ -34,6 +34,12 @@ pub(crate) const SUITES: &[Suite] = &[
         binary: "it_routes",
         shows: "procs as processes talk directly, through the host, and after either ends",
     },
+    Suite {
+        name: "hosts",
+        package: "hyperactor-cli",
+        binary: "it_hosts",
+        shows: "hosts are served, looked into and ended from the command line",
+    },
 ];
 
 /// The longest that a suite may take before it counts as hung.

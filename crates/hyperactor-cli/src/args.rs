@@ -1,6 +1,7 @@
 //! The command line: what can be said, its bounds and its help. Carries nothing out.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,11 +21,18 @@ Examples:
   hyperactor demo                          count words with four processes
   hyperactor demo --procs 8 --input src    the same for one's own files
   hyperactor bench routes                  how fast each route is on this machine
+  hyperactor host serve &                  a host that the following talk to
+  hyperactor host spawn worker             a process more on it
+  hyperactor tree                          what runs there
+  hyperactor route worker other            which way messages go, and why
+  hyperactor stop                          the end of it
 
 Exit status:
   0    done, and what was checked is right
   1    something failed, was lost or was left behind; standard error says what
   2    the command line or an input is wrong
+  3    nobody answers: no such host, or it is stuck
+  4    the host refuses: no such proc, a name that is taken
   130  ended by Ctrl-C (143: by SIGTERM)"
 )]
 pub(crate) struct Cli {
@@ -40,11 +48,256 @@ pub(crate) enum Command {
     /// counts to the process that owns the word's hash, so every process talks to every other. The
     /// result is checked against a count made in one process without actors.
     Demo(DemoArgs),
+    /// Serves hosts and starts procs on them
+    #[command(subcommand)]
+    Host(HostCommand),
+    #[command(flatten)]
+    Tool(ToolCommand),
     /// Measures this machine
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Serves a host in the foreground, until a signal or `hyperactor stop`
+    ///
+    /// The procs that are started on it run the actors that this program knows: those of the demo and the
+    /// benchmark. Programs of your own serve hosts with actors of their own; every command here talks to
+    /// those as well.
+    Serve(ServeArgs),
+    /// Starts a proc on a running host
+    Spawn(SpawnArgs),
+}
+
+/// Commands that talk to a running host.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolCommand {
+    /// Lists the procs of a host
+    Ps(Target),
+    /// Shows a host, its procs and their actors
+    Tree(Target),
+    /// Ends a proc in order, or the host with all of them
+    Stop(StopArgs),
+    /// Ends a proc at once
+    Kill(KillArgs),
+    /// Shows the last lines that a proc's process wrote
+    Logs(LogsArgs),
+    /// Measures the way to an actor's mailbox and back; the actor itself is not bothered
+    Ping(PingArgs),
+    /// Says which way the messages of one proc to another go, and every reason against a faster one
+    Route(RouteArgs),
+    /// Follows the way of a message, step by step
+    Trace(TraceArgs),
+    /// Looks at what this machine has and lacks
+    Doctor(Target),
+}
+
+impl ToolCommand {
+    /// The host it talks to.
+    pub(crate) fn target(&self) -> &Target {
+        match self {
+            Self::Ps(target) | Self::Tree(target) | Self::Doctor(target) => target,
+            Self::Stop(args) => &args.target,
+            Self::Kill(args) => &args.target,
+            Self::Logs(args) => &args.target,
+            Self::Ping(args) => &args.target,
+            Self::Route(args) => &args.target,
+            Self::Trace(args) => &args.target,
+        }
+    }
+}
+
+/// Which host, and how to print.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Target {
+    /// The host's address [default: unix:@hyperactor-UID, the one that `host serve` takes]
+    #[arg(long, value_name = "ADDR", env = "HYPERACTOR_HOST")]
+    pub(crate) host: Option<String>,
+
+    /// Prints the result as one JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `host serve` can be told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hyperactor host serve
+  hyperactor host serve unix:/run/user/1000/work.sock
+  hyperactor host serve tcp:127.0.0.1:7000")]
+pub(crate) struct ServeArgs {
+    /// Where the host is reached [default: unix:@hyperactor-UID]
+    #[arg(value_name = "ADDR", env = "HYPERACTOR_HOST")]
+    pub(crate) addr: Option<String>,
+
+    /// Allows a TCP address beyond this machine, without encryption: whoever reaches it can run what the
+    /// host can run
+    #[arg(long)]
+    pub(crate) danger_plaintext: bool,
+
+    /// Prints results as JSON objects, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `host spawn` can be told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hyperactor host spawn worker
+  hyperactor host spawn worker --memory 1073741824 --cpus 0,1 --restart on-failure")]
+pub(crate) struct SpawnArgs {
+    /// The proc's name on its host
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// The way that its messages to other procs of the host take
+    #[arg(long, value_enum, default_value_t = Route::Auto)]
+    pub(crate) route: Route,
+
+    /// Bytes of memory that its process may have
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory: Option<u64>,
+
+    /// Descriptors that its process may have
+    #[arg(long, value_name = "N")]
+    pub(crate) descriptors: Option<u64>,
+
+    /// The processors it may run on
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub(crate) cpus: Vec<usize>,
+
+    /// Whether it is started again when it ends
+    #[arg(long, value_enum, default_value_t = Restart::Never)]
+    pub(crate) restart: Restart,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// When a proc is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Restart {
+    /// Not at all
+    Never,
+    /// When it ended otherwise than in order
+    OnFailure,
+    /// Whenever nobody asked for its end
+    Always,
+}
+
+/// What `stop` can be told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hyperactor stop worker --deadline 30
+  hyperactor stop")]
+pub(crate) struct StopArgs {
+    /// The proc; without one, the host and all of its procs
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Seconds that actors have to empty their mailboxes
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) deadline: Seconds,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// What `kill` can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The proc
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// What `logs` can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The proc
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// What `ping` can be told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hyperactor ping worker                   the agent of a proc
+  hyperactor ping worker,sink[0]           an actor of it
+  hyperactor ping unix:@other,worker,sink[0] --count 100")]
+pub(crate) struct PingArgs {
+    /// A proc, an actor or a port; what has no address is of the host
+    #[arg(value_name = "REF")]
+    pub(crate) reference: String,
+
+    /// Probes, one after the other
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// What `trace` can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// A proc, an actor or a port; what has no address is of the host
+    #[arg(value_name = "REF")]
+    pub(crate) reference: String,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// What `route` can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RouteArgs {
+    /// The proc that sends
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+
+    /// The proc that is sent to
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// A time of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seconds(Duration);
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        seconds.0
+    }
+}
+
+fn seconds(text: &str) -> Result<Seconds, String> {
+    let number: f64 = text
+        .parse()
+        .map_err(|_| "it is no number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(number) {
+        Ok(time) if time <= limits::DEADLINE_MAX => Ok(Seconds(time)),
+        _ => Err(format!(
+            "give 0 to {} seconds",
+            limits::DEADLINE_MAX.as_secs()
+        )),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,6 +13,10 @@ pub(crate) enum Failure {
     Job(anyhow::Error),
     /// The job ran to its end and its result is printed, and the result is not right. Says why.
     Result(String),
+    /// Nobody answered.
+    Unreachable(String),
+    /// The host understood, and does not do it.
+    Refused(String),
     /// A signal ended the program before its job was done.
     Interrupted(Signal),
 }
@@ -57,6 +61,8 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Input(_) => ExitCode::from(2),
+            Self::Unreachable(_) => ExitCode::from(3),
+            Self::Refused(_) => ExitCode::from(4),
             Self::Job(_) | Self::Result(_) => ExitCode::FAILURE,
             // As a shell reports a program that a signal ended: 128 and the signal's number.
             Self::Interrupted(Signal::Interrupt) => ExitCode::from(130),
@@ -68,7 +74,10 @@ impl Failure {
     /// The line for standard error, without the program's name.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Input(text) | Self::Result(text) => text.clone(),
+            Self::Input(text)
+            | Self::Result(text)
+            | Self::Unreachable(text)
+            | Self::Refused(text) => text.clone(),
             Self::Job(error) => one_line(error),
             Self::Interrupted(Signal::Interrupt) => "ended by Ctrl-C".to_owned(),
             Self::Interrupted(Signal::Terminate) => "ended by SIGTERM".to_owned(),

@@ -81,3 +81,30 @@ pub(crate) const BENCH_ROUND_TRIPS: u32 = 2_000;
 
 /// Round trips before the first one timed, in which connections are made and caches fill.
 pub(crate) const BENCH_WARM_UP: u32 = 200;
+
+/// How long a host or proc may take to answer a command.
+pub(crate) const TOOL_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long a host may take to start a proc at the request of a command; more than its own patience.
+pub(crate) const SPAWN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a proc may take to end beyond the deadline that it was given.
+pub(crate) const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// The longest deadline of the command line.
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Pause between two looks at a host that is ending.
+pub(crate) const GONE_POLL: Duration = Duration::from_millis(20);
+
+/// Steps that a trace follows; the default time to live of a message.
+pub(crate) const TRACE_STEPS_MAX: u8 = 64;
+
+/// Descriptors below which `doctor` says something: 64 procs that all talk to each other.
+pub(crate) const DESCRIPTORS_ENOUGH: u64 = 1024;
+
+/// Processes below which `doctor` says something.
+pub(crate) const PROCESSES_ENOUGH: u64 = 256;
+
+/// How long a command takes leave of the host it talked to, at most twice.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(500);

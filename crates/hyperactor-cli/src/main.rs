@@ -1,4 +1,4 @@
-//! The program `hyperactor`: a demonstration of many processes, and measurements.
+//! The program `hyperactor`: hosts on the command line, a demonstration of many processes, and measurements.
 //!
 //! This file holds the order of things at start and end; each command has a module of its own.
 
@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod embedded;
 mod failure;
+mod host;
 mod input;
 mod leftovers;
 mod limits;
@@ -63,6 +64,8 @@ fn run(command: &Command) -> Result<(), Failure> {
         let mut signals = Signals::catch().context("cannot catch signals")?;
         match command {
             Command::Demo(args) => run_demo(args, &mut signals).await,
+            Command::Host(command) => show(host::run_host(command, &mut signals).await?),
+            Command::Tool(command) => show(host::run_tool(command, &mut signals).await?),
             Command::Bench {
                 what: Bench::Routes(args),
             } => run_routes(args, &mut signals).await,
@@ -71,6 +74,12 @@ fn run(command: &Command) -> Result<(), Failure> {
     // A thread that still reads a slow disk after a signal is not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// Prints what a command found, also where it is not what was hoped for.
+fn show(shows: host::Shows) -> Result<(), Failure> {
+    print(&shows.text)?;
+    shows.failure.map_or(Ok(()), Err)
 }
 
 async fn run_demo(args: &DemoArgs, signals: &mut Signals) -> Result<(), Failure> {

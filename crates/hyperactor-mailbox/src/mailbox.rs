@@ -272,6 +272,7 @@ impl Mailbox {
                     request.withdrawn();
                 }
             }
+            Notice::Probe => {}
         }
     }
 

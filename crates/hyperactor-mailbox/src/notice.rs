@@ -45,6 +45,8 @@ pub enum Notice {
         /// The port that waited for it.
         reply_port: PortId,
     },
+    /// To any mailbox: nothing. That it was placed is the answer, to those who measure the way.
+    Probe,
 }
 
 impl Message for Notice {

@@ -1,0 +1,266 @@
+//! A host on the command line, as people run it: served by one process, talked to by others.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in helpers too: a test's panic is its report"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use hyperactor_testkit::{LeakGuard, TempSocketDir, isolated};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A host that serves in a process of its own, and the commands that talk to it.
+struct Served {
+    sockets: TempSocketDir,
+    addr: String,
+    host: Child,
+}
+
+impl Served {
+    fn start(bind: &str) -> Self {
+        let sockets = TempSocketDir::new().unwrap();
+        let mut host = command(&sockets, &["host", "serve", bind, "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(host.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let addr = said["addr"].as_str().unwrap().to_owned();
+        assert_eq!(said["pid"], host.id());
+        Self {
+            sockets,
+            addr,
+            host,
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = command(&self.sockets, arguments);
+        command.env("HYPERACTOR_HOST", &self.addr).output().unwrap()
+    }
+
+    fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert!(
+            output.stderr.is_empty(),
+            "{arguments:?} complains: {output:?}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let text = self.text(&arguments);
+        assert_eq!(
+            text.lines().count(),
+            1,
+            "one object and nothing else: {text}"
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Runs a command that fails, and returns its exit status and what it says about it.
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        let status = output.status.code().unwrap();
+        assert_ne!(status, 0, "{arguments:?}: {output:?}");
+        (status, String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Waits for the end of the host and says what it printed last.
+    fn ended(mut self) -> (i32, Value) {
+        let mut last = String::new();
+        for line in BufReader::new(self.host.stdout.take().unwrap()).lines() {
+            last = line.unwrap();
+        }
+        let status = self.host.wait().unwrap();
+        (status.code().unwrap(), serde_json::from_str(&last).unwrap())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // After a failed test only; otherwise it has ended already.
+        if self.host.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.host.kill().unwrap();
+            self.host.wait().unwrap();
+        }
+    }
+}
+
+fn command(sockets: &TempSocketDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperactor"));
+    command
+        .args(arguments)
+        .env("XDG_RUNTIME_DIR", sockets.path())
+        .env_remove("HYPERACTOR_HOST")
+        .stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_host_is_served_seen_and_stopped_from_the_command_line() {
+    isolated(
+        "a_host_is_served_seen_and_stopped_from_the_command_line",
+        || {
+            for bind in ["unix:", "tcp:127.0.0.1:0"] {
+                let guard = LeakGuard::new();
+                let served = Served::start(bind);
+                assert!(served.text(&["ps"]).contains("no procs"));
+
+                let worker = served.json(&["host", "spawn", "worker"]);
+                assert_eq!(worker["name"], "worker");
+                served.text(&["host", "spawn", "other", "--route", "relay"]);
+                let listed = served.json(&["ps"]);
+                let names: Vec<_> = listed["procs"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|proc| proc["name"].clone())
+                    .collect();
+                assert_eq!(names, ["other", "worker"]);
+                assert_eq!(listed["procs"][1]["pid"], worker["pid"]);
+
+                let tree = served.text(&["tree"]);
+                for word in ["worker (process", "agent[0]  running", "routes[0]"] {
+                    assert!(tree.contains(word), "{tree}");
+                }
+
+                let killed = served.json(&["kill", "other"]);
+                assert_eq!(killed["orderly"], false);
+                let stopped = served.json(&["stop", "worker", "--deadline", "5"]);
+                assert_eq!(stopped["orderly"], true);
+                assert!(served.text(&["ps"]).contains("no procs"));
+
+                served.text(&["stop"]);
+                let (status, said) = served.ended();
+                assert_eq!(
+                    (status, &said["orderly"]),
+                    (0, &Value::Bool(true)),
+                    "{said}"
+                );
+                guard.assert_settled_blocking();
+            }
+        },
+    );
+}
+
+#[test]
+fn a_way_is_measured_followed_and_explained() {
+    let served = Served::start("unix:");
+    served.text(&["host", "spawn", "a"]);
+    served.text(&["host", "spawn", "b", "--route", "relay"]);
+
+    let pinged = served.json(&["ping", "a,routes[0]", "--count", "20"]);
+    assert_eq!(
+        (&pinged["sent"], &pinged["answered"]),
+        (&20.into(), &20.into())
+    );
+    assert!(pinged["median_us"].as_f64().unwrap() > 0.0);
+
+    let traced = served.json(&["trace", "a"]);
+    assert_eq!(traced["reached"], true, "{traced}");
+    let hops = traced["hops"].as_array().unwrap();
+    assert!(hops.len() >= 2, "the host is on the way: {traced}");
+    let addr = format!("{} (direct)", served.addr);
+    assert_eq!(hops[0]["way"][0], Value::String(addr), "{traced}");
+
+    let explained = served.json(&["route", "b", "a"]);
+    assert_eq!(explained["now"], "relay");
+    let refusals = explained["refusals"].as_array().unwrap();
+    let direct = refusals
+        .iter()
+        .find(|refusal| refusal["rung"] == "direct")
+        .unwrap();
+    assert_eq!(direct["code"], "policy", "{explained}");
+    served.text(&["stop"]);
+}
+
+#[test]
+fn what_cannot_be_done_has_its_own_exit_status_and_says_what_next() {
+    let served = Served::start("unix:");
+    served.text(&["host", "spawn", "worker"]);
+    for (arguments, status, words) in [
+        (
+            &["host", "spawn", "worker"][..],
+            4,
+            &["worker", "choose another name"][..],
+        ),
+        (
+            &["kill", "walker"],
+            4,
+            &["no proc called `walker`", "`worker`"],
+        ),
+        (&["logs", "walker"], 4, &["no proc called `walker`"]),
+        (&["ping", "walker"], 3, &["no proc", "it has"]),
+        (
+            &["ping", "worker,nobody[0]"],
+            3,
+            &["no actor", "check its name"],
+        ),
+        (&["trace", "walker"], 3, &["no proc"]),
+        (
+            &["ps", "--host", "unix:@hyperactor-nobody-is-here"],
+            3,
+            &["no host answers", "host serve"],
+        ),
+        (&["ps", "--host", "nonsense"], 2, &["no address of a host"]),
+        (
+            &["stop", "worker", "--deadline", "never"],
+            2,
+            &["no number of seconds"],
+        ),
+    ] {
+        let (code, said) = served.fails(arguments);
+        assert_eq!(code, status, "{arguments:?}: {said}");
+        for word in words {
+            assert!(
+                said.contains(word),
+                "{arguments:?}: `{word}` is missing in: {said}"
+            );
+        }
+    }
+    served.text(&["stop"]);
+}
+
+#[test]
+fn the_last_lines_of_a_proc_are_kept_and_a_signal_ends_the_host_in_order() {
+    let served = Served::start("unix:");
+    served.text(&["host", "spawn", "worker"]);
+    let logs = served.json(&["logs", "worker"]);
+    assert_eq!(logs["dropped"], 0);
+    kill_process(Pid::from_child(&served.host), Signal::TERM).unwrap();
+    let (status, said) = served.ended();
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(
+        (&said["procs"], &said["orderly"]),
+        (&1.into(), &true.into())
+    );
+}
+
+#[test]
+fn the_doctor_finds_this_machine_fit_and_the_host_alive() {
+    let served = Served::start("unix:");
+    let findings = served.json(&["doctor"]);
+    let checks = findings["checks"].as_array().unwrap();
+    let host = checks.iter().find(|check| check["what"] == "host").unwrap();
+    assert_eq!(host["state"], "good");
+    assert!(
+        checks.iter().all(|check| check["state"] != "bad"),
+        "{findings}"
+    );
+    served.text(&["stop"]);
+    let findings = served.run(&["doctor"]);
+    assert!(
+        findings.status.success(),
+        "no host is no fault: {findings:?}"
+    );
+}
