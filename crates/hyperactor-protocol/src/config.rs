@@ -70,6 +70,7 @@ impl Config {
         self.max_frame = self
             .max_frame
             .clamp(limits::FRAME_MAX_FLOOR, limits::FRAME_MAX_CEILING);
+        self.max_message = self.max_message.max(1);
         self.fragment_bytes = self.fragment_bytes.clamp(
             limits::FRAGMENT_FLOOR_BYTES,
             self.max_frame - limits::DATA_OVERHEAD_BYTES as u32,

@@ -48,6 +48,8 @@ pub const RELEASED_ENTRIES_MAX: usize =
     (CONTROL_FRAME_MAX - (CONTROL_HEADER_BYTES - LENGTH_BYTES)) / RELEASED_ENTRY_BYTES;
 /// What was released of a label is told at once when it is this part of the window.
 pub const RELEASED_FRACTION: u64 = 8;
+/// What was released of a label is told at once when it is this part of the label's share.
+pub const RELEASED_SHARE: u64 = 4;
 /// What was released of a label is told at once when nothing is left and this many messages are untold.
 pub const RELEASED_DRAINED: u64 = 16;
 /// Messages of one label that may enter the log before the peer has said its window.

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use crate::frame::Released;
 use crate::lanes::Amount;
-use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, RELEASED_DRAINED, RELEASED_FRACTION};
+use crate::limits::{
+    LABEL_BYTES_MAX, LABELS_MAX, RELEASED_DRAINED, RELEASED_FRACTION, RELEASED_SHARE,
+};
 use crate::{Label, Violation};
 
 /// One label, or what has none.
@@ -181,17 +183,18 @@ impl Shares {
         };
         let untold = slot.untold();
         let is_drained = slot.released == slot.received;
+        // A part of what the label may have at most, and may have as things stand.
         if untold.messages.saturating_mul(RELEASED_FRACTION) >= self.window.messages
             || untold.bytes.saturating_mul(RELEASED_FRACTION) >= self.window.bytes
+            || !untold.times(RELEASED_SHARE).is_share(free, self.window)
             || (is_drained && untold.messages >= RELEASED_DRAINED)
         {
             return Telling::Now;
         }
-        let out = slot.seems_out();
-        if out.messages * 2 >= free.messages || out.bytes.saturating_mul(2) >= free.bytes {
-            return Telling::Soon;
+        if slot.seems_out().times(2).is_share(free, self.window) {
+            return Telling::Along;
         }
-        Telling::Along
+        Telling::Soon
     }
 
     /// Whether something of the labels is untold.

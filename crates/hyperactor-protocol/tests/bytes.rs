@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use common::{ACCEPTOR, Pair, at, push_flags, written};
 use hyperactor_protocol::{
     Accept, Config, ConnectionEpoch, DataFlags, Extensions, Frame, FrameDecoder, Goodbye, Hello,
-    HelloCode, HelloKind, Incarnation, Label, Refusal, Seq, SessionId, Verdict, limits,
+    HelloCode, HelloKind, Incarnation, Label, Outgoing, Refusal, Released, Seq, SessionId, Verdict,
+    limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -34,21 +35,64 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..40_u64, 1 => any::<u64>()]
 }
 
+fn label() -> impl Strategy<Value = Label> {
+    prop_oneof![4 => 0..4_u32, 1 => any::<u32>()].prop_map(Label::new)
+}
+
+/// One that a table has room for.
+fn named() -> impl Strategy<Value = Label> {
+    prop_oneof![4 => 1..4_u32, 1 => 1..=limits::LABELS_MAX].prop_map(Label::new)
+}
+
+fn data() -> impl Strategy<Value = Frame> {
+    let whole = prop_oneof![Just(DataFlags::NONE), Just(DataFlags::ACK_NOW)];
+    let whole = (whole, bytes(500));
+    let later = prop_oneof![Just(DataFlags::MORE), Just(DataFlags::LAST)];
+    let later = (
+        later,
+        bytes(60).prop_filter("not empty", |body| !body.is_empty()),
+    );
+    let first = (number(), vec(any::<u8>(), 1..60)).prop_map(|(total, came)| {
+        let body: Vec<u8> = total.to_le_bytes().into_iter().chain(came).collect();
+        (DataFlags::FIRST, Bytes::from(body))
+    });
+    let void = Just((DataFlags::VOID, Bytes::new()));
+    let any = prop_oneof![4 => whole, 2 => first, 2 => later, 1 => void];
+    (number(), label(), label(), any).prop_map(|(seq, to, from, (flags, body))| Frame::Data {
+        seq: Seq(seq),
+        flags,
+        to,
+        from,
+        body,
+    })
+}
+
+fn released() -> impl Strategy<Value = Released> {
+    (named(), number(), number()).prop_map(|(label, messages, bytes)| Released {
+        label,
+        messages,
+        bytes,
+    })
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let seq = || number().prop_map(Seq);
-    let flags = prop_oneof![Just(DataFlags::NONE), Just(DataFlags::ACK_NOW)];
+    let name = bytes(60).prop_filter("not empty", |name| !name.is_empty());
     prop_oneof![
-        4 => (seq(), flags, bytes(500))
-            .prop_map(|(seq, flags, body)| Frame::Data { seq, flags, to: Label::NONE, from: Label::NONE, body }),
-        1 => seq().prop_map(|seq| Frame::Data { seq, flags: DataFlags::VOID, to: Label::NONE, from: Label::NONE, body: Bytes::new() }),
+        6 => data(),
+        3 => (named(), name).prop_map(|(label, name)| Frame::Name { label, name }),
+        2 => vec(released(), 1..4).prop_map(|entries| Frame::Released { entries }),
         4 => (seq(), seq()).prop_map(|(received, settled)| Frame::Ack { received, settled }),
         4 => (number(), 1..9_u32, verdict()).prop_map(|(first, count, verdict)| Frame::Settle {
             first: Seq(first.min(u64::MAX - u64::from(count))),
             count,
             verdict,
         }),
-        2 => (any::<u64>(), any::<u64>())
-            .prop_map(|(messages, bytes)| Frame::Credit { messages, bytes, large: u64::MAX }),
+        2 => any::<[u64; 3]>().prop_map(|[messages, bytes, large]| Frame::Credit {
+            messages,
+            bytes,
+            large,
+        }),
         2 => seq().prop_map(|below| Frame::Resolved { below }),
         1 => any::<u64>().prop_map(|nonce| Frame::Ping { nonce }),
         1 => any::<u64>().prop_map(|nonce| Frame::Pong { nonce }),
@@ -217,10 +261,25 @@ proptest! {
     fn any_frames_at_any_time_leave_the_session_whole(
         operations in vec((0..8_u8, frame(), number(), verdict()), 1..120),
     ) {
-        let config = Config { window_messages: 16, window_bytes: 20_000, outbox_messages: 24, ..Config::default() };
+        let config = Config {
+            window_messages: 16,
+            window_bytes: 20_000,
+            outbox_messages: 24,
+            fragment_bytes: 64,
+            ..Config::default()
+        };
         let mut pair = Pair::connected(&config);
+        for number in 1..4 {
+            let (label, name) = (Label::new(number), Bytes::from_static(b"a name"));
+            let told = pair.hand_acceptor(Frame::Name { label, name });
+            prop_assert!(told.is_ok());
+        }
         let mut outcomes = std::collections::BTreeSet::new();
         let mut pushed = 0;
+        let labels: Vec<Label> = (0..3_u8)
+            .map(|at| pair.acceptor.add_label(vec![at].into()).expect("room"))
+            .chain([Label::NONE])
+            .collect();
         for (operation, frame, number, verdict) in operations {
             let session = &mut pair.acceptor;
             let epoch = session.epoch();
@@ -228,20 +287,27 @@ proptest! {
                 0..=2 => {
                     // Frames that a peer would send are likelier to get somewhere.
                     let frame = match frame {
-                        Frame::Data { flags, body, .. } if number % 8 != 0 => {
-                            Frame::Data { seq: session.dump().next_expected, flags, to: Label::NONE, from: Label::NONE, body }
+                        Frame::Data { flags, to, from, body, .. } if number % 8 != 0 => {
+                            let seq = session.dump().next_expected;
+                            Frame::Data { seq, flags, to, from, body }
                         }
                         frame => frame,
                     };
-                    if let Ok(Accept::Deliver { seq, size, .. }) = session.on_frame(epoch, frame, pair.now)
+                    if let Ok(Accept::Deliver { seq, to, size, .. }) = session.on_frame(epoch, frame, pair.now)
                         && number % 2 == 0
                     {
                         let _ = session.settle(seq, verdict);
-                        let _ = session.release(Label::NONE, size);
+                        let _ = session.release(to, size);
                     }
                 }
                 3 => {
-                    if session.push_with(DataFlags::NONE, |out| {
+                    let outgoing = Outgoing {
+                        to: labels[number as usize % 4],
+                        from: labels[number as usize % 3],
+                        shared: vec![7; number as usize % 300].into(),
+                        ..Outgoing::default()
+                    };
+                    if session.push(outgoing, |out| {
                         out.extend_from_slice(&number.to_le_bytes());
                         Ok::<(), ()>(())
                     }).is_ok() {
@@ -250,7 +316,7 @@ proptest! {
                 }
                 4 => drop(written(session, pair.now)),
                 5 => { let _ = session.settle(Seq(number), verdict); }
-                6 => { let _ = session.release(Label::NONE, number as u32); }
+                6 => { let _ = session.release(labels[number as usize % 4], number as u32); }
                 _ => {
                     pair.now = pair.now + Duration::from_millis(number.min(20_000));
                     while session.on_timeout(pair.now).is_some() {}

@@ -40,6 +40,12 @@ fn every_message_has_one_true_outcome_whatever_breaks() {
         total.full += seen.full;
         total.blocked += seen.blocked;
         total.expired += seen.expired;
+        total.lane_full += seen.lane_full;
+        total.waiting += seen.waiting;
+        total.assembling += seen.assembling;
+        total.resumed_in_parts += seen.resumed_in_parts;
+        total.fresh_in_parts += seen.fresh_in_parts;
+        total.renamed += seen.renamed;
     }
     println!("{total:?}");
     if seeds.len() > 1 {
@@ -57,6 +63,14 @@ fn every_message_has_one_true_outcome_whatever_breaks() {
         );
         assert!(
             total.full > 100 && total.blocked > 50 && total.expired > 20,
+            "{total:?}"
+        );
+        assert!(
+            total.lane_full > 100 && total.waiting > 1_000 && total.assembling > 1_000,
+            "{total:?}"
+        );
+        assert!(
+            total.resumed_in_parts > 20 && total.fresh_in_parts > 2,
             "{total:?}"
         );
     }

@@ -3,11 +3,11 @@
 mod common;
 
 use bytes::Bytes;
-use common::{ACCEPTOR, DIALER, ID, Pair, at, events, push, written};
+use common::{ACCEPTOR, DIALER, ID, Pair, at, check, events, push, written};
 use hyperactor_protocol::{
     Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, FrameDecoder,
-    Goodbye, Hello, HelloCode, HelloError, Incarnation, Label, PostId, PushError, Refusal, Seq,
-    Session, SessionId, Verdict, Violation, limits,
+    Goodbye, Hello, HelloCode, HelloError, Incarnation, Label, PostId, Refusal, Seq, Session,
+    SessionId, Verdict, Violation, limits,
 };
 
 /// A dialer with `sent` messages on the wire and nothing acknowledged.
@@ -18,37 +18,6 @@ fn with_sent(sent: usize) -> Pair {
     }
     written(&mut pair.dialer, pair.now);
     pair
-}
-
-/// The dialer answers `lie` with `violation`, fails its messages as unknown, and says goodbye with the code.
-#[track_caller]
-fn check(mut pair: Pair, lie: Frame, violation: Violation) {
-    let unresolved = pair.dialer.unresolved();
-    assert_eq!(pair.hand_dialer(lie), Err(violation));
-    assert!(pair.dialer.is_closed());
-    pair.dialer.check();
-    let told = events(&mut pair.dialer);
-    let unknown = Failure::Unknown(Cause::Violation(violation));
-    let failed = told
-        .iter()
-        .filter(|event| matches!(event, Event::Failed { failure, .. } if *failure == unknown))
-        .count();
-    assert_eq!(
-        failed as u64, unresolved,
-        "every sent message ends as unknown: {told:?}"
-    );
-    assert_eq!(
-        told.last(),
-        Some(&Event::Closed(Cause::Violation(violation)))
-    );
-    let last = written(&mut pair.dialer, pair.now).pop();
-    let code = violation.code();
-    assert!(
-        matches!(&last, Some(Frame::Goodbye(goodbye)) if goodbye.code == code),
-        "S-28: goodbye names the violation: {last:?}"
-    );
-    let push = pair.dialer.push_with(DataFlags::NONE, |_| Ok::<(), ()>(()));
-    assert_eq!(push, Err(PushError::Closed));
 }
 
 /// S-18.

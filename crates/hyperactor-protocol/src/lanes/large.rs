@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Amount, Gate, Lanes, Place, Waiting};
+use super::{Amount, Gate, Lanes, Place, Waiting, is_share};
 use crate::limits::{ASSEMBLIES_MAX, FRAGMENT_TOTAL_BYTES};
 use crate::outbox::{Entry, Outbox};
 use crate::{DataFlags, Label, Violation};
@@ -33,6 +33,8 @@ pub(super) struct Pool {
     begun: u64,
     base: u64,
     granted: u64,
+    /// The most that was ever free.
+    whole: u64,
     /// Messages of which a part is in the log and the last is not.
     open: usize,
 }
@@ -61,6 +63,7 @@ impl Lanes {
         let behind: u64 = behind.map(|(_, size)| size).sum();
         self.pool.base = self.pool.begun.saturating_sub(behind);
         self.pool.granted = self.pool.base.saturating_add(large);
+        self.pool.whole = self.pool.whole.max(large);
         self.begin_rounds();
     }
 
@@ -100,7 +103,8 @@ impl Lanes {
             let pool = &mut self.pool;
             let has_share = to.is_none()
                 || out.messages == 0
-                || (out.messages < free.messages && out.bytes < pool.free());
+                || (is_share(out.messages, free.messages, self.window.messages)
+                    && is_share(out.bytes, pool.free(), pool.whole));
             if total > pool.free() || pool.open >= ASSEMBLIES_MAX || !has_share {
                 lane.place = Place::Pooled;
                 self.pooled.insert(number);

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use self::large::Pool;
 pub(crate) use self::large::Whole;
 pub(crate) use self::serve::Gate;
-use crate::outbox::{Credit, Entry, Outbox};
+use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES};
+use crate::outbox::{Credit, Outbox};
 use crate::{DataFlags, Label, Violation};
 
 /// Messages and their bytes.
@@ -34,10 +35,23 @@ impl Amount {
         self.messages != 0 && self.bytes != 0
     }
 
+    /// Whether this much is less than a label's share of `whole` while `free` of it is free, in both counts.
+    pub(crate) fn is_share(self, free: Self, whole: Self) -> bool {
+        is_share(self.messages, free.messages, whole.messages)
+            && is_share(self.bytes, free.bytes, whole.bytes)
+    }
+
     fn minus(self, other: Self) -> Self {
         Self {
             messages: self.messages - other.messages,
             bytes: self.bytes - other.bytes,
+        }
+    }
+
+    pub(crate) fn times(self, factor: u64) -> Self {
+        Self {
+            messages: self.messages.saturating_mul(factor),
+            bytes: self.bytes.saturating_mul(factor),
         }
     }
 
@@ -50,6 +64,14 @@ impl Amount {
         messages: u64::MAX,
         bytes: u64::MAX,
     };
+}
+
+/// S-30: a label's share is the free part of what is free. A threshold that follows what is free is an old way to share a
+/// buffer (Choudhury and Hahne, 1998); one that follows it in proportion loses a constant part of the rest to each label
+/// that gets stuck, and twelve of them take a window of 4,096. The square leaves about 1/(k+1) to the others.
+pub(crate) fn is_share(out: u64, free: u64, whole: u64) -> bool {
+    let free = u128::from(free);
+    u128::from(out) * u128::from(whole) < free * free
 }
 
 /// What is left of a credit behind the end of the log.
@@ -132,12 +154,10 @@ struct Lane {
 }
 
 impl Lane {
-    /// S-30: what a label has outstanding stays below what the window has free. So a stuck one leaves half of it to the
-    /// others, k of them 1/(k+1), and none ever takes all (dynamic thresholds, Choudhury and Hahne, 1998, factor 1).
-    fn has_share(&self, free: Amount) -> bool {
+    /// S-30: what a label has outstanding is less than its share, or nothing.
+    fn has_share(&self, free: Amount, window: Amount) -> bool {
         let out = self.sent.minus(self.released);
-        free.is_open()
-            && (out.messages == 0 || (out.messages < free.messages && out.bytes < free.bytes))
+        free.is_open() && (out.messages == 0 || out.is_share(free, window))
     }
 
     fn waiting(&self) -> Amount {
@@ -147,13 +167,13 @@ impl Lane {
         }
     }
 
-    /// The same rule for what waits: below what the outbox has free.
-    fn may_wait(&self, room: Amount) -> bool {
+    /// S-31: the same rule for what waits, and the outbox.
+    fn may_wait(&self, room: Amount, outbox: Amount) -> bool {
         let waiting = self.waiting();
-        waiting.messages == 0 || (waiting.messages < room.messages && waiting.bytes < room.bytes)
+        waiting.messages == 0 || waiting.is_share(room, outbox)
     }
 
-    /// How much room makes it worth telling a lane that was refused.
+    /// What must be a share before it is worth telling a lane that was refused: twice what waits.
     fn ample(&self) -> Amount {
         Amount {
             messages: 2 * self.queue.len() as u64,
@@ -177,7 +197,7 @@ pub(crate) struct Lanes {
     large: VecDeque<u32>,
     large_turn: bool,
     blocked: BTreeSet<u32>,
-    /// What must be free before looking at the blocked is worth it.
+    /// What must be a share before looking at the blocked is worth it.
     wake: Amount,
     pooled: BTreeSet<u32>,
     pool: Pool,
@@ -187,12 +207,16 @@ pub(crate) struct Lanes {
     waiting: Amount,
 
     starved: BTreeSet<u32>,
-    /// What must be free before looking at the starved is worth it.
+    /// What must be a share before looking at the starved is worth it.
     room_at: Amount,
+
+    /// The whole of what the peer grants, as far as it is known; and of what this side takes.
+    window: Amount,
+    outbox: Amount,
 }
 
 impl Lanes {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(outbox: Amount) -> Self {
         Self {
             lanes: vec![Lane::default()],
             hand: 0,
@@ -212,7 +236,23 @@ impl Lanes {
             waiting: Amount::default(),
             starved: BTreeSet::new(),
             room_at: Amount::MOST,
+            window: Amount {
+                messages: ASSUMED_MESSAGES,
+                bytes: ASSUMED_BYTES,
+            },
+            outbox,
         }
+    }
+
+    /// A state of the peer begins, with so much free of a window that nothing is outstanding of.
+    pub(crate) fn set_window(&mut self, free: Amount) {
+        self.window = free;
+    }
+
+    /// So much is free: the window is at least that.
+    pub(crate) fn note_free(&mut self, free: Amount) {
+        self.window.messages = self.window.messages.max(free.messages);
+        self.window.bytes = self.window.bytes.max(free.bytes);
     }
 
     /// What waits, and its bytes.
@@ -236,11 +276,11 @@ impl Lanes {
             // S-31: without a label it knows no share; but where others wait for credit, it waits too.
             return free.is_open() || (self.small.is_empty() && self.large.is_empty());
         }
-        lane.has_share(free)
+        lane.has_share(free, self.window)
     }
 
     pub(crate) fn may_wait(&self, to: Label, room: Amount) -> bool {
-        to.is_none() || self.lanes[to.index()].may_wait(room)
+        to.is_none() || self.lanes[to.index()].may_wait(room, self.outbox)
     }
 
     /// A message went into the log.
@@ -322,7 +362,8 @@ impl Lanes {
 
     /// Offers room to those that were refused, where it is worth it.
     pub(crate) fn offer_room(&mut self, room: Amount, mut offer: impl FnMut(Label)) {
-        let reached = |at: Amount| room.messages >= at.messages && room.bytes >= at.bytes;
+        let outbox = self.outbox;
+        let reached = |at: Amount| at.messages == 0 || at.is_share(room, outbox);
         if self.starved.is_empty() || !reached(self.room_at) {
             return;
         }
@@ -398,7 +439,7 @@ impl Lanes {
                 each(message.post, message.body());
             }
         }
-        *self = Self::new();
+        *self = Self::new(self.outbox);
     }
 
     /// Asserts what must hold of our own state.
@@ -433,13 +474,5 @@ impl Lanes {
         assert_eq!(bytes, self.whole_bytes);
         self.check_large();
         self.check_served(gate, outbox);
-    }
-}
-
-/// What a frame in the log stands for, given back to its lane.
-pub(crate) fn waiting_again(entry: Entry) -> Option<u64> {
-    match entry {
-        Entry::Whole(post) | Entry::Last(post) => Some(post),
-        Entry::Part => None,
     }
 }

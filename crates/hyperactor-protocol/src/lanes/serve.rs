@@ -1,6 +1,6 @@
 //! Whose turn it is: the lanes that wait enter the log one message, or one part, after the other, in rings.
 
-use super::{Amount, Lanes, Place, Waiting, free_of, waiting_again};
+use super::{Amount, Lanes, Place, Waiting, free_of};
 use crate::Label;
 use crate::limits::{FRAGMENTS_AHEAD_BYTES, SHARED_BODY_BYTES};
 use crate::outbox::{Credit, Entry, Outbox, TakenBack};
@@ -47,7 +47,8 @@ impl Lanes {
 
     /// Puts those back into the rings that have a share by now.
     fn wake_blocked(&mut self, free: Amount) {
-        let worth = free.messages > self.wake.messages && free.bytes > self.wake.bytes;
+        let (wake_at, window) = (self.wake, self.window);
+        let worth = wake_at.messages == 0 || wake_at.is_share(free, window);
         if self.blocked.is_empty() || !worth {
             return;
         }
@@ -55,7 +56,7 @@ impl Lanes {
         let (lanes, small, wake) = (&mut self.lanes, &mut self.small, &mut self.wake);
         self.blocked.retain(|number| {
             let lane = &mut lanes[*number as usize];
-            if lane.has_share(free) {
+            if lane.has_share(free, window) {
                 lane.place = Place::Small;
                 small.push_back(*number);
                 return false;
@@ -80,7 +81,7 @@ impl Lanes {
             self.large.push_back(number);
             return;
         }
-        if !to.is_none() && !lane.has_share(free) {
+        if !to.is_none() && !lane.has_share(free, self.window) {
             lane.place = Place::Blocked;
             self.wake.lower(lane.sent.minus(lane.released));
             self.blocked.insert(number);
@@ -153,20 +154,26 @@ impl Lanes {
 
     /// Puts what a frame of the log stood for in front of its lane.
     fn give_back(&mut self, frame: TakenBack) {
-        let Some(post) = waiting_again(frame.entry) else {
-            return;
-        };
         let TakenBack {
             flags,
             to,
             from,
             mut head,
             rest: mut shared,
-            ..
+            entry,
         } = frame;
-        if let Some(whole) = self.take_whole(post) {
-            (head, shared) = (whole.head, whole.shared);
-        }
+        let post = match entry {
+            Entry::Whole(post) => post,
+            // One that is not kept any more was torn, and has its outcome.
+            Entry::Last(post) => match self.take_whole(post) {
+                Some(whole) => {
+                    (head, shared) = (whole.head, whole.shared);
+                    post
+                }
+                None => return,
+            },
+            Entry::Part => return,
+        };
         let message = Waiting {
             post,
             flags: flags.of_message(),
@@ -206,7 +213,7 @@ impl Lanes {
         for number in &self.blocked {
             let lane = &self.lanes[*number as usize];
             assert!(
-                !lane.has_share(free),
+                !lane.has_share(free, self.window),
                 "lane {number} waits although it has a share"
             );
         }

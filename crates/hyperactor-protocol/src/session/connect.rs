@@ -2,6 +2,7 @@
 
 use super::{Role, Session};
 use crate::hello::{VERSION_MAX, VERSION_MIN};
+use crate::lanes::Amount;
 use crate::life::{Life, Step};
 use crate::limits::{COUNT_MAX, FRAME_MAX_FLOOR};
 use crate::outbox::Credit;
@@ -277,7 +278,12 @@ impl Session {
             self.config.max_frame.min(theirs.max_frame),
             self.config.max_message.min(theirs.max_message),
         );
+        let free = Amount {
+            messages: granted.messages.saturating_sub(at.0),
+            bytes: granted.bytes.saturating_sub(ours),
+        };
         if !resumed {
+            self.lanes.set_window(free);
             self.fit(at.0, &self.why_anew(theirs));
         }
         self.lanes.resume(at.0, theirs.credit_large);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Session;
 use crate::assembly::Part;
 use crate::inbox::Arrival;
-use crate::lanes::{Amount, Whole};
+use crate::lanes::{Amount, Whole, free_of};
 use crate::life::{Life, Step};
 use crate::outbox::Entry;
 use crate::{
@@ -213,6 +213,10 @@ impl Session {
         if ack_now {
             self.urgent_below = seq.0 + 1;
         }
+        // S-15: what was released while the sender had plenty may be what it waits for from now on.
+        if self.inbox.is_peer_short() && (self.inbox.has_credit() || self.shares.has_untold()) {
+            let _timer_or_already_running = self.want_ack_soon();
+        }
         match body.filter(|_| !self.closing) {
             Some(body) => Accept::Deliver {
                 seq,
@@ -365,6 +369,7 @@ impl Session {
         }
         self.lanes.grant_large(large)?;
         self.credit = granted;
+        self.lanes.note_free(free_of(granted, &self.outbox));
         self.serve();
         Ok(Accept::Handled)
     }

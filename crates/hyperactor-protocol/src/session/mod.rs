@@ -27,7 +27,7 @@ pub use self::push::{Outgoing, PushError};
 pub use self::timers::Timeout;
 use crate::assembly::Assemblies;
 use crate::inbox::Inbox;
-use crate::lanes::Lanes;
+use crate::lanes::{Amount, Lanes};
 use crate::life::{Life, Step};
 use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES, COUNT_MAX, DETAIL_MAX, SPAN_OUTBOXES};
 use crate::outbox::{Credit, Outbox, Sizes};
@@ -185,7 +185,10 @@ impl Session {
         let span = u64::from(config.outbox_messages) * SPAN_OUTBOXES;
         Self {
             outbox: Outbox::new(span, first_out),
-            lanes: Lanes::new(),
+            lanes: Lanes::new(Amount {
+                messages: config.outbox_messages.into(),
+                bytes: config.outbox_bytes as u64,
+            }),
             open: 0,
             next_post: 0,
             inbox: Inbox::new(config.window_messages, config.window_bytes, first_in),

@@ -9,6 +9,8 @@ use hyperactor_protocol::{Event, Failure, SessionId, Verdict};
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     pub size: usize,
+    /// Where it goes; 0 for nowhere in particular.
+    pub lane: u32,
     /// How often it was placed, and what its receiver said.
     pub placed: u32,
     pub said: Option<Verdict>,
@@ -33,6 +35,12 @@ pub struct Seen {
     pub full: u64,
     pub blocked: u64,
     pub expired: u64,
+    pub lane_full: u64,
+    pub waiting: u64,
+    pub assembling: u64,
+    pub resumed_in_parts: u64,
+    pub fresh_in_parts: u64,
+    pub renamed: u64,
 }
 
 pub fn body(id: u64, size: usize) -> Bytes {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Accept, Config, ConnectionEpoch, DataFlags, Event, Frame, FrameDecoder, Hello, Incarnation,
-    Label, PostId, Seq, Session, SessionId, Time, Verdict, Violation,
+    Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, FrameDecoder, Hello,
+    Incarnation, Label, PostId, PushError, Seq, Session, SessionId, Time, Verdict, Violation,
 };
 
 /// Marsaglia's xorshift64 with a multiplied output: small, fast, and the same everywhere.
@@ -214,4 +214,35 @@ impl Pair {
             self.acceptor.dump()
         );
     }
+}
+
+/// The dialer answers `lie` with `violation`, fails its messages as unknown, and says goodbye with the code.
+#[track_caller]
+pub fn check(mut pair: Pair, lie: Frame, violation: Violation) {
+    let unresolved = pair.dialer.unresolved();
+    assert_eq!(pair.hand_dialer(lie), Err(violation));
+    assert!(pair.dialer.is_closed());
+    pair.dialer.check();
+    let told = events(&mut pair.dialer);
+    let unknown = Failure::Unknown(Cause::Violation(violation));
+    let failed = told
+        .iter()
+        .filter(|event| matches!(event, Event::Failed { failure, .. } if *failure == unknown))
+        .count();
+    assert_eq!(
+        failed as u64, unresolved,
+        "every sent message ends as unknown: {told:?}"
+    );
+    assert_eq!(
+        told.last(),
+        Some(&Event::Closed(Cause::Violation(violation)))
+    );
+    let last = written(&mut pair.dialer, pair.now).pop();
+    let code = violation.code();
+    assert!(
+        matches!(&last, Some(Frame::Goodbye(goodbye)) if goodbye.code == code),
+        "S-28: goodbye names the violation: {last:?}"
+    );
+    let push = pair.dialer.push_with(DataFlags::NONE, |_| Ok::<(), ()>(()));
+    assert_eq!(push, Err(PushError::Closed));
 }

@@ -8,11 +8,20 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
     Accept, Config, ConnectionEpoch, DataFlags, Failure, Frame, FrameDecoder, Hello, HelloCode,
-    Incarnation, Label, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
+    Incarnation, Label, Outgoing, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
 };
 
 use super::ledger::{Entry, Seen, body, record};
 use super::{DIALER, Rng};
+
+/// What a lane is called; the one of messages without a label has no name.
+fn name(lane: u32) -> Bytes {
+    if lane == 0 {
+        Bytes::new()
+    } else {
+        format!("lane {lane}").into()
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -66,8 +75,12 @@ struct Node {
     posted: BTreeMap<(SessionId, u64), u64>,
     /// Placed and not yet settled; then not yet released.
     unsettled: Vec<(Seq, u64)>,
-    queue: VecDeque<u32>,
-    last_placed: Option<u64>,
+    queue: VecDeque<(Label, u32)>,
+    /// The last message placed, by lane.
+    last_placed: BTreeMap<u32, u64>,
+    /// The labels of the present session, by lane; and the names that the peer told on the present connection.
+    labels: BTreeMap<u32, Label>,
+    names: BTreeMap<Label, Bytes>,
 }
 
 pub struct Sim {
@@ -93,6 +106,8 @@ impl Sim {
             outbox_messages: 1 + rng.below(200) as u32,
             outbox_bytes: 1 + rng.below(256 * 1024) as usize,
             max_frame: 256 * 1024,
+            max_message: 256 * 1024,
+            fragment_bytes: 64 + rng.below(8000) as u32,
             ack_every: 1 + rng.below(32) as u32,
             ..Config::default()
         };
@@ -102,7 +117,9 @@ impl Sim {
             posted: BTreeMap::new(),
             unsettled: Vec::new(),
             queue: VecDeque::new(),
-            last_placed: None,
+            last_placed: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            names: BTreeMap::new(),
         };
         Self {
             rng,
@@ -210,6 +227,11 @@ impl Sim {
         for node in &self.nodes {
             if let Some(session) = &node.session {
                 session.check();
+                let dump = session.dump();
+                self.seen.waiting += u64::from(dump.waiting > 0);
+                self.seen.assembling += u64::from(dump.assemblies > 0);
+                let room = self.config.large_window() + 64 * 1024;
+                assert!(dump.assembly_bytes <= room, "seed {}: {dump}", self.seed);
             }
         }
     }
@@ -227,6 +249,7 @@ impl Sim {
             self.nodes[0].session = Some(session);
             self.nodes[0].unsettled.clear();
             self.nodes[0].queue.clear();
+            self.nodes[0].labels.clear();
             self.conns
                 .iter_mut()
                 .for_each(|conn| conn.ends[0].open = false);
@@ -253,19 +276,44 @@ impl Sim {
             Bytes::new()
         };
         let inline = whole.slice(..whole.len() - shared.len());
-        let pushed = session.push_parts(flags, 0, shared, |out| {
+        // Mostly a few lanes, and now and then one that is never used again.
+        let lane = match self.rng.below(40) {
+            0 => 100 + self.rng.below(1000) as u32,
+            lane => (lane % 6) as u32,
+        };
+        let mut label = |lane: u32| {
+            if lane == 0 {
+                return Label::NONE;
+            }
+            let known = node.labels.get(&lane).copied();
+            let label = known.or_else(|| session.add_label(name(lane)));
+            let label = label.expect("few labels");
+            node.labels.insert(lane, label);
+            label
+        };
+        let (to, from) = (label(lane), label(lane / 2));
+        let outgoing = Outgoing {
+            flags,
+            to,
+            from,
+            room: 0,
+            shared,
+        };
+        let pushed = session.push(outgoing, |out| {
             out.extend_from_slice(&inline);
             Ok::<(), Infallible>(())
         });
         match pushed {
-            Ok(seq) => {
-                node.posted.insert((session.id(), seq.0), id);
+            Ok(post) => {
+                node.posted.insert((session.id(), post.0), id);
                 self.ledger[side as usize].push(Entry {
                     size,
+                    lane,
                     ..Entry::default()
                 });
                 self.seen.posted += 1;
             }
+            Err(PushError::Full) if session.has_room() => self.seen.lane_full += 1,
             Err(PushError::Full) => self.seen.full += 1,
             Err(PushError::Closed) => {}
             Err(error) => panic!("seed {}: {error}", self.seed),
@@ -371,7 +419,8 @@ impl Sim {
         node.session = None;
         node.unsettled.clear();
         node.queue.clear();
-        node.last_placed = None;
+        node.last_placed.clear();
+        node.labels.clear();
         for at in 0..self.conns.len() {
             self.conns[at].ends[1].open = false;
             self.hang_up(at, Side::Dialer);
@@ -532,6 +581,7 @@ impl Sim {
                 }
                 node.unsettled.clear();
                 node.queue.clear();
+                node.labels.clear();
                 let config = self.config.clone();
                 node.session = Some(Session::acceptor(config, node.incarnation, hello, self.now));
             }
@@ -541,18 +591,26 @@ impl Sim {
         };
         let end = &mut self.conns[at].ends[side as usize];
         let before = session.unresolved();
+        let parts = session.dump().assemblies > 0;
         match session.on_hello(hello, self.now) {
             Ok(established) => {
                 end.epoch = Some(established.epoch);
+                // What the peer names counts from here on.
+                node.names.clear();
                 if established.resumed && before > 0 {
                     self.seen.resumed_with_unresolved += 1;
+                }
+                if parts && established.resumed {
+                    self.seen.resumed_in_parts += 1;
+                } else if parts {
+                    self.seen.fresh_in_parts += 1;
                 }
                 if side == Side::Acceptor {
                     end.out = session.hello(self.now).to_bytes();
                 } else if !established.resumed {
                     self.seen.fresh += 1;
                     self.nodes[0].unsettled.clear();
-                    self.nodes[0].last_placed = None;
+                    self.nodes[0].last_placed.clear();
                 }
             }
             Err(error) => {
@@ -579,7 +637,12 @@ impl Sim {
         };
         match session.on_frame(epoch, frame, self.now) {
             Ok(Accept::Deliver {
-                seq, body, size, ..
+                seq,
+                to,
+                from,
+                body,
+                size,
+                ..
             }) => {
                 let id = u64::from_le_bytes(*body.first_chunk().expect("an id"));
                 let entry = &mut self.ledger[side.other() as usize][id as usize];
@@ -589,12 +652,13 @@ impl Sim {
                     "seed {}: message {id} placed twice",
                     self.seed
                 );
-                assert!(
-                    node.last_placed < Some(id),
-                    "seed {}: {id} out of order",
-                    self.seed
-                );
-                node.last_placed = Some(id);
+                let lane = entry.lane;
+                let named = |label: Label| node.names.get(&label).cloned().unwrap_or_default();
+                assert_eq!(named(to), name(lane), "seed {}: {id} astray", self.seed);
+                assert_eq!(named(from), name(lane / 2), "seed {}: {id}", self.seed);
+                assert_eq!(size as usize, entry.size, "seed {}: {id}", self.seed);
+                let before = node.last_placed.insert(lane, id);
+                assert!(before < Some(id), "seed {}: {id} out of order", self.seed);
                 assert_eq!(
                     body,
                     super::ledger::body(id, entry.size),
@@ -602,11 +666,16 @@ impl Sim {
                     self.seed
                 );
                 node.unsettled.push((seq, id));
-                node.queue.push_back(size);
+                node.queue.push_back((to, size));
             }
             Ok(Accept::Duplicate) => self.seen.duplicates += 1,
             Ok(Accept::Fenced) => self.seen.fenced += 1,
-            Ok(Accept::Handled | Accept::Named { .. }) => {}
+            Ok(Accept::Named { label, name }) => {
+                if node.names.insert(label, name).is_some() {
+                    self.seen.renamed += 1;
+                }
+            }
+            Ok(Accept::Handled) => {}
             Err(violation) => panic!("seed {}: {violation}: {}", self.seed, self.describe()),
         }
         self.take_events(side);
@@ -643,8 +712,8 @@ impl Sim {
         if node.queue.len() >= self.config.window_messages as usize {
             self.seen.blocked += 1;
         }
-        for size in node.queue.drain(..at_most.min(node.queue.len())) {
-            let _ = session.release(Label::NONE, size);
+        for (to, size) in node.queue.drain(..at_most.min(node.queue.len())) {
+            let _ = session.release(to, size);
         }
     }
 

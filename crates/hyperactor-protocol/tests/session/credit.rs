@@ -217,3 +217,24 @@ fn a_refusal_told_ahead_of_its_turn_gives_its_credit_back() {
     }
     assert_eq!(pair.forward().len(), 2, "the whole window is open again");
 }
+
+/// S-15: released while the sender had plenty, and needed by it later, when nothing more is released or settled.
+#[test]
+fn what_was_released_too_early_to_matter_is_told_when_it_does() {
+    let mut pair = Pair::connected(&window(100, 1 << 20));
+    for _ in 0..60 {
+        push(&mut pair.dialer, b"x");
+    }
+    assert_eq!(pair.forward().len(), 60);
+    for _ in 0..20 {
+        assert_eq!(pair.acceptor.release(Label::NONE, 1), Wake::No);
+    }
+    for _ in 0..60 {
+        push(&mut pair.dialer, b"x");
+    }
+    assert_eq!(pair.forward().len(), 40, "all that was granted");
+    pair.now = pair.now + Duration::from_millis(5);
+    assert_eq!(pair.acceptor.run_timeouts(pair.now), Some(Timeout::AckDue));
+    pair.backward();
+    assert_eq!(pair.forward().len(), 20);
+}

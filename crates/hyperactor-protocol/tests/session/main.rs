@@ -6,6 +6,8 @@ mod common;
 mod acks;
 mod credit;
 mod ending;
+mod labels;
 mod log;
+mod parts;
 mod resume;
 mod silence;
