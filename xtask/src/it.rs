@@ -40,6 +40,12 @@ pub(crate) const SUITES: &[Suite] = &[
         binary: "it_hosts",
         shows: "hosts are served, looked into and ended from the command line",
     },
+    Suite {
+        name: "supervision",
+        package: "hyperactor",
+        binary: "it_supervision",
+        shows: "who is told of an end, and what is started again: in a proc, across procs, processes and hosts",
+    },
 ];
 
 /// The longest that a suite may take before it counts as hung.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hyperactor_channel::ServeOptions;
-use hyperactor_mailbox::{MailboxSender, ProcExit};
+use hyperactor_mailbox::{DeathCertificate, MailboxSender, ProcExit};
 use hyperactor_proc::{Proc, StopReport};
 use hyperactor_refs::{BindSpec, ChannelAddr, Incarnation, ProcId, Reference};
 use hyperactor_router::{DialMailboxRouter, MailboxServer, MailboxServerHandle};
@@ -400,6 +400,11 @@ impl Inner {
     pub(crate) fn tell(&self, event: ProcEvent) {
         // An error means that nobody does.
         drop(self.events.send(event));
+    }
+
+    /// Tells those in the host's own proc who watch a proc that it has ended.
+    pub(crate) fn note_end(&self, certificate: Arc<DeathCertificate>) {
+        self.service.note_proc_end(certificate);
     }
 
     /// Frees the name of a proc that has ended, or keeps it for its next life.

@@ -50,6 +50,8 @@ impl Watch {
         };
         self.router.unbind(&Reference::from(Arc::clone(&proc_id)));
         if let Some(inner) = self.host.upgrade() {
+            // Before the name is free: what is said of one life must not be taken for news of the next.
+            inner.note_end(Arc::clone(&certificate));
             inner.vacate(hosted.name(), pause.is_some());
         }
         log_end(&certificate, hosted.ended_by(), pause);

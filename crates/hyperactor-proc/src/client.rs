@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    Failure, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token, Undeliverable,
+    BoxFuture, Failure, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token,
+    Undeliverable,
 };
-use hyperactor_refs::ActorId;
+use hyperactor_refs::{ActorId, ProcId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -107,6 +108,10 @@ impl Outbox for Client {
 
     fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {
+        self.proc.lost(proc_id)
     }
 }
 

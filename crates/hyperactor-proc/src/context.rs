@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, ReturnHandle, Token,
+    BoxFuture, InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, ReturnHandle, Token,
 };
-use hyperactor_refs::ActorId;
+use hyperactor_refs::{ActorId, ProcId};
 
 use crate::cell::Cell;
 use crate::control::{Control, End};
@@ -104,6 +104,10 @@ impl<A: Actor> Outbox for Context<A> {
 
     fn mailbox(&self) -> &Mailbox {
         &self.cell.mailbox
+    }
+
+    fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {
+        self.cell.proc.lost(proc_id)
     }
 
     fn in_hand(&self) -> InHand {

@@ -2,7 +2,7 @@
 //! watches and who watches it, and the reports that wait for it. Messages are not here; they are in the queue of the cell.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub(crate) struct Control {
     waker: AtomicWaker,
     abort: AbortHandle,
     status: watch::Sender<ActorStatus>,
+    /// Whether it was initialised, which its last status does not tell.
+    has_run: AtomicBool,
     reports: Reports,
     parent: Option<Weak<Control>>,
     children: Mutex<Children>,
@@ -109,6 +111,7 @@ impl Control {
             waker: AtomicWaker::new(),
             abort,
             status: watch::Sender::new(ActorStatus::Starting),
+            has_run: AtomicBool::new(false),
             reports: Reports::default(),
             parent,
             children: Mutex::default(),
@@ -222,7 +225,15 @@ impl Control {
     }
 
     pub(crate) fn set_status(&self, status: ActorStatus) {
+        if matches!(status, ActorStatus::Running) {
+            self.has_run.store(true, Ordering::Release);
+        }
         self.status.send_replace(status);
+    }
+
+    /// Whether the actor was initialised.
+    pub(crate) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Acquire)
     }
 
     /// Resolves when the actor has ended.

@@ -512,6 +512,12 @@ impl WeakProc {
         self.incarnation
     }
 
+    /// Watches another proc: resolves when it is lost, to how in words.
+    pub(crate) fn lost(&self, proc_id: &ProcId) -> Option<BoxFuture<'static, String>> {
+        let watch = self.upgrade().ok()?.watch_proc(proc_id);
+        Some(Box::pin(async move { watch.lost().await.to_string() }))
+    }
+
     pub(crate) fn upgrade(&self) -> Result<Proc, ProcGone> {
         match self.inner.upgrade() {
             Some(inner) => Ok(Proc { inner }),

@@ -72,7 +72,16 @@ impl Courier {
             None => return,
         };
         let sink = Arc::new(Delivery(proc.downgrade()));
-        proc.post_from_here(make(proc), ReturnHandle::new(sink, Token { id, size: 0 }));
+        proc.post_from_here(
+            make(proc),
+            ReturnHandle::new(
+                sink,
+                Token {
+                    id,
+                    ..Token::default()
+                },
+            ),
+        );
     }
 
     /// Sends again what came back.

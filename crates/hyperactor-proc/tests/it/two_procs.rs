@@ -172,7 +172,14 @@ async fn a_message_from_elsewhere_goes_beyond_a_full_queue_only_on_credit() {
     let arrive = |id| {
         let dest = gated.port::<Add>().into_port_id();
         let envelope = MessageEnvelope::typed(sender.clone(), dest, Add(id));
-        let handle = ReturnHandle::new(session.clone(), Token { id, size: 9 });
+        let handle = ReturnHandle::new(
+            session.clone(),
+            Token {
+                id,
+                size: 9,
+                ..Token::default()
+            },
+        );
         proc.post(envelope, handle);
     };
     arrive(0);

@@ -201,9 +201,12 @@ where
 /// Resolves when an actor has been initialised; to its exit, if it ended in that.
 async fn started(control: &Control) -> Option<ActorExit> {
     let mut status = control.status();
-    let is_over =
-        |status: &ActorStatus| !matches!(status, ActorStatus::Starting | ActorStatus::Ending);
+    let is_over = |status: &ActorStatus| {
+        !matches!(status, ActorStatus::Starting | ActorStatus::Ending) || control.has_run()
+    };
     match status.wait_for(is_over).await {
+        // Initialised, and perhaps ended since: that is told as the end of every child is.
+        _ if control.has_run() => None,
         Ok(status) => status.exit().cloned(),
         // The sender lives in the control, which is held here.
         Err(_) => Some(ActorExit::Aborted),

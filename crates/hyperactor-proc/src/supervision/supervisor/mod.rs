@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{Cause, Escalation, Event, Relation};
 use crate::cell::Cell;
 use crate::job::Job;
-use crate::{Actor, ActorError, ActorResult, Context, ExitReason, Handler, Message};
+use crate::{Actor, ActorResult, Context, ExitReason, Handler, Message};
 
 pub use child::{ChildInfo, ChildSpec};
 use child::{Running, StartError};
@@ -291,8 +291,9 @@ impl Actor for Supervisor {
         cx.control().end_children_in_order();
         for at in 0..self.children.len() {
             if let Err(error) = self.start(cx, at).await {
-                let name = &self.children[at].spec.name;
-                return Err(ActorError::new(error).context(format!("start child `{name}`")));
+                let reason = format!("cannot start `{}`", self.children[at].spec.name);
+                let event = self.not_started(cx, at, &error);
+                return Err(Escalation::because(event, reason).into_error());
             }
         }
         Ok(())
