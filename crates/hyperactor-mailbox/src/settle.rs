@@ -16,6 +16,8 @@ pub struct Token {
     pub id: u64,
     /// The size of the message in bytes as the sink counts it; 0 where it does not.
     pub size: u32,
+    /// The sink's own number of the destination; 0 where it has none.
+    pub to: u32,
 }
 
 /// Where outcomes go. Exactly one of `delivered`, `undelivered`, `lost` and `abandoned` is called for each handle.

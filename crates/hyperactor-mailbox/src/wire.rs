@@ -102,27 +102,50 @@ impl MessageEnvelope {
     /// # Errors
     /// [`EncodeError`]; the buffer then holds a part of the envelope, which the caller cuts off.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
-        let head = self.head();
         out.reserve(FIXED_BYTES + 128 + self.payload().encoded_len().unwrap_or(0));
-        out.put_u8(VERSION);
-        out.put_u8(head.ttl);
-        out.put_u64_le(self.payload().type_hash());
-        out.put_u64_le(head.dest.index());
-        encode_id(head.dest.actor_id(), out)?;
-        encode_id(&head.sender, out)?;
-        // At most HEADERS_PER_ENVELOPE entries of HEADER_VALUE_BYTES bytes, so neither number is cut.
-        out.put_u8(head.headers.len() as u8);
-        for (key, value) in head.headers.iter() {
-            out.put_u32_le(key);
-            out.put_u16_le(value.len() as u16);
-            out.put_slice(value);
-        }
+        self.encode_fixed(out);
+        encode_id(self.dest().actor_id(), out)?;
+        encode_id(self.sender(), out)?;
+        self.encode_headers(out);
         match self.payload() {
             Payload::Typed(message) => (**message).encode(out),
             Payload::Encoded { bytes, .. } => {
                 out.put_slice(bytes);
                 Ok(())
             }
+        }
+    }
+
+    /// As [`encode`](Self::encode) for a receiver that is told the actors by other means: their ids are left out, and so
+    /// is a payload that is [encoded](Payload::Encoded) already. The caller appends it, or sends it behind the rest.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_unnamed(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        self.encode_fixed(out);
+        self.encode_headers(out);
+        match self.payload() {
+            Payload::Typed(message) => (**message).encode(out),
+            Payload::Encoded { .. } => Ok(()),
+        }
+    }
+
+    fn encode_fixed(&self, out: &mut BytesMut) {
+        let head = self.head();
+        out.put_u8(VERSION);
+        out.put_u8(head.ttl);
+        out.put_u64_le(self.payload().type_hash());
+        out.put_u64_le(head.dest.index());
+    }
+
+    fn encode_headers(&self, out: &mut BytesMut) {
+        let headers = self.headers();
+        // At most HEADERS_PER_ENVELOPE entries of HEADER_VALUE_BYTES bytes, so neither number is cut.
+        out.put_u8(headers.len() as u8);
+        for (key, value) in headers.iter() {
+            out.put_u32_le(key);
+            out.put_u16_le(value.len() as u16);
+            out.put_slice(value);
         }
     }
 
@@ -135,6 +158,35 @@ impl MessageEnvelope {
     /// Allocates in proportion to `bytes`. Each thread remembers the last [`limits::DECODED_IDS_PER_THREAD`] ids it
     /// decoded, of at most [`limits::DECODED_ID_BYTES`] bytes each.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
+        let fixed = Fixed::decode(&mut bytes)?;
+        let dest = decode_id(&mut bytes, "destination")?;
+        let sender = decode_id(&mut bytes, "sender")?;
+        fixed.with_ids(dest, sender, bytes)
+    }
+
+    /// Reads what [`encode_unnamed`](Self::encode_unnamed) wrote and the payload behind it, with the actors that were told
+    /// by other means. The payload is a slice of `bytes`: not copied, not decoded.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_unnamed(
+        mut bytes: Bytes,
+        dest: ActorId,
+        sender: ActorId,
+    ) -> Result<Self, DecodeError> {
+        Fixed::decode(&mut bytes)?.with_ids(dest, sender, bytes)
+    }
+}
+
+/// The part of an envelope before its ids.
+struct Fixed {
+    ttl: u8,
+    type_hash: u64,
+    index: u64,
+}
+
+impl Fixed {
+    fn decode(bytes: &mut Bytes) -> Result<Self, DecodeError> {
         if bytes.len() < FIXED_BYTES {
             return Err(DecodeError::Truncated {
                 field: "fixed part",
@@ -144,19 +196,28 @@ impl MessageEnvelope {
         if version != VERSION {
             return Err(DecodeError::Version { found: version });
         }
-        let ttl = bytes.get_u8();
-        let type_hash = bytes.get_u64_le();
-        let index = bytes.get_u64_le();
-        let dest = decode_id(&mut bytes, "destination")?;
-        let sender = decode_id(&mut bytes, "sender")?;
+        Ok(Self {
+            ttl: bytes.get_u8(),
+            type_hash: bytes.get_u64_le(),
+            index: bytes.get_u64_le(),
+        })
+    }
+
+    /// Reads what stands behind the ids.
+    fn with_ids(
+        self,
+        dest: ActorId,
+        sender: ActorId,
+        mut bytes: Bytes,
+    ) -> Result<MessageEnvelope, DecodeError> {
         let headers = decode_headers(&mut bytes)?;
         let head = EnvelopeHead {
             sender,
-            dest: PortId::new(dest, index),
+            dest: PortId::new(dest, self.index),
             headers,
-            ttl,
+            ttl: self.ttl,
         };
-        // E-01: whatever is left is the payload, passed on as it came.
+        let type_hash = self.type_hash;
         Ok(head.with_payload(Payload::Encoded { type_hash, bytes }))
     }
 }

@@ -54,6 +54,36 @@ fn an_envelope_comes_back_from_its_bytes() {
     assert_eq!(back.into_message::<String>().unwrap(), "hi");
 }
 
+fn unnamed(envelope: &MessageEnvelope) -> Bytes {
+    let mut out = BytesMut::new();
+    envelope.encode_unnamed(&mut out).unwrap();
+    out.freeze()
+}
+
+/// E-05: between routers the same bytes without the ids.
+#[test]
+fn an_envelope_between_routers_has_the_bytes_of_its_specification() {
+    let expected = "01 09 3862ebd4ecb3b458 3412000000000000 01 05000000 0100 76 026869";
+    let bytes = unnamed(&golden());
+    assert_eq!(hex(&bytes), expected.replace(' ', ""));
+    let (dest, sender) = (
+        golden().dest().actor_id().clone(),
+        golden().sender().clone(),
+    );
+    let back = MessageEnvelope::decode_unnamed(bytes.clone(), dest, sender).unwrap();
+    assert_eq!(
+        (back.sender(), back.dest()),
+        (golden().sender(), golden().dest())
+    );
+    assert_eq!((back.ttl(), back.headers()), (9, golden().headers()));
+    // What is encoded already follows as it is.
+    let Payload::Encoded { bytes: payload, .. } = back.payload() else {
+        panic!("decoded")
+    };
+    assert_eq!([&unnamed(&back)[..], &payload[..]].concat(), bytes);
+    assert_eq!(back.into_message::<String>().unwrap(), "hi");
+}
+
 /// E-01.
 #[test]
 fn the_payload_is_a_slice_of_the_buffer_it_came_in() {
@@ -193,7 +223,8 @@ fn ids_are_recognised_beyond_what_a_thread_remembers() {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = MessageEnvelope::decode(bytes.into());
+        let _ = MessageEnvelope::decode(bytes.clone().into());
+        let _ = MessageEnvelope::decode_unnamed(bytes.into(), actor("d"), actor("s"));
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::overflow::{EnvelopeOutbound, Overflow};
 /// What one thread posts arrives in the order posted, across any number of reconnects.
 ///
 /// # Bounds
-/// Envelopes of this process: the channel's outbox; beyond, they come back with a capacity to wait on. Envelopes that
-/// pass through: the credit that their senders were given.
+/// Envelopes of this process: the channel's outbox, of which each destination has its share; beyond, they come back with
+/// the capacity of their destination to wait on. Envelopes that pass through: the credit that their senders were given.
 #[derive(Clone)]
 pub struct MailboxClient {
     outbound: EnvelopeOutbound,
@@ -140,7 +140,7 @@ impl MailboxClient {
             return_handle,
             way: Arc::clone(&self.way),
         };
-        if is_leased && self.overflow.is_active() {
+        if is_leased && self.overflow.holds(envelope.dest().actor_id()) {
             // Behind those that wait, so as not to overtake its own sender's earlier ones.
             self.overflow
                 .push(&self.outbound, self.runtime.as_ref(), envelope, completion);
@@ -175,20 +175,19 @@ impl MailboxClient {
     }
 
     fn give_back_full(&self, envelope: MessageEnvelope, completion: EnvelopeCompletion) {
+        let room = self.outbound.capacity_for(&envelope);
         let mut report = completion.report(envelope, channel::Failure::NotDelivered(Reason::Full));
         report.failure = NotDelivered::QueueFull {
             port_id: report.envelope.dest().clone(),
             capacity: self.way.capacity,
         }
         .into();
-        report.capacity = Some(Capacity::new(Arc::new(ChannelRoom(
-            self.outbound.capacity(),
-        ))));
+        report.capacity = Some(Capacity::new(Arc::new(ChannelRoom(room))));
         completion.return_handle.report(report);
     }
 }
 
-/// A channel's room, as something a mailbox's sender can wait for.
+/// The room of a destination in a channel, as something a mailbox's sender can wait for.
 struct ChannelRoom(channel::Capacity);
 
 impl Room for ChannelRoom {

@@ -1,14 +1,16 @@
-//! Envelopes on their way through this process that found their channel full.
+//! Envelopes on their way through this process that found no room for their destination in the channel.
 //!
 //! They were let in by credit that their sender was given, so they are neither refused (nobody could wait for room on
-//! the sender's behalf) nor unbounded: they wait here, in order, until the channel has room.
+//! the sender's behalf) nor unbounded: they wait here, each destination's in their order, until there is room for it.
+//! A destination that is stuck keeps no other waiting.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyperactor_channel::{Completion, Failure, Outbound, Reason, Rejected};
 use hyperactor_mailbox::MessageEnvelope;
+use hyperactor_refs::ActorId;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,36 +21,34 @@ pub(crate) type EnvelopeOutbound = Outbound<MessageEnvelope, EnvelopeCompletion>
 
 /// The waiting envelopes of one channel.
 pub(crate) struct Overflow {
-    /// Set while anything waits, or is being passed on: whoever sees it queues behind.
-    is_active: AtomicBool,
-    state: Mutex<State>,
+    /// How many destinations have something here: as a rule none, and nobody takes the lock.
+    active: AtomicUsize,
+    lanes: Mutex<HashMap<ActorId, Lane>>,
+}
+
+/// What waits for one destination, or is being passed on. It is there as long as its pump is.
+struct Lane {
+    waiting: VecDeque<(MessageEnvelope, EnvelopeCompletion)>,
+    queued: u64,
     /// How many envelopes have been passed on.
     passed: watch::Sender<u64>,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<(MessageEnvelope, EnvelopeCompletion)>,
-    is_active: bool,
-    queued: u64,
-}
-
 impl Overflow {
     pub(crate) fn new() -> Arc<Self> {
-        let passed = watch::Sender::new(0);
         Arc::new(Self {
-            is_active: AtomicBool::new(false),
-            state: Mutex::default(),
-            passed,
+            active: AtomicUsize::new(0),
+            lanes: Mutex::default(),
         })
     }
 
-    /// Whether envelopes wait. A sender that saw its own envelope go in here sees true until it is passed on.
-    pub(crate) fn is_active(&self) -> bool {
-        self.is_active.load(Ordering::Acquire)
+    /// Whether envelopes for a destination wait. A sender that saw its own envelope go in here sees true until it is
+    /// passed on.
+    pub(crate) fn holds(&self, dest: &ActorId) -> bool {
+        self.active.load(Ordering::Acquire) != 0 && self.lanes.lock().contains_key(dest)
     }
 
-    /// Puts an envelope behind those that wait, and sees to it that they are passed on.
+    /// Puts an envelope behind those that wait for its destination, and sees to it that they are passed on.
     pub(crate) fn push(
         self: &Arc<Self>,
         outbound: &EnvelopeOutbound,
@@ -56,16 +56,24 @@ impl Overflow {
         envelope: MessageEnvelope,
         completion: EnvelopeCompletion,
     ) {
+        let dest = envelope.dest().actor_id().clone();
         let starts = {
-            let mut state = self.state.lock();
-            state.waiting.push_back((envelope, completion));
-            state.queued += 1;
-            self.is_active.store(true, Ordering::Release);
-            !std::mem::replace(&mut state.is_active, true)
+            let mut lanes = self.lanes.lock();
+            let starts = !lanes.contains_key(&dest);
+            let lane = lanes.entry(dest.clone()).or_insert_with(|| Lane {
+                waiting: VecDeque::new(),
+                queued: 0,
+                passed: watch::Sender::new(0),
+            });
+            lane.waiting.push_back((envelope, completion));
+            lane.queued += 1;
+            self.active.store(lanes.len(), Ordering::Release);
+            starts
         };
         if starts {
             let pump = Pump {
                 overflow: Arc::clone(self),
+                dest,
                 held: None,
                 is_done: false,
             };
@@ -79,34 +87,43 @@ impl Overflow {
 
     /// Resolves when everything that waits now was passed to the channel.
     pub(crate) async fn flush(&self) {
-        let target = self.state.lock().queued;
-        let mut passed = self.passed.subscribe();
-        // The sender lives in `self`, so the wait ends with its condition only.
-        if passed.wait_for(|passed| *passed >= target).await.is_err() {
-            tracing::debug!("an overflow ended while it was flushed");
+        let targets: Vec<_> = {
+            let lanes = self.lanes.lock();
+            let target = |lane: &Lane| (lane.passed.subscribe(), lane.queued);
+            lanes.values().map(target).collect()
+        };
+        for (mut passed, target) in targets {
+            // The lane goes with its last envelope: then everything was passed on.
+            if passed.wait_for(|passed| *passed >= target).await.is_err() {
+                tracing::trace!("a lane was passed on to its end while it was flushed");
+            }
         }
     }
 
-    /// The first that waits; with none, the pump's work is done.
-    fn next(&self) -> Option<(MessageEnvelope, EnvelopeCompletion)> {
-        let mut state = self.state.lock();
-        let next = state.waiting.pop_front();
+    /// The first that waits for a destination; with none, its pump's work is done.
+    fn next(&self, dest: &ActorId) -> Option<(MessageEnvelope, EnvelopeCompletion)> {
+        let mut lanes = self.lanes.lock();
+        let next = lanes.get_mut(dest)?.waiting.pop_front();
         if next.is_none() {
-            state.is_active = false;
-            self.is_active.store(false, Ordering::Release);
+            lanes.remove(dest);
+            self.active.store(lanes.len(), Ordering::Release);
         }
         next
     }
 
-    fn passed(&self) {
-        self.passed.send_modify(|passed| *passed += 1);
+    fn passed(&self, dest: &ActorId) {
+        if let Some(lane) = self.lanes.lock().get(dest) {
+            lane.passed.send_modify(|passed| *passed += 1);
+        }
     }
 }
 
-/// Passes on what waits. Dropped before it is done, as when the runtime ends, it gives everything back.
+/// Passes on what waits for one destination. Dropped before it is done, as when the runtime ends, it gives everything
+/// back.
 struct Pump {
     overflow: Arc<Overflow>,
-    /// Found the channel full, and is tried again first.
+    dest: ActorId,
+    /// Found no room, and is tried again first.
     held: Option<(MessageEnvelope, EnvelopeCompletion)>,
     /// Nothing waits any more; what comes from now on is another pump's.
     is_done: bool,
@@ -119,11 +136,12 @@ impl Pump {
                 return;
             };
             match outbound.offer(envelope, completion) {
-                Ok(()) => self.overflow.passed(),
+                Ok(()) => self.overflow.passed(&self.dest),
                 Err(rejected) if rejected.reason == Reason::Full => {
+                    let room = outbound.capacity_for(&rejected.message);
                     self.held = Some((rejected.message, rejected.completion));
                     // Room, or the end of the channel: the next offer tells which.
-                    drop(outbound.ready().await);
+                    room.available().await;
                 }
                 Err(Rejected {
                     message,
@@ -131,14 +149,14 @@ impl Pump {
                     reason,
                 }) => {
                     completion.undelivered(message, Failure::NotDelivered(reason));
-                    self.overflow.passed();
+                    self.overflow.passed(&self.dest);
                 }
             }
         }
     }
 
     fn take(&mut self) -> Option<(MessageEnvelope, EnvelopeCompletion)> {
-        let next = self.held.take().or_else(|| self.overflow.next());
+        let next = self.held.take().or_else(|| self.overflow.next(&self.dest));
         self.is_done = next.is_none();
         next
     }
@@ -151,7 +169,7 @@ impl Drop for Pump {
                 return;
             };
             completion.undelivered(envelope, Failure::NotDelivered(Reason::Dropped));
-            self.overflow.passed();
+            self.overflow.passed(&self.dest);
         }
     }
 }

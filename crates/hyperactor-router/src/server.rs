@@ -113,6 +113,7 @@ impl<S: MailboxSender> Session<S> {
         let token = Token {
             id: ticket.seq,
             size: ticket.size,
+            to: ticket.to,
         };
         self.sender
             .post(envelope, ReturnHandle::new(sink.clone(), token));
@@ -139,7 +140,7 @@ fn ticket(token: Token) -> Ticket {
     Ticket {
         seq: token.id,
         size: token.size,
-        to: 0,
+        to: token.to,
     }
 }
 

@@ -200,7 +200,11 @@ impl Handler<Flood> for Source {
             let dest = port.port_id().clone();
             let mut next = Some(MessageEnvelope::typed(cx.actor_id().clone(), dest, item));
             while let Some(envelope) = next.take() {
-                let token = Token { id: index, size: 0, to: 0 };
+                let token = Token {
+                    id: index,
+                    size: 0,
+                    to: 0,
+                };
                 cx.post(envelope, ReturnHandle::new(outcomes.clone(), token));
                 let full = outcomes.book.lock().full.take();
                 if let Some((envelope, capacity)) = full {

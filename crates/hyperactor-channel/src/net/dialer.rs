@@ -283,7 +283,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Driver<M, 
             self.backoff.reset();
         }
         self.ends.finish();
-        self.ends.is_useful = false;
+        self.ends.connected();
         self.publish(Status::Connected);
         let mut pump = Pump::new(stream, decoder, epoch);
         let ended = pump.run(&mut self.ends).await;

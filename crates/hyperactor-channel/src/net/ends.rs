@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::Bytes;
 use hyperactor_protocol::{Label, Session, Time};
 
 use crate::net::inbound::NetInbound;
+use crate::net::labels::Known;
 use crate::net::link::{Outcomes, Shared};
 use crate::net::pump::{Arrived, Endpoint};
-use crate::{Codec, Completion, Deliver, Names, Reason, Ticket, codec, codes};
+use crate::{Codec, Completion, Deliver, Reason, Ticket, codec, codes};
 
 /// The sending half, owned by the task that drives the session. Dropped before the session is over (a panic, the end of
 /// the runtime, of the server), it ends the session, so that every message has its outcome.
 pub(crate) struct Owner<M: Send + 'static, K: Completion<M>, C: Codec<M>> {
     pub(crate) shared: Arc<Shared<M, K, C>>,
-    outcomes: Outcomes<K>,
+    outcomes: Outcomes<K, C::Name>,
 }
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Owner<M, K, C> {
@@ -57,6 +59,7 @@ pub(crate) struct Ends<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deli
     owner: Owner<M, K, C>,
     inbound: Arc<NetInbound>,
     receiver: Receiver<M, D>,
+    known: Known<C::Name>,
     /// Outcomes or messages came over the present connection.
     pub(crate) is_useful: bool,
 }
@@ -67,6 +70,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
             owner,
             inbound,
             receiver: Receiver(receiver, std::marker::PhantomData),
+            known: Known::new(),
             is_useful: false,
         }
     }
@@ -77,6 +81,12 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
 
     pub(crate) fn give_up(&mut self, reason: Reason) {
         self.owner.give_up(reason);
+    }
+
+    /// A connection begins.
+    pub(crate) fn connected(&mut self) {
+        self.known.clear();
+        self.is_useful = false;
     }
 
     pub(crate) fn is_closed(&mut self) -> bool {
@@ -121,9 +131,15 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
             .with(&mut owner.outcomes, |session| gathered.bring_into(session));
     }
 
+    fn learn(&mut self, label: Label, name: Bytes) {
+        self.known.learn(self.owner.shared.codec(), label, name);
+    }
+
     fn deliver(&mut self, message: Arrived) {
         let Arrived {
             seq,
+            to,
+            from,
             body,
             size,
             ack_now,
@@ -132,12 +148,14 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
         if ack_now {
             self.inbound.expect_urgent(seq.0 + 1);
         }
-        match codec::decode(self.owner.shared.codec(), body, Names::NONE) {
+        let codec = self.owner.shared.codec();
+        let names = self.known.names(to, from);
+        match names.and_then(|names| codec::decode(codec, body, names)) {
             Ok(message) => {
                 let ticket = Ticket {
                     seq: seq.0,
                     size,
-                    to: 0,
+                    to: to.number(),
                 };
                 if ack_now {
                     self.receiver.0.deliver_awaited(message, ticket);
@@ -150,7 +168,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
                 self.with(|session| {
                     let _written_with_the_next_output = session
                         .settle(seq, codes::undecodable(error.text()))
-                        .max(session.release(Label::NONE, size));
+                        .max(session.release(to, size));
                 });
             }
         }

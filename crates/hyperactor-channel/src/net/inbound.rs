@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use crate::Ticket;
 use crate::inbound::Settlements;
 
+/// The part of the window whose release is told at once: one destination alone may hold half of the window.
+const RELEASE_FRACTION: u64 = 8;
+
 /// The application's end of one session.
 pub(crate) struct NetInbound(Mutex<Pending>);
 
@@ -19,6 +22,7 @@ struct Pending {
     count: u64,
     /// Everything else, in the order said.
     others: Vec<(u64, Verdict)>,
+    released: Vec<Released>,
     released_messages: u64,
     released_bytes: u64,
     /// Below this number someone waits for an outcome.
@@ -39,13 +43,19 @@ struct Limits {
     released_bytes: u64,
 }
 
+/// Messages of one destination that left their queue.
+struct Released {
+    to: u32,
+    messages: u64,
+    bytes: u64,
+}
+
 /// Settlements and releases on their way into the session.
 pub(crate) struct Gathered {
     first: u64,
     count: u64,
     others: Vec<(u64, Verdict)>,
-    released_messages: u64,
-    released_bytes: u64,
+    released: Vec<Released>,
 }
 
 impl Gathered {
@@ -57,7 +67,14 @@ impl Gathered {
         for (seq, verdict) in self.others {
             let _written_by_the_caller = session.settle(Seq(seq), verdict);
         }
-        release(session, self.released_messages, self.released_bytes);
+        for Released {
+            to,
+            messages,
+            bytes,
+        } in self.released
+        {
+            let _written_by_the_caller = session.release_run(Label::new(to), messages, bytes);
+        }
     }
 }
 
@@ -65,13 +82,14 @@ impl NetInbound {
     pub(crate) fn new(config: &Config) -> Self {
         let limits = Limits {
             settled: config.ack_every.into(),
-            released_messages: (u64::from(config.window_messages) / 4).max(1),
-            released_bytes: (config.window_bytes / 4).max(1),
+            released_messages: (u64::from(config.window_messages) / RELEASE_FRACTION).max(1),
+            released_bytes: (config.window_bytes / RELEASE_FRACTION).max(1),
         };
         Self(Mutex::new(Pending {
             first: 0,
             count: 0,
             others: Vec::new(),
+            released: Vec::new(),
             released_messages: 0,
             released_bytes: 0,
             urgent_below: 0,
@@ -95,12 +113,13 @@ impl NetInbound {
         if pending.count == 0 && pending.others.is_empty() && pending.released_messages == 0 {
             return None;
         }
+        pending.released_messages = 0;
+        pending.released_bytes = 0;
         Some(Gathered {
             first: pending.first,
             count: std::mem::take(&mut pending.count),
             others: std::mem::take(&mut pending.others),
-            released_messages: std::mem::take(&mut pending.released_messages),
-            released_bytes: std::mem::take(&mut pending.released_bytes),
+            released: std::mem::take(&mut pending.released),
         })
     }
 
@@ -124,6 +143,7 @@ impl NetInbound {
         let mut pending = self.0.lock();
         pending.ended = true;
         pending.others = Vec::new();
+        pending.released = Vec::new();
     }
 
     fn change(&self, change: impl FnOnce(&mut Pending)) {
@@ -146,6 +166,22 @@ impl NetInbound {
 }
 
 impl Pending {
+    fn release(&mut self, to: u32, messages: u64, bytes: u64) {
+        self.released_messages += messages;
+        self.released_bytes += bytes;
+        match self.released.last_mut() {
+            Some(last) if last.to == to => {
+                last.messages += messages;
+                last.bytes += bytes;
+            }
+            _ => self.released.push(Released {
+                to,
+                messages,
+                bytes,
+            }),
+        }
+    }
+
     /// Whether the session's task must be woken for what has gathered.
     fn is_pressing(&self) -> bool {
         let settled = self.count + self.others.len() as u64;
@@ -158,10 +194,6 @@ impl Pending {
             || self.released_bytes >= self.limits.released_bytes
             || (self.released_messages != 0 && !self.timer_runs)
     }
-}
-
-fn release(session: &mut Session, messages: u64, bytes: u64) {
-    let _written_by_the_caller = session.release_run(Label::NONE, messages, bytes);
 }
 
 impl Settlements for NetInbound {
@@ -178,17 +210,13 @@ impl Settlements for NetInbound {
                     return;
                 }
             } else {
-                pending.released_messages += 1;
-                pending.released_bytes += u64::from(ticket.size);
+                pending.release(ticket.to, 1, u64::from(ticket.size));
             }
             pending.others.push((ticket.seq, verdict));
         });
     }
 
-    fn release(&self, _to: u32, messages: u64, bytes: u64) {
-        self.change(|pending| {
-            pending.released_messages += messages;
-            pending.released_bytes += bytes;
-        });
+    fn release(&self, to: u32, messages: u64, bytes: u64) {
+        self.change(|pending| pending.release(to, messages, bytes));
     }
 }

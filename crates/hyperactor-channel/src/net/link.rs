@@ -2,13 +2,15 @@
 //! is in it, behind one short lock. Connecting and pumping is the driver's matter, in `dialer`.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, PushError, Session, SessionId, Time,
+    Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, Label, Outgoing, PushError,
+    Session, SessionId, Time,
 };
 use hyperactor_refs::ChannelAddr;
 use parking_lot::{Mutex, MutexGuard};
@@ -18,6 +20,7 @@ use crate::inbound::NobodyReceives;
 use crate::net::dialer::{Driver, Patience};
 use crate::net::ends::{Ends, Owner};
 use crate::net::inbound::NetInbound;
+use crate::net::labels::Labels;
 use crate::options::random_u64;
 use crate::outbound::{Capacity, Common, Link};
 use crate::{
@@ -26,24 +29,24 @@ use crate::{
 };
 
 /// The sending side of one channel over a byte stream: a dialled one, or the way back of an accepted one.
-pub(crate) struct NetLink<M, K, C> {
+pub(crate) struct NetLink<M, K, C: Codec<M>> {
     shared: Arc<Shared<M, K, C>>,
     /// For the driver that is started with the first message.
     dialling: Option<(Handle, Patience)>,
 }
 
 /// What the handles and the driver share.
-pub(crate) struct Shared<M, K, C> {
+pub(crate) struct Shared<M, K, C: Codec<M>> {
     pub(crate) common: Common,
     codec: Arc<C>,
-    state: Mutex<State<K>>,
-    message: std::marker::PhantomData<fn(M) -> M>,
+    state: Mutex<State<K, C::Name>>,
 }
 
-pub(crate) struct State<K> {
+pub(crate) struct State<K, N> {
     session: Session,
-    /// The completions of the messages from `floor` on; none where it was called.
-    slots: VecDeque<Option<K>>,
+    labels: Labels<N>,
+    /// The messages from `floor` on; none where the completion was called.
+    slots: VecDeque<Option<Slot<K>>>,
     floor: u64,
     /// The driver, while it has nothing to do.
     parked: Option<Waker>,
@@ -54,19 +57,34 @@ pub(crate) struct State<K> {
     closed: Option<Reason>,
 }
 
-/// An outcome, on its way to its completion.
-pub(crate) struct Finished<K> {
+/// One message without an outcome.
+struct Slot<K> {
     completion: K,
-    failure: Option<(Failure, Option<Bytes>)>,
+    to: Label,
+    from: Label,
+}
+
+/// An outcome, on its way to its completion.
+struct Finished<K, N> {
+    completion: K,
+    failed: Option<Box<Failed<N>>>,
+}
+
+/// Why a message failed, and what it can be rebuilt from.
+struct Failed<N> {
+    failure: Failure,
+    body: Option<Bytes>,
+    to: Option<N>,
+    from: Option<N>,
 }
 
 /// Outcomes gathered under the lock, to be told without it.
-pub(crate) struct Outcomes<K> {
-    finished: Vec<Finished<K>>,
+pub(crate) struct Outcomes<K, N> {
+    finished: Vec<Finished<K, N>>,
     floor: u64,
 }
 
-impl<K> Default for Outcomes<K> {
+impl<K, N> Default for Outcomes<K, N> {
     fn default() -> Self {
         Self {
             finished: Vec::new(),
@@ -142,8 +160,13 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         &self.shared.common
     }
 
-    fn capacity_for(&self, _message: &M) -> Capacity {
-        self.shared.common.capacity.clone()
+    fn capacity_for(&self, message: &M) -> Capacity {
+        let shared = &self.shared;
+        let names = catch_unwind(AssertUnwindSafe(|| shared.codec.names(message)));
+        let room = names
+            .ok()
+            .and_then(|names| shared.state.lock().labels.room(names.to));
+        room.unwrap_or_else(|| shared.common.capacity.clone())
     }
 
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
@@ -153,7 +176,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         } else {
             DataFlags::NONE
         };
-        let Some((tail, room)) = parts(&*shared.codec, &message) else {
+        let Some((tail, room, names)) = parts(&*shared.codec, &message) else {
             let reason = Reason::Encode("its codec panicked".to_owned());
             return Err(Rejected {
                 message,
@@ -161,26 +184,46 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
                 reason,
             });
         };
-        let mut state = shared.state.lock();
-        if let Some(reason) = state.closed.clone() {
-            drop(state);
-            return Err(Rejected {
-                message,
-                completion,
-                reason,
-            });
-        }
-        let pushed = state.session.push_parts(flags, room, tail, |out| {
-            encode(&*shared.codec, &message, out)
-        });
-        match pushed {
-            Ok(seq) => {
-                let first = state.slots.is_empty();
-                if first {
-                    // The numbers of an accepted session go on where its dialer stands.
-                    state.floor = seq.0;
+        let mut guard = shared.state.lock();
+        let state = &mut *guard;
+        let labels = match state.closed.clone() {
+            Some(reason) => Err(reason),
+            None => state.labels.pair(&mut state.session, &*shared.codec, names),
+        };
+        let (to, from) = match labels {
+            Ok(labels) => labels,
+            Err(reason) => {
+                if reason == Reason::Full {
+                    // Told with the session's room, whichever name found no label.
+                    shared.common.capacity.set(false);
+                    state.labels.refuse_name(names.to);
                 }
-                state.slots.push_back(Some(completion));
+                drop(guard);
+                return Err(Rejected {
+                    message,
+                    completion,
+                    reason,
+                });
+            }
+        };
+        let outgoing = Outgoing {
+            flags,
+            to,
+            from,
+            room,
+            shared: tail,
+        };
+        let pushed = state
+            .session
+            .push(outgoing, |out| encode(&*shared.codec, &message, out));
+        match pushed {
+            Ok(_) => {
+                let first = state.slots.is_empty();
+                state.slots.push_back(Some(Slot {
+                    completion,
+                    to,
+                    from,
+                }));
                 // A driver that waits for credit is left alone; one that has nothing under way must learn of the first.
                 let waker = if first || state.session.has_output() {
                     state.parked.take()
@@ -188,7 +231,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
                     None
                 };
                 let start = !std::mem::replace(&mut state.driven, true);
-                drop(state);
+                drop(guard);
                 if let Some(waker) = waker {
                     waker.wake();
                 }
@@ -199,13 +242,18 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
             }
             Err(error) => {
                 if matches!(error, PushError::Full) {
-                    shared.common.capacity.set(false);
+                    if !to.is_none() {
+                        state.labels.refuse(to);
+                    }
+                    if to.is_none() || !state.session.has_room() {
+                        shared.common.capacity.set(false);
+                    }
                 }
                 // A damaged log has failed the session.
                 if state.session.is_closed() {
-                    self.end(state);
+                    self.end(guard);
                 } else {
-                    drop(state);
+                    drop(guard);
                 }
                 Err(Rejected {
                     message,
@@ -230,7 +278,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
     /// Wakes the driver for the end of the session; without a driver, tells it here.
-    fn end(&self, mut state: MutexGuard<'_, State<K>>) {
+    fn end(&self, mut state: MutexGuard<'_, State<K, C::Name>>) {
         if state.driven {
             let waker = state.parked.take();
             drop(state);
@@ -263,9 +311,16 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
 }
 
 /// What a codec knows of a message before it is encoded; none when it panicked.
-fn parts<M: 'static>(codec: &impl Codec<M>, message: &M) -> Option<(Bytes, usize)> {
+fn parts<'m, M: 'static, C: Codec<M>>(
+    codec: &C,
+    message: &'m M,
+) -> Option<(Bytes, usize, Names<'m, C::Name>)> {
     catch_unwind(AssertUnwindSafe(|| {
-        (codec.shared_tail(message), codec.size_hint(message))
+        (
+            codec.shared_tail(message),
+            codec.size_hint(message),
+            codec.names(message),
+        )
     }))
     .ok()
 }
@@ -288,6 +343,7 @@ fn push_reason(error: PushError<EncodeError>) -> Reason {
             max: saturate(max),
         },
         PushError::Encode(error) => Reason::Encode(error.text().to_owned()),
+        PushError::UnknownLabel { label } => Reason::Encode(format!("{label} is no label")),
         PushError::Damaged => Reason::Encode("its encoder damaged the outgoing log".to_owned()),
         _ => Reason::Closed,
     }
@@ -301,6 +357,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
     pub(crate) fn new(addr: ChannelAddr, codec: Arc<C>, session: Session) -> Self {
         let state = State {
             session,
+            labels: Labels::new(),
             slots: VecDeque::new(),
             floor: 0,
             parked: None,
@@ -312,7 +369,6 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
             common: Common::new(addr),
             codec,
             state: Mutex::new(state),
-            message: std::marker::PhantomData,
         }
     }
 
@@ -328,7 +384,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
     /// Works with the session under the lock, and gathers the outcomes that came of it.
     pub(crate) fn with<T>(
         &self,
-        outcomes: &mut Outcomes<K>,
+        outcomes: &mut Outcomes<K, C::Name>,
         work: impl FnOnce(&mut Session) -> T,
     ) -> T {
         let mut state = self.state.lock();
@@ -381,7 +437,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
     }
 
     /// Ends the session for a reason of this side.
-    pub(crate) fn give_up(&self, outcomes: &mut Outcomes<K>, reason: Reason) {
+    pub(crate) fn give_up(&self, outcomes: &mut Outcomes<K, C::Name>, reason: Reason) {
         let mut state = self.state.lock();
         state.reason = Some(reason);
         state.session.fail(Cause::Abandoned, clock::now());
@@ -399,20 +455,16 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
     }
 
     /// Tells gathered outcomes to their completions, in order and without the lock.
-    pub(crate) fn tell(&self, outcomes: &mut Outcomes<K>) -> usize {
+    pub(crate) fn tell(&self, outcomes: &mut Outcomes<K, C::Name>) -> usize {
         // First of all, so that whoever learns of a failure knows that this channel is of no more use.
         if let Some(reason) = self.closed() {
             self.common.capacity.set(true);
             self.common.publish(Status::Closed(reason));
         }
         let told = outcomes.finished.len();
-        for Finished {
-            completion,
-            failure,
-        } in outcomes.finished.drain(..)
-        {
+        for Finished { completion, failed } in outcomes.finished.drain(..) {
             // A completion that panics is its user's fault and must not keep the others from being called.
-            let called = catch_unwind(AssertUnwindSafe(|| self.call(completion, failure)));
+            let called = catch_unwind(AssertUnwindSafe(|| self.call(completion, failed)));
             if called.is_err() {
                 tracing::error!(addr = %self.common.addr, "a completion panicked");
             }
@@ -423,20 +475,28 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
         told
     }
 
-    fn call(&self, completion: K, failure: Option<(Failure, Option<Bytes>)>) {
-        match failure {
-            None => completion.delivered(),
-            Some((failure, body)) => {
-                match body.and_then(|body| codec::decode(&*self.codec, body, Names::NONE).ok()) {
-                    Some(message) => completion.undelivered(message, failure),
-                    None => completion.lost(failure),
-                }
-            }
+    fn call(&self, completion: K, failed: Option<Box<Failed<C::Name>>>) {
+        let Some(failed) = failed else {
+            return completion.delivered();
+        };
+        let Failed {
+            failure,
+            body,
+            to,
+            from,
+        } = *failed;
+        let names = Names {
+            to: to.as_ref(),
+            from: from.as_ref(),
+        };
+        match body.and_then(|body| codec::decode(&*self.codec, body, names).ok()) {
+            Some(message) => completion.undelivered(message, failure),
+            None => completion.lost(failure),
         }
     }
 }
 
-impl<K> State<K> {
+impl<K, N: Clone + Eq + Hash> State<K, N> {
     fn keep(&mut self, waker: &Waker, busy: bool) -> bool {
         if busy {
             self.parked = None;
@@ -449,16 +509,18 @@ impl<K> State<K> {
         true
     }
 
-    fn gather<M, C>(&mut self, shared: &Shared<M, K, C>, outcomes: &mut Outcomes<K>) {
+    fn gather<M, C: Codec<M, Name = N>>(
+        &mut self,
+        shared: &Shared<M, K, C>,
+        outcomes: &mut Outcomes<K, N>,
+    ) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Resolved { first, count } => {
                     for post in first.0..first.0.saturating_add(count) {
-                        if let Some(completion) = self.take(post) {
-                            outcomes.finished.push(Finished {
-                                completion,
-                                failure: None,
-                            });
+                        if let Some(Slot { completion, .. }) = self.take(post) {
+                            let failed = None;
+                            outcomes.finished.push(Finished { completion, failed });
                         }
                     }
                 }
@@ -468,25 +530,39 @@ impl<K> State<K> {
                     body,
                 } => {
                     let failure = self.failure(shared, failure);
-                    if let Some(completion) = self.take(post.0) {
-                        let failure = Some((failure, body));
-                        outcomes.finished.push(Finished {
-                            completion,
+                    if let Some(slot) = self.take(post.0) {
+                        // Its labels are its own until now: another name may get them from here on.
+                        let failed = Failed {
                             failure,
+                            body,
+                            to: self.labels.name(slot.to).cloned(),
+                            from: self.labels.name(slot.from).cloned(),
+                        };
+                        outcomes.finished.push(Finished {
+                            completion: slot.completion,
+                            failed: Some(Box::new(failed)),
                         });
                     }
                 }
-                Event::Room { label } if label.is_none() => shared.common.capacity.set(true),
+                Event::Room { label } if label.is_none() => {
+                    shared.common.capacity.set(true);
+                    self.labels.open_all();
+                }
+                Event::Room { label } => self.labels.open(label),
                 Event::PeerGoodbye(_) => self.closed = Some(Reason::PeerClosed),
                 Event::Drained => self.closed = Some(Reason::Closed),
                 Event::Closed(cause) => self.closed = Some(self.reason(shared, cause)),
                 _ => {}
             }
         }
+        if self.closed.is_some() {
+            // A post that is tried again learns of it.
+            self.labels.open_all();
+        }
         outcomes.floor = self.floor;
     }
 
-    fn take(&mut self, post: u64) -> Option<K> {
+    fn take(&mut self, post: u64) -> Option<Slot<K>> {
         let index = usize::try_from(post.checked_sub(self.floor)?).ok()?;
         let taken = self.slots.get_mut(index)?.take();
         while matches!(self.slots.front(), Some(None)) {
@@ -496,14 +572,14 @@ impl<K> State<K> {
         taken
     }
 
-    fn failure<M, C>(&self, shared: &Shared<M, K, C>, failure: CoreFailure) -> Failure {
+    fn failure<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, failure: CoreFailure) -> Failure {
         match failure {
             CoreFailure::NotDelivered(cause) => Failure::NotDelivered(self.reason(shared, cause)),
             CoreFailure::Unknown(cause) => Failure::Unknown(self.reason(shared, cause)),
         }
     }
 
-    fn reason<M, C>(&self, shared: &Shared<M, K, C>, cause: Cause) -> Reason {
+    fn reason<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, cause: Cause) -> Reason {
         match cause {
             Cause::Refused(refusal) => codes::refused(refusal),
             Cause::PeerClosed { .. } => Reason::PeerClosed,

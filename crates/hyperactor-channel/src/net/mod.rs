@@ -8,6 +8,7 @@ mod dialer;
 mod ends;
 mod handshake;
 mod inbound;
+mod labels;
 pub(crate) mod link;
 mod pump;
 mod session;

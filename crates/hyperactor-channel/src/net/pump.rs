@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
-    Accept, ConnectionEpoch, Frame, FrameDecoder, Seq, Session, Time, Timeout, Violation,
+    Accept, ConnectionEpoch, Frame, FrameDecoder, Label, Seq, Session, Time, Timeout, Violation,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -34,6 +34,9 @@ pub(crate) trait Endpoint {
     /// Takes a message. No lock is held.
     fn deliver(&mut self, message: Arrived);
 
+    /// Learns what a label stands for in the messages that follow.
+    fn learn(&mut self, _label: Label, _name: Bytes) {}
+
     /// Acts on the events gathered by [`with`](Self::with). No lock is held.
     fn finish(&mut self);
 
@@ -44,9 +47,17 @@ pub(crate) trait Endpoint {
 /// A message that came in.
 pub(crate) struct Arrived {
     pub(crate) seq: Seq,
+    pub(crate) to: Label,
+    pub(crate) from: Label,
     pub(crate) body: Bytes,
     pub(crate) size: u32,
     pub(crate) ack_now: bool,
+}
+
+/// What came in, in its order.
+enum Arrival {
+    Message(Arrived),
+    Name(Label, Bytes),
 }
 
 /// How a connection ended. The session may go on.
@@ -87,7 +98,7 @@ pub(crate) struct Pump {
     /// The session is over: until then its last words may wait for a peer that does not read.
     over_by: Option<Time>,
     frames: Vec<Frame>,
-    arrived: Vec<Arrived>,
+    arrived: Vec<Arrival>,
 }
 
 impl Pump {
@@ -214,8 +225,11 @@ impl Pump {
                     session.violated(*epoch, violation, now);
                 }
             });
-            for message in arrived.drain(..) {
-                endpoint.deliver(message);
+            for arrival in arrived.drain(..) {
+                match arrival {
+                    Arrival::Message(message) => endpoint.deliver(message),
+                    Arrival::Name(label, name) => endpoint.learn(label, name),
+                }
             }
             endpoint.finish();
             if !more {
@@ -360,26 +374,30 @@ fn take_frames(
     session: &mut Session,
     epoch: ConnectionEpoch,
     frames: &mut Vec<Frame>,
-    arrived: &mut Vec<Arrived>,
+    arrived: &mut Vec<Arrival>,
     now: Time,
 ) {
     for frame in frames.drain(..) {
         match session.on_frame(epoch, frame, now) {
             Ok(Accept::Deliver {
                 seq,
+                to,
+                from,
                 body,
                 size,
                 ack_now,
-                ..
             }) => {
-                arrived.push(Arrived {
+                arrived.push(Arrival::Message(Arrived {
                     seq,
+                    to,
+                    from,
                     body,
                     size,
                     ack_now,
-                });
+                }));
             }
-            Ok(Accept::Named { .. } | Accept::Duplicate | Accept::Handled | Accept::Fenced) => {}
+            Ok(Accept::Named { label, name }) => arrived.push(Arrival::Name(label, name)),
+            Ok(Accept::Duplicate | Accept::Handled | Accept::Fenced) => {}
             Err(violation) => {
                 report(violation);
                 return;

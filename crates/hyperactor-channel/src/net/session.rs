@@ -208,6 +208,7 @@ where
         ..
     } = greeted;
     ends.finish();
+    ends.connected();
     let answer = ends.with(|session| session.hello(clock::now()));
     match timeout(HANDSHAKE_DEADLINE, write_hello(&mut stream, &answer)).await {
         Ok(Ok(())) => {

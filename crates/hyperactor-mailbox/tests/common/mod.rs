@@ -63,7 +63,7 @@ impl Recorder {
     }
 
     pub(crate) fn handle(self: &Arc<Self>, id: u64) -> ReturnHandle {
-        ReturnHandle::new(self.clone(), Token { id, size: 1 })
+        ReturnHandle::new(self.clone(), Token { id, size: 1, to: 0 })
     }
 
     fn tell(&self, event: Event) {
