@@ -22,6 +22,9 @@ use syn::{DeriveInput, ItemFn, parse_macro_input};
 /// decides the type's hash and its port, so a type that moves to another package keeps its identity with
 /// `#[message(name = "stable.name")]`. A generic type hashes its parameters in, and asks that each of them is
 /// a `Message` too.
+///
+/// The shape's hash goes through the fields, as deep as there are messages. Messages that contain each other would go
+/// round for ever, which the compiler reports as a cycle: `#[message(by_name)]` on one of the fields ends it.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -80,6 +80,7 @@ impl Schema<'_> {
             }
             match attributes.as_written {
                 Some(text) => self.text(&format!("{text} {}", without_paths(&field.ty))),
+                None if attributes.is_by_name => self.text(&without_paths(&field.ty)),
                 None => self.of_type(&field.ty),
             }
         }

@@ -1,5 +1,5 @@
-//! The `#[serde(…)]` attributes that change what is encoded, and those that the encoding cannot carry. All others are
-//! serde's own matter.
+//! The `#[serde(…)]` attributes that change what is encoded, and those that the encoding cannot carry; and what
+//! `#[message(…)]` says of a field. All others are serde's own matter.
 
 use quote::ToTokens;
 use syn::punctuated::Punctuated;
@@ -24,6 +24,8 @@ pub(crate) struct Variant {
 #[derive(Default)]
 pub(crate) struct Field {
     pub(crate) is_skipped: bool,
+    /// `#[message(by_name)]`: the name of its type stands for the shape.
+    pub(crate) is_by_name: bool,
     pub(crate) rename: Option<String>,
     /// The attribute by which the user's own code encodes it.
     pub(crate) as_written: Option<String>,
@@ -86,6 +88,21 @@ impl Variant {
 impl Field {
     pub(crate) fn parse(attributes: &[Attribute]) -> Result<Self> {
         let mut field = Self::default();
+        for attribute in attributes {
+            if !attribute.path().is_ident("message") {
+                continue;
+            }
+            attribute.parse_nested_meta(|meta| {
+                if !meta.path.is_ident("by_name") {
+                    return Err(meta.error(
+                        "unknown argument; on a field stands `#[message(by_name)]`, if its type's name is to stand for its \
+                         shape",
+                    ));
+                }
+                field.is_by_name = true;
+                Ok(())
+            })?;
+        }
         for meta in metas(attributes) {
             let path = meta.path();
             if path.is_ident("flatten") {

@@ -39,7 +39,8 @@ pub struct Shape<T: ?Sized>(PhantomData<T>);
 
 impl<T: Message> Shape<T> {
     /// The hash of the type's own shape.
-    pub const SHAPE: Option<u64> = Some(T::SCHEMA_HASH);
+    // The compiler shows this line when it reports a cycle of messages that contain each other.
+    pub const SHAPE: Option<u64> = Some(T::SCHEMA_HASH); // a cycle? put `#[message(by_name)]` on a field
 }
 
 /// A type of which only the name is known.

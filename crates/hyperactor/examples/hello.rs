@@ -1,36 +1,24 @@
-//! An actor with two messages, in one process and without any network.
+//! An actor with two methods, in one process and without any network.
 
 use hyperactor::prelude::*;
-use serde::{Deserialize, Serialize};
-
-#[derive(Debug, Serialize, Deserialize, Message)]
-struct Greet {
-    name: String,
-}
-
-#[derive(Debug, Serialize, Deserialize, Message)]
-struct HowMany {
-    reply: OncePortRef<u64>,
-}
 
 #[derive(Default, Actor)]
-#[actor(messages(Greet, HowMany))]
 struct Greeter {
     greeted: u64,
 }
 
-impl Handler<Greet> for Greeter {
-    async fn handle(&mut self, _cx: &Context<Self>, Greet { name }: Greet) -> ActorResult {
+#[actor]
+impl Greeter {
+    /// Greets, and replies nothing.
+    async fn greet(&mut self, _cx: &Context<Self>, name: String) -> ActorResult {
         println!("hello, {name}");
         self.greeted += 1;
         Ok(())
     }
-}
 
-impl Handler<HowMany> for Greeter {
-    async fn handle(&mut self, cx: &Context<Self>, HowMany { reply }: HowMany) -> ActorResult {
-        reply.post(cx, self.greeted);
-        Ok(())
+    /// How many were greeted.
+    async fn greeted(&self, _cx: &Context<Self>) -> u64 {
+        self.greeted
     }
 }
 
@@ -38,17 +26,12 @@ impl Handler<HowMany> for Greeter {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proc = Proc::isolated("hello");
     let client = proc.client("main")?;
-    let greeter = proc.spawn("greeter", Greeter::default())?.bind();
+    let greeter = proc.spawn("greeter", Greeter::default())?;
 
-    for name in ["world", "reader"] {
-        greeter.post(
-            &client,
-            Greet {
-                name: name.to_owned(),
-            },
-        );
-    }
-    let greeted = greeter.ask(&client, |reply| HowMany { reply }).await?;
+    // Awaited, a call without a reply says that it is in the actor's queue; posted, it is not waited for.
+    greeter.greet(&client, "world".to_owned()).await?;
+    greeter.greet(&client, "reader".to_owned()).post();
+    let greeted = greeter.greeted(&client).await?;
     println!("{greeted} greeted");
     Ok(())
 }

@@ -7,7 +7,8 @@ pub use hyperactor_mailbox::{
     Undeliverable,
 };
 pub use hyperactor_proc::{
-    Actor, ActorError, ActorExit, ActorHandle, ActorRef, ActorResult, AskError, Client, Context,
-    ExitReason, Exports, Handler, Message, Proc, Receives, Registry, RemoteSpawn,
+    Actor, ActorError, ActorExit, ActorHandle, ActorRef, ActorResult, Ask, AskError, Client,
+    Context, ExitReason, Exports, Facade, Handler, Message, Proc, Receives, Registry, RemoteSpawn,
+    RestrictedRef, Tell, actor,
 };
 pub use hyperactor_refs::{ActorId, ChannelAddr, ChannelTransport, PortId, ProcId};

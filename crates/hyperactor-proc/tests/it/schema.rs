@@ -120,6 +120,16 @@ fn a_type_that_contains_itself_has_a_shape() {
     assert_ne!(tree::Tree::SCHEMA_HASH, other_tree::Tree::SCHEMA_HASH);
 }
 
+build! { circle,
+    pub(crate) struct Folder { name: String, files: Vec<File> }
+    pub(crate) struct File { size: u64, #[message(by_name)] within: Option<Box<Folder>> }
+}
+
+#[test]
+fn types_that_contain_each_other_have_shapes_if_one_goes_by_name() {
+    assert_ne!(circle::Folder::SCHEMA_HASH, circle::File::SCHEMA_HASH);
+}
+
 build! { generic, pub(crate) struct Pair<T> { a: T, b: Vec<T> } }
 
 #[test]

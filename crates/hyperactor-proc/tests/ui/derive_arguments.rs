@@ -15,6 +15,12 @@ struct Twice;
 #[message(rename = "x")]
 struct Unknown;
 
+#[derive(Message, Serialize, Deserialize)]
+struct Field {
+    #[message(name = "x")]
+    field: u8,
+}
+
 #[derive(Message, Serialize)]
 struct Borrowed<'a>(&'a str);
 

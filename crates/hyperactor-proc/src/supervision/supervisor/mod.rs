@@ -286,6 +286,8 @@ impl Child {
     }
 }
 
+// The compiler shall not offer it to whoever forgot a derive.
+#[diagnostic::do_not_recommend]
 impl Actor for Supervisor {
     async fn init(&mut self, cx: &Context<Self>) -> ActorResult {
         cx.control().end_children_in_order();
