@@ -27,8 +27,6 @@ impl Lanes {
         let number = self.lanes.len() as u32;
         if number <= LABELS_MAX && self.name_bytes + name.len() <= LABEL_BYTES_MAX {
             self.name_bytes += name.len();
-            // Kept for long: not as a slice of something larger.
-            let name = Bytes::copy_from_slice(&name);
             self.lanes.push(Lane {
                 name,
                 recent: true,
@@ -47,7 +45,7 @@ impl Lanes {
         };
         let lane = &mut self.lanes[number];
         self.name_bytes = self.name_bytes - lane.name.len() + name.len();
-        lane.name = Bytes::copy_from_slice(&name);
+        lane.name = name;
         lane.recent = true;
         let label = Label::new(number as u32);
         // S-29: a number that has a name at the peer gets its new one there in the order in which it did here, so that

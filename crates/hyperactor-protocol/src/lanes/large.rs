@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Amount, Gate, Lanes, Place, Waiting, is_share};
+use super::{Gate, Lanes, Place, Waiting, is_share};
 use crate::limits::{ASSEMBLIES_MAX, FRAGMENT_TOTAL_BYTES};
 use crate::outbox::{Entry, Outbox};
 use crate::{DataFlags, Label, Violation};
@@ -88,7 +88,7 @@ impl Lanes {
     }
 
     /// Brings the next part of the next large message into the log.
-    pub(super) fn serve_large(&mut self, outbox: &mut Outbox, gate: &Gate, free: Amount) {
+    pub(super) fn serve_large(&mut self, outbox: &mut Outbox, gate: &Gate) {
         let Some(number) = self.large.pop_front() else {
             return;
         };
@@ -101,10 +101,8 @@ impl Lanes {
         if message.at == 0 {
             let out = lane.sent.minus(lane.released);
             let pool = &mut self.pool;
-            let has_share = to.is_none()
-                || out.messages == 0
-                || (is_share(out.messages, free.messages, self.window.messages)
-                    && is_share(out.bytes, pool.free(), pool.whole));
+            let has_share =
+                to.is_none() || out.messages == 0 || is_share(out.bytes, pool.free(), pool.whole);
             if total > pool.free() || pool.open >= ASSEMBLIES_MAX || !has_share {
                 lane.place = Place::Pooled;
                 self.pooled.insert(number);

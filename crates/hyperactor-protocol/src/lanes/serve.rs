@@ -35,7 +35,7 @@ impl Lanes {
             // Turn by turn, so that neither kind starves the other of credit that comes in drops.
             if large_can && (self.large_turn || self.small.is_empty()) {
                 self.large_turn = false;
-                self.serve_large(outbox, gate, free);
+                self.serve_large(outbox, gate);
             } else if !self.small.is_empty() {
                 self.large_turn = true;
                 self.serve_small(outbox, gate, free);

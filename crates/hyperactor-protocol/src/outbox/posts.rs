@@ -127,3 +127,62 @@ impl Posts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_behave_like_a_list() {
+        let mut posts = Posts::default();
+        let mut model: Vec<(u64, Entry)> = Vec::new();
+        let (mut x, mut next, mut low) = (7_u64, (1 << 62) - 5, (1 << 62) - 5);
+        let mut post = 0;
+        for step in 0..5000_u64 {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            post += u64::from(x % 4 == 0);
+            let entry = match x % 9 {
+                0 => Entry::Part,
+                1 => Entry::Last(post),
+                _ => Entry::Whole(post),
+            };
+            post += u64::from(entry != Entry::Part);
+            posts.push(next, entry);
+            model.push((next, entry));
+            next += 1;
+            if step % 16 == 0 {
+                low = (low + x % 40).min(next);
+                posts.forget_below(low);
+                model.retain(|(seq, _)| *seq >= low);
+            }
+            if step % 50 == 0 {
+                next = next.saturating_sub(x % 10).max(low);
+                posts.cut_from(next);
+                model.retain(|(seq, _)| *seq < next);
+            }
+            posts.check(low, next);
+            let at = low + x % 60;
+            let expected = model.iter().find(|(seq, _)| *seq == at);
+            assert_eq!(
+                posts.find(at).filter(|_| at >= low),
+                expected.map(|(_, entry)| *entry)
+            );
+            let mut seen = Vec::new();
+            posts.each(low, next, |first, count| {
+                for offset in 0..count {
+                    seen.push(match first {
+                        Entry::Whole(post) => Entry::Whole(post + offset),
+                        entry => entry,
+                    });
+                }
+            });
+            let all: Vec<Entry> = model.iter().map(|(_, entry)| *entry).collect();
+            assert_eq!(seen, all);
+            if let Some((seq, Entry::Last(post) | Entry::Whole(post))) = model.last() {
+                assert_eq!(posts.number(*post), Some(*seq));
+            }
+        }
+    }
+}

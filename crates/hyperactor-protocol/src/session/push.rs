@@ -209,6 +209,7 @@ impl Session {
     /// Gives a name a label for this direction of the session, in place of one that nothing refers to any more if need
     /// be. `None` when there is no such: [`Event::Room`] with [`Label::NONE`] tells when it is worth trying again. A
     /// name has 1 to [`LABEL_NAME_MAX`](crate::limits::LABEL_NAME_MAX) bytes; others get no label, ever.
+    /// The name is kept as it is: give bytes of its own, not a slice of something larger.
     ///
     /// The session does not look for the name among those it has: the same name a second time gets a second label.
     /// The label stands for the name until this method returns the same label again.
