@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::counts::Counts;
 use crate::test::Selection;
 use crate::workspace::Workspace;
-use crate::{examples, it, layers, lint, mutants, shell, sim, spec, test};
+use crate::{examples, fuzz, it, layers, lint, mutants, shell, sim, spec, test};
 
 /// The longest that the demo may take before it counts as hung.
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
@@ -33,6 +33,10 @@ const STEPS: &[(&str, Work)] = &[
     }),
     ("sim", || {
         sim::Arguments::CI.iter().try_for_each(sim::run)?;
+        Ok(None)
+    }),
+    ("fuzz", || {
+        fuzz::Arguments::for_ci().try_for_each(|arguments| fuzz::run(&arguments))?;
         Ok(None)
     }),
     ("mutants", || {

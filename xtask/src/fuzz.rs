@@ -21,27 +21,77 @@ struct Target {
     name: &'static str,
     package: &'static str,
     example: &'static str,
+    /// The inputs that a change is worth on a machine with time.
+    full: u64,
 }
 
-const TARGETS: &[Target] = &[Target {
-    name: "refs",
-    package: "hyperactor-refs",
-    example: "fuzz",
-}];
+const TARGETS: &[Target] = &[
+    Target {
+        name: "refs",
+        package: "hyperactor-refs",
+        example: "fuzz",
+        full: 20_000_000,
+    },
+    Target {
+        name: "frames",
+        package: "hyperactor-sim",
+        example: "fuzz_frames",
+        full: 20_000_000,
+    },
+    Target {
+        name: "session",
+        package: "hyperactor-sim",
+        example: "fuzz_session",
+        full: 300_000,
+    },
+];
+
+impl Target {
+    /// Whether a target of `fuzz/` is one of these, by the beginning of its name; those of `refs` have none.
+    fn owns(&self, name: &str) -> bool {
+        let begins = |name: &str| match name.split_once('_') {
+            Some(("wire", _)) => "frames",
+            Some(("session", _)) => "session",
+            _ => "refs",
+        };
+        begins(name) == self.name
+    }
+}
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// What to attack: `refs` (the text forms of addresses and ids).
+    /// What to attack: `refs` (the text forms of addresses and ids), `frames` (all that reads the wire), or `session`
+    /// (operations on two ends of a session).
     target: String,
-    /// How many inputs to try.
-    #[arg(long, default_value_t = 1_000_000)]
-    execs: u64,
+    /// How many inputs to try: by default, the percentage of the target's full figure.
+    #[arg(long)]
+    execs: Option<u64>,
+    /// Percent of the full figure: 20 million inputs, 300,000 sequences of operations.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    scale: u64,
     /// The seed of the first input; a failure prints the one to repeat it with.
     #[arg(long)]
     seed: Option<u64>,
     /// Let coverage guide the inputs: needs a nightly toolchain, and minutes to build.
     #[arg(long)]
     coverage: bool,
+}
+
+impl Arguments {
+    /// What every change has to pass: a part of each figure, from a seed of its own.
+    pub(crate) fn for_ci() -> impl Iterator<Item = Self> {
+        TARGETS.iter().map(|target| Self {
+            target: target.name.to_owned(),
+            execs: None,
+            scale: 5,
+            seed: None,
+            coverage: false,
+        })
+    }
+
+    fn execs(&self, target: &Target) -> u64 {
+        self.execs.unwrap_or(target.full * self.scale / 100)
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -73,7 +123,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !example.required_features.is_empty() {
         command.args(["--features", &example.required_features.join(",")]);
     }
-    command.args(["--", "--execs", &arguments.execs.to_string()]);
+    let execs = arguments.execs(target);
+    let full = target.full;
+    println!(
+        "fuzz {}: {execs} of {full} inputs, {} %",
+        target.name,
+        execs * 100 / full
+    );
+    command.args(["--", "--execs", &execs.to_string()]);
     if let Some(seed) = arguments.seed {
         command.args(["--seed", &seed.to_string()]);
     }
@@ -95,8 +152,9 @@ fn run_with_coverage(target: &Target, arguments: &Arguments) -> Result<()> {
     let mut build = nightly_cargo("build", host);
     shell::run(&mut build)?;
 
-    let names = target_names(&folder.join("fuzz_targets"))?;
-    let runs = arguments.execs.div_ceil(names.len().max(1) as u64);
+    let mut names = target_names(&folder.join("fuzz_targets"))?;
+    names.retain(|name| target.owns(name));
+    let runs = arguments.execs(target).div_ceil(names.len().max(1) as u64);
     let artifacts = folder.join("artifacts").join(target.name);
     std::fs::create_dir_all(&artifacts)?;
     for name in &names {
@@ -152,4 +210,25 @@ fn target_names(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_of_the_coverage_package_belongs_to_one_here() {
+        let names = target_names(&root().join("fuzz/fuzz_targets")).unwrap();
+        for target in TARGETS {
+            assert!(
+                names.iter().any(|name| target.owns(name)),
+                "{}",
+                target.name
+            );
+        }
+        for name in &names {
+            let owners = TARGETS.iter().filter(|target| target.owns(name));
+            assert_eq!(owners.count(), 1, "{name}");
+        }
+    }
 }

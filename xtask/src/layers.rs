@@ -166,7 +166,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "hyperactor-sim",
         uses: &["hyperactor-protocol", "hyperactor-refs"],
-        tests_use: &[],
+        // Its fuzz program reads envelopes as well as frames.
+        tests_use: &["hyperactor-mailbox"],
         role: Role::TestOnly,
         because: "the simulator runs the pure core and nothing above it",
     },

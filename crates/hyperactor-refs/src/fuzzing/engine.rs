@@ -19,6 +19,7 @@ const MAX_SHRINKS: usize = 20_000;
 pub struct Stream {
     random: Random,
     pools: Vec<Pool>,
+    pieces: Vec<&'static [u8]>,
     execs: u64,
 }
 
@@ -54,8 +55,16 @@ impl Stream {
         Self {
             random: Random::new(seed),
             pools: pools.collect(),
+            pieces: Vec::new(),
             execs: 0,
         }
+    }
+
+    /// The same with pieces that mean something to the targets.
+    #[must_use]
+    pub fn with_pieces(mut self, pieces: &[&'static [u8]]) -> Self {
+        self.pieces = pieces.to_vec();
+        self
     }
 
     /// Runs the corpus as it is, once through every target.
@@ -87,7 +96,7 @@ impl Stream {
             let lent = lender[self.random.below(lender.len())].clone();
             let pool = &mut self.pools[at];
             let mut input = pool.inputs[self.random.below(pool.inputs.len())].clone();
-            mutate(&mut input, &lent, &mut self.random);
+            mutate(&mut input, &lent, &self.pieces, &mut self.random);
             let seen = run(pool.target, &input)?;
             if pool.seen.insert(seen) {
                 if pool.inputs.len() < MAX_POOL {
@@ -178,7 +187,7 @@ fn shrink(body: fn(&[u8]) -> Seen, mut input: Vec<u8>, mut message: String) -> (
 mod tests {
     use super::*;
     use crate::ProcId;
-    use crate::fuzzing::{NOTHING, TARGETS, fuzz_proc_id};
+    use crate::fuzzing::{NOTHING, TARGETS, address_pieces, fuzz_proc_id};
 
     /// A fault as a parser may have it: it forgets to escape one character of a name behind another.
     fn canary(data: &[u8]) -> Seen {
@@ -194,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_fault_is_found_and_made_small() {
-        let mut stream = Stream::new(&[("canary", canary)], &[b"local:1,a".to_vec()], 1);
+        let mut stream = Stream::new(&[("canary", canary)], &[b"local:1,a".to_vec()], 1)
+            .with_pieces(&address_pieces());
         let finding = stream.run(100_000).unwrap_err();
         assert_eq!(
             (finding.target, finding.message.as_str()),
@@ -209,7 +219,8 @@ mod tests {
     #[test]
     fn equal_seeds_make_equal_streams() {
         let inputs = |seed| {
-            let mut stream = Stream::new(TARGETS, &[b"local:1,a".to_vec()], seed);
+            let mut stream =
+                Stream::new(TARGETS, &[b"local:1,a".to_vec()], seed).with_pieces(&address_pieces());
             stream.run(20_000).unwrap();
             stream.inputs().map(<[u8]>::to_vec).collect::<Vec<_>>()
         };

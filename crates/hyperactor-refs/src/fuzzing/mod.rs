@@ -1,17 +1,20 @@
 //! What fuzz targets call, and what they hold to be true of every parser. The body of each target stands beside its
 //! parser; here is what the bodies have in common.
 //!
-//! `engine` feeds them with what `mutate` makes of a corpus, on any toolchain. Each body takes bytes, panics where something is wrong with this crate, and says what it saw, so that a runner without
+//! `engine` feeds them with what `mutate` makes of a corpus, on any toolchain; `program` is the command line around both, for
+//! the targets of other crates too. Each body takes bytes, panics where something is wrong with this crate, and says what it saw, so that a runner without
 //! coverage can tell inputs apart.
 
 mod engine;
 mod mutate;
+mod program;
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::str::FromStr;
 
 pub use engine::{Finding, Stream};
+pub use program::{Family, run_program};
 
 pub use crate::addr::{
     fuzz_bind_spec, fuzz_channel_addr, fuzz_host, fuzz_locality, fuzz_parts, fuzz_transport,
@@ -26,6 +29,7 @@ pub use crate::wire::fuzz_compact;
 use crate::id::hash_of;
 use crate::limits::{MAX_ERROR_EXCERPT_BYTES, MAX_SUGGESTION_BYTES};
 use crate::text::error::{ParseError, ParseErrorKind};
+use crate::text::pieces::PIECES;
 
 /// What a target saw in an input, told apart coarsely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +59,11 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "serde")]
     ("compact", fuzz_compact),
 ];
+
+/// Pieces that mean something in the text of an address or an id.
+pub fn address_pieces() -> Vec<&'static [u8]> {
+    PIECES.iter().map(|piece| piece.as_bytes()).collect()
+}
 
 /// A value of this crate that has a text.
 pub(crate) trait Text: FromStr<Err = ParseError> + Display + Debug + Ord + Hash {}

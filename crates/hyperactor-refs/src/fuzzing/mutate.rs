@@ -1,6 +1,4 @@
-//! Changes of an input, drawn from one seed: bits and bytes, pieces with a meaning, repeats, cuts, and parts of another input.
-
-use crate::text::pieces::PIECES;
+//! Changes of an input, drawn from one seed: bits and bytes, pieces with a meaning for its targets, repeats, cuts, and parts of another input.
 
 /// The longest input that is made. Longer ones show nothing that these do not.
 const MAX_INPUT_BYTES: usize = 1024;
@@ -44,15 +42,15 @@ impl Random {
     }
 }
 
-/// Changes `input` one to four times; `other` lends a part.
-pub(super) fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+/// Changes `input` one to four times; `other` lends a part, and `pieces` are worth putting in.
+pub(super) fn mutate(input: &mut Vec<u8>, other: &[u8], pieces: &[&[u8]], random: &mut Random) {
     for _ in 0..=random.below(4) {
-        change(input, other, random);
+        change(input, other, pieces, random);
     }
     input.truncate(MAX_INPUT_BYTES);
 }
 
-fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+fn change(input: &mut Vec<u8>, other: &[u8], pieces: &[&[u8]], random: &mut Random) {
     let at = random.below(input.len() + 1);
     match random.below(11) {
         0 => {
@@ -67,11 +65,17 @@ fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             }
         }
         2 | 3 => {
-            let piece = PIECES[random.below(PIECES.len())].as_bytes();
+            let piece: &[u8] = pieces
+                .get(random.below(pieces.len()))
+                .copied()
+                .unwrap_or_default();
             input.splice(at..at, piece.iter().copied());
         }
         4 => {
-            let piece = PIECES[random.below(PIECES.len())].as_bytes();
+            let piece: &[u8] = pieces
+                .get(random.below(pieces.len()))
+                .copied()
+                .unwrap_or_default();
             let range = random.range(input.len());
             input.splice(range, piece.iter().copied());
         }
