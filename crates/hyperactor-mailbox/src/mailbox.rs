@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hyperactor_refs::{ActorId, PortId};
@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::asked::{Asked, InHand, Never};
 use crate::envelope::MessageEnvelope;
 use crate::failure::NotDelivered;
+use crate::fold_port::{self, FoldReceiver};
 use crate::hash::KeyHash;
 use crate::limits;
 use crate::notice::{self, Notice};
@@ -52,9 +53,24 @@ pub trait PortSink: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Mailbox(Arc<Inner>);
 
+/// A mailbox that is remembered and not kept alive.
+#[derive(Clone)]
+pub(crate) struct WeakMailbox(Weak<Inner>);
+
+impl WeakMailbox {
+    pub(crate) fn upgrade(&self) -> Option<Mailbox> {
+        self.0.upgrade().map(Mailbox)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.upgrade().is_some_and(|mailbox| !mailbox.is_closed())
+    }
+}
+
 pub(crate) struct Inner {
     actor_id: ActorId,
     capacity: usize,
+    is_closed: AtomicBool,
     next_port: AtomicU64,
     ports: RwLock<Ports>,
     /// Requests from other processes that this actor has and whose senders may still withdraw them.
@@ -125,6 +141,7 @@ impl Mailbox {
         Self(Arc::new(Inner {
             actor_id,
             capacity,
+            is_closed: AtomicBool::new(false),
             next_port,
             ports: RwLock::default(),
             requests: Mutex::default(),
@@ -142,11 +159,74 @@ impl Mailbox {
     /// when the receiver is dropped.
     #[must_use]
     pub fn open_port<M: Send + 'static>(&self) -> (PortHandle<M>, PortReceiver<M>) {
-        port::open(
-            Arc::downgrade(&self.0),
-            self.0.next_port_id(),
-            self.0.capacity,
-        )
+        self.open_port_with_capacity(self.0.capacity)
+    }
+
+    /// As [`open_port`](Self::open_port), for `capacity` messages of local senders.
+    #[must_use]
+    pub fn open_port_with_capacity<M: Send + 'static>(
+        &self,
+        capacity: usize,
+    ) -> (PortHandle<M>, PortReceiver<M>) {
+        port::open(Arc::downgrade(&self.0), self.0.next_port_id(), capacity)
+    }
+
+    /// Opens a port that holds at most one value: each message is merged into the one that waits.
+    ///
+    /// With `|waiting, newer| *waiting = newer` the newest value wins. The receiver sees every value, or one that it was
+    /// merged into. A message is never refused for lack of room.
+    ///
+    /// `merge` runs in the thread that posts, with the port locked: it must be quick, and must not post to this port.
+    ///
+    /// ```
+    /// # use hyperactor_mailbox::Mailbox;
+    /// # use hyperactor_refs::{ActorId, ProcId};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let proc_id = ProcId::direct("local:1".parse()?, "demo")?;
+    /// let mailbox = Mailbox::new(ActorId::root(proc_id, "gauge"));
+    /// let (port, mut newest) = mailbox.open_coalescing_port(|waiting: &mut u64, newer| *waiting = newer);
+    /// for value in 1..=1_000_000 {
+    ///     port.post(value)?;
+    /// }
+    /// assert_eq!(newest.try_recv(), Some(1_000_000));
+    /// assert_eq!(newest.try_recv(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn open_coalescing_port<M: Send + 'static>(
+        &self,
+        merge: impl Fn(&mut M, M) + Send + Sync + 'static,
+    ) -> (PortHandle<M>, FoldReceiver<M>) {
+        let fold = move |waiting: Option<M>, newer: M| match waiting {
+            Some(mut waiting) => {
+                merge(&mut waiting, newer);
+                waiting
+            }
+            None => newer,
+        };
+        fold_port::open(Arc::downgrade(&self.0), self.0.next_port_id(), fold)
+    }
+
+    /// Opens a port that adds up what comes: each message is folded into a state, which the receiver takes as a whole.
+    /// The next message then begins with `init` again.
+    ///
+    /// `fold` runs in the thread that posts, with the port locked: it must be quick, and must not post to this port.
+    ///
+    /// # Bounds
+    /// One state; how large it may grow is up to `fold`.
+    #[must_use]
+    pub fn open_accumulating_port<M: Send + 'static, S: Send + 'static>(
+        &self,
+        init: impl Fn() -> S + Send + Sync + 'static,
+        fold: impl Fn(&mut S, M) + Send + Sync + 'static,
+    ) -> (PortHandle<M>, FoldReceiver<S>) {
+        let fold = move |state: Option<S>, message: M| {
+            let mut state = state.unwrap_or_else(&init);
+            fold(&mut state, message);
+            state
+        };
+        fold_port::open(Arc::downgrade(&self.0), self.0.next_port_id(), fold)
     }
 
     /// Opens a port for one message. It ends with that message, or when the receiver is dropped.
@@ -204,6 +284,7 @@ impl Mailbox {
         let sinks = {
             let mut ports = self.0.ports.write();
             ports.is_closed = true;
+            self.0.is_closed.store(true, Ordering::Release);
             std::mem::take(&mut ports.sinks)
         };
         for sink in sinks.into_values() {
@@ -217,7 +298,11 @@ impl Mailbox {
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.ports.read().is_closed
+        self.0.is_closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakMailbox {
+        WeakMailbox(Arc::downgrade(&self.0))
     }
 
     /// How many ports are bound.
@@ -276,8 +361,8 @@ impl Mailbox {
         }
     }
 
-    /// Places an envelope whose destination is known to be this actor.
-    pub(crate) fn place(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    /// Places an envelope whose destination is known to be this actor; [`post`](MailboxSender::post) compares the ids.
+    pub fn place(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         if envelope.dest().index() == limits::NOTICE_PORT {
             return match notice::read(envelope) {
                 Ok(notice) => {

@@ -9,6 +9,7 @@ use crate::asked::InHand;
 use crate::capacity::Capacity;
 use crate::envelope::MessageEnvelope;
 use crate::failure::{Failure, NotDelivered, Outcome};
+use crate::known::KnownMailbox;
 use crate::mailbox::Mailbox;
 use crate::message::Message;
 use crate::sender::BoxFuture;
@@ -40,6 +41,24 @@ pub trait Outbox: Send + Sync {
         InHand::Free
     }
 
+    /// An outbox of its own that sends under the same id, for a task or a value that outlives this borrow. It is never
+    /// [busy](InHand::Busy).
+    fn delegate(&self) -> Option<Arc<dyn Outbox>> {
+        None
+    }
+
+    /// The mailbox of an actor in the sender's own proc, for whoever posts to it again and again and remembers it.
+    fn resolve(&self, actor_id: &ActorId) -> Option<Mailbox> {
+        let _ = actor_id;
+        None
+    }
+
+    /// As [`post`](Self::post), into a mailbox that was [resolved](Self::resolve) before.
+    fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let _ = mailbox;
+        self.post(envelope, return_handle);
+    }
+
     /// Watches a proc, if the sender can: resolves when it is known to be lost, with how in words.
     fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {
         let _ = proc_id;
@@ -51,6 +70,21 @@ pub trait Outbox: Send + Sync {
 pub fn post<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, message: M) {
     let envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
     cx.post(envelope, cx.return_handle());
+}
+
+/// As [`post`], by a reference that remembers where its port is.
+pub fn post_by<M: Message>(
+    cx: &(impl Outbox + ?Sized),
+    known: &KnownMailbox,
+    dest: PortId,
+    message: M,
+) {
+    let mailbox = known.mailbox(cx, dest.actor_id());
+    let envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest, message);
+    match mailbox {
+        Some(mailbox) => cx.post_into(&mailbox, envelope, cx.return_handle()),
+        None => cx.post(envelope, cx.return_handle()),
+    }
 }
 
 /// Sends a message: waits for room if a queue of this process is full, and then for the outcome.

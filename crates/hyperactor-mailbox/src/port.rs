@@ -25,16 +25,9 @@ pub(crate) fn open<M: Send + 'static>(
     capacity: usize,
 ) -> (PortHandle<M>, PortReceiver<M>) {
     let queue = Queue::new(capacity);
-    let owner = Arc::new(Owner {
-        mailbox,
-        indices: Mutex::new(Vec::new()),
-    });
+    let owner = Owner::new(mailbox);
     let take: Arc<dyn Take<M>> = Arc::new(queue.clone());
-    let handle = PortHandle {
-        port_id: port_id.clone(),
-        owner: Arc::clone(&owner),
-        take,
-    };
+    let handle = PortHandle::new(port_id.clone(), Arc::clone(&owner), take);
     (
         handle,
         PortReceiver {
@@ -47,13 +40,13 @@ pub(crate) fn open<M: Send + 'static>(
 }
 
 /// Which numbers in the mailbox's table belong to one receiver.
-struct Owner {
+pub(crate) struct Owner {
     mailbox: Weak<Inner>,
     indices: Mutex<Vec<u64>>,
 }
 
 /// Takes messages: a queue, or a function in front of one.
-trait Take<M>: Send + Sync {
+pub(crate) trait Take<M>: Send + Sync {
     /// Puts a message in, or gives it back with its lease.
     fn take(&self, message: M, lease: Lease) -> Result<(), (TakeError<M>, Lease)>;
     /// Holds a place, for a message that is not made yet.
@@ -67,7 +60,8 @@ trait Take<M>: Send + Sync {
     fn is_closed(&self) -> bool;
 }
 
-enum TakeError<M> {
+/// Why a message was not taken.
+pub(crate) enum TakeError<M> {
     Full(M),
     Closed(M),
     /// Closed after the message had been turned into another.
@@ -193,6 +187,16 @@ pub struct PortHandle<M> {
     take: Arc<dyn Take<M>>,
 }
 
+impl<M> PortHandle<M> {
+    pub(crate) fn new(port_id: PortId, owner: Arc<Owner>, take: Arc<dyn Take<M>>) -> Self {
+        Self {
+            port_id,
+            owner,
+            take,
+        }
+    }
+}
+
 impl<M: Send + 'static> PortHandle<M> {
     /// The port's id.
     #[must_use]
@@ -272,7 +276,14 @@ impl<M: Message> PortHandle<M> {
 }
 
 impl Owner {
-    fn unbind(&self) {
+    pub(crate) fn new(mailbox: Weak<Inner>) -> Arc<Self> {
+        Arc::new(Self {
+            mailbox,
+            indices: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub(crate) fn unbind(&self) {
         let indices = std::mem::take(&mut *self.indices.lock());
         if let Some(mailbox) = self.mailbox.upgrade() {
             for index in indices {

@@ -11,12 +11,16 @@ use hyperactor_refs::PortId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::Outcome;
+use crate::known::KnownMailbox;
 use crate::message::{Message, combine, type_hash};
 use crate::outbox::{self, Outbox};
 
 /// A port anywhere that takes any number of messages of one type.
+///
+/// For senders of its own proc it looks its port's mailbox up once and remembers it.
 pub struct PortRef<M> {
     port_id: PortId,
+    known: KnownMailbox,
     // Neither owns an `M` nor depends on it being `Send` or `Sync`.
     message: PhantomData<fn(M)>,
 }
@@ -24,7 +28,7 @@ pub struct PortRef<M> {
 impl<M: Message> PortRef<M> {
     /// Posts a message. What becomes of it, the sender's return handle learns.
     pub fn post(&self, cx: &(impl Outbox + ?Sized), message: M) {
-        outbox::post(cx, &self.port_id, message);
+        outbox::post_by(cx, &self.known, self.port_id.clone(), message);
     }
 
     /// Sends a message: waits for room if a queue of this process is full, and then for the outcome.
@@ -51,6 +55,7 @@ impl<M> PortRef<M> {
     pub fn attest(port_id: PortId) -> Self {
         Self {
             port_id,
+            known: KnownMailbox::default(),
             message: PhantomData,
         }
     }
@@ -64,7 +69,11 @@ impl<M> PortRef<M> {
 
 impl<M> Clone for PortRef<M> {
     fn clone(&self) -> Self {
-        Self::attest(self.port_id.clone())
+        Self {
+            port_id: self.port_id.clone(),
+            known: self.known.clone(),
+            message: PhantomData,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    Message, OncePortRef, Outbox, Outcome, PortRef, feed, post, send, type_hash,
+    KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, feed, post_by, send, type_hash,
 };
 use hyperactor_refs::{ActorId, ParseError, PortId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -19,12 +19,14 @@ use crate::{Receives, limits};
 
 /// A reference to an actor of type `A`, in this process or any other.
 ///
-/// It takes the messages that the actor exports. A message to an actor of the same proc is moved, not encoded. It
+/// It takes the messages that the actor exports. A message to an actor of the same proc is moved, not encoded, and the
+/// actor's mailbox is looked up once and remembered. The reference
 /// says nothing about whether the actor lives: what becomes of a message, its outcome says.
 ///
 /// Its text is the actor's id; it is encoded as the id.
 pub struct ActorRef<A> {
     actor_id: ActorId,
+    known: KnownMailbox,
     // Neither owns an actor nor depends on it being `Send` or `Sync`.
     actor: PhantomData<fn(A)>,
 }
@@ -35,6 +37,7 @@ impl<A> ActorRef<A> {
     pub fn attest(actor_id: ActorId) -> Self {
         Self {
             actor_id,
+            known: KnownMailbox::default(),
             actor: PhantomData,
         }
     }
@@ -63,7 +66,7 @@ impl<A> ActorRef<A> {
     where
         A: Receives<M>,
     {
-        post(cx, &self.port_id::<M>(), message);
+        post_by(cx, &self.known, self.port_id::<M>(), message);
     }
 
     /// Sends a message: waits for room where a queue of this process is full, and then for the outcome.
@@ -145,7 +148,11 @@ impl<A: 'static> Message for ActorRef<A> {
 
 impl<A> Clone for ActorRef<A> {
     fn clone(&self) -> Self {
-        Self::attest(self.actor_id.clone())
+        Self {
+            actor_id: self.actor_id.clone(),
+            known: self.known.clone(),
+            actor: PhantomData,
+        }
     }
 }
 

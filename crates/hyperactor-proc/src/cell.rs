@@ -4,6 +4,7 @@
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use hyperactor_mailbox::{
     Asked, Class, Dropped, EnvelopeHead, Mailbox, Message, MessageEnvelope, Never, NotDelivered,
@@ -29,6 +30,8 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) proc: WeakProc,
     /// The request that the actor is handling, if its message is one.
     pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
+    /// How many tasks run on the actor's behalf.
+    pub(crate) tasks: Arc<AtomicUsize>,
 }
 
 impl<A: Actor> Cell<A> {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::proc::WeakProc;
-use crate::{limits, reports};
+use crate::{Delegate, limits, reports};
 
 /// A sender and receiver of messages in a proc that is no actor: `main`, a test, a bridge to other code.
 ///
@@ -59,6 +59,11 @@ impl Client {
     /// The client's mailbox, to open ports in.
     pub fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    /// An outbox that sends under this client's id from a task or a value of its own.
+    pub fn delegate(&self) -> Delegate {
+        Delegate::new(self.mailbox.clone(), self.proc.clone(), self.sink())
     }
 
     /// The next message of this client that could not be delivered, or of which it is not known; waits for one.
@@ -108,6 +113,18 @@ impl Outbox for Client {
 
     fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    fn delegate(&self) -> Option<Arc<dyn Outbox>> {
+        Some(Arc::new(self.delegate()))
+    }
+
+    fn resolve(&self, actor_id: &ActorId) -> Option<Mailbox> {
+        self.proc.resolve(actor_id)
+    }
+
+    fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.proc.post_into(mailbox, envelope, return_handle);
     }
 
     fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {

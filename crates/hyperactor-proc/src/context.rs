@@ -10,7 +10,7 @@ use hyperactor_refs::{ActorId, ProcId};
 
 use crate::cell::Cell;
 use crate::control::{Control, End};
-use crate::{Actor, ActorHandle, Proc, ProcGone, SpawnError};
+use crate::{Actor, ActorHandle, Delegate, Proc, ProcGone, SpawnError};
 
 /// An actor's view of itself and of its proc, given to every handler and hook.
 ///
@@ -25,7 +25,7 @@ impl<A: Actor> Context<A> {
         Self { cell }
     }
 
-    pub(crate) fn cell(&self) -> &Cell<A> {
+    pub(crate) fn cell(&self) -> &Arc<Cell<A>> {
         &self.cell
     }
 
@@ -60,6 +60,16 @@ impl<A: Actor> Context<A> {
     /// A handle to this actor.
     pub fn handle(&self) -> ActorHandle<A> {
         ActorHandle::new(Arc::clone(&self.cell))
+    }
+
+    /// An outbox that sends under this actor's id from a task or a value of its own.
+    pub fn delegate(&self) -> Delegate {
+        let cell = &self.cell;
+        Delegate::new(
+            cell.mailbox.clone(),
+            cell.proc.clone(),
+            cell.control.clone(),
+        )
     }
 
     /// Spawns a child: an actor that ends when this one does, and whose end this one is told by
@@ -106,12 +116,24 @@ impl<A: Actor> Outbox for Context<A> {
         &self.cell.mailbox
     }
 
-    fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {
-        self.cell.proc.lost(proc_id)
-    }
-
     fn in_hand(&self) -> InHand {
         InHand::Busy(self.cell.in_hand.lock().clone())
+    }
+
+    fn delegate(&self) -> Option<Arc<dyn Outbox>> {
+        Some(Arc::new(self.delegate()))
+    }
+
+    fn resolve(&self, actor_id: &ActorId) -> Option<Mailbox> {
+        self.cell.proc.resolve(actor_id)
+    }
+
+    fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.cell.proc.post_into(mailbox, envelope, return_handle);
+    }
+
+    fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {
+        self.cell.proc.lost(proc_id)
     }
 }
 

@@ -15,7 +15,7 @@ use hyperactor_mailbox::{
 };
 use hyperactor_refs::{ActorId, PortId};
 
-use crate::{Actor, ActorResult, Context, Handler, Receives, limits};
+use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, Receives, limits};
 
 /// One queued message.
 pub(crate) struct Job<A: Actor> {
@@ -32,6 +32,9 @@ pub(crate) struct Job<A: Actor> {
 pub(crate) enum Origin {
     /// By a handle, from whoever has an id of this hash.
     Handle { sender_hash: u64 },
+    /// By the actor itself, later: a timer, or a future whose result it waits for. The token counts the messages of one
+    /// such source that still wait.
+    Own { _token: Arc<()> },
     /// By an envelope of this process.
     Envelope {
         sender: ActorId,
@@ -48,7 +51,7 @@ impl Origin {
     /// The request that the message is, if its sender waits for a reply.
     pub(crate) fn asked(&self) -> Option<&Arc<dyn Asked>> {
         match self {
-            Self::Handle { .. } => None,
+            Self::Handle { .. } | Self::Own { .. } => None,
             Self::Envelope { asked, .. } | Self::Remote { asked, .. } => asked.as_ref(),
         }
     }
@@ -58,6 +61,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handle { .. } => f.write_str("through a handle"),
+            Self::Own { .. } => f.write_str("from itself"),
             Self::Envelope { sender, .. } | Self::Remote { sender, .. } => {
                 write!(f, "from `{sender}`")
             }
@@ -105,6 +109,30 @@ impl<A: Receives<M>, M: Message> Exported<A, M> {
     };
 }
 
+/// Makes the [`Kind`] of a failure that the actor comes to as to a message.
+struct Crash<A>(PhantomData<A>);
+
+impl<A: Actor> Crash<A> {
+    const KIND: &'static Kind<A> = &Kind {
+        run: |_, cx, batch| {
+            Box::pin(async move {
+                match batch.take::<PanicReport>(cx) {
+                    Some(report) => Err(ActorError::new(PipePanicked(report))),
+                    None => Ok(()),
+                }
+            })
+        },
+        give_back: |_, sender, actor| {
+            MessageEnvelope::typed(sender, PortId::new(actor.clone(), 0), ())
+        },
+    };
+}
+
+/// A future whose result an actor waited for has panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("a piped future panicked: {0}")]
+struct PipePanicked(PanicReport);
+
 impl<A: Actor> Job<A> {
     pub(crate) fn local<M: Send + 'static>(message: M, sender: &ActorId, class: Class) -> Self
     where
@@ -117,6 +145,31 @@ impl<A: Actor> Job<A> {
             origin: Origin::Handle {
                 sender_hash: sender.precomputed_hash(),
             },
+        }
+    }
+
+    /// A message of the actor to itself, made by a task of its own.
+    pub(crate) fn own<M: Send + 'static>(message: M, token: Arc<()>, class: Class) -> Self
+    where
+        A: Handler<M>,
+    {
+        Self {
+            message: Box::new(message),
+            kind: Local::<A, M>::KIND,
+            origin: Origin::Own { _token: token },
+            class,
+        }
+    }
+
+    /// Fails the actor when it comes to it: a future whose result it waits for has panicked.
+    pub(crate) fn crash(report: PanicReport) -> Self {
+        Self {
+            message: Box::new(report),
+            kind: Crash::<A>::KIND,
+            origin: Origin::Own {
+                _token: Arc::default(),
+            },
+            class: Class::User,
         }
     }
 

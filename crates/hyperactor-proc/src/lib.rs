@@ -10,9 +10,11 @@ mod agent;
 mod ask;
 mod cell;
 mod client;
+mod collect;
 mod context;
 mod control;
 mod counters;
+mod delegate;
 mod error;
 mod exit;
 mod flush;
@@ -29,9 +31,11 @@ mod reports;
 mod residents;
 mod restricted;
 mod run;
+mod scheduled;
 mod snapshot;
 mod spawn;
 mod stop;
+mod stream;
 mod supervision;
 mod system;
 mod time;
@@ -50,7 +54,9 @@ pub use agent::{
 pub use ask::AskError;
 pub use cell::Ports;
 pub use client::Client;
+pub use collect::{Collect, Collected, Incomplete};
 pub use context::Context;
+pub use delegate::Delegate;
 pub use error::{ActorError, ActorResult};
 pub use exit::{ActorExit, ActorStatus, ExitReason, PanicReport, PanicTrace};
 pub use groups::{Group, JoinError};
@@ -60,9 +66,11 @@ pub use proc::{ActorInfo, Proc, Traffic};
 pub use registry::{Registry, RemoteSpawn, SpawnRefusal};
 pub use remote_spawn::{RemoteSpawnError, spawn_remote};
 pub use restricted::{Facade, FacadeOf, Includes, RestrictedRef};
+pub use scheduled::{Scheduled, TooManyTasks};
 pub use snapshot::{ActorSnapshot, ProcSnapshot, read_snapshot};
 pub use spawn::{ProcGone, SpawnError, SpawnOptions};
 pub use stop::StopReport;
+pub use stream::{NoDelegate, Stream, StreamClosed, StreamError, StreamRef, StreamWriter};
 pub use supervision::{
     Backoff, Cause, ChildInfo, ChildSpec, Earlier, Escalation, Event, ListChildren, Monitor,
     MonitorId, Relation, Restart, StartChild, StopChild, Strategy, Supervisor,

@@ -81,6 +81,21 @@ pub const NAME_LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// Members of all groups that have their home in one proc.
 pub const GROUP_MEMBERS_MAX: usize = 65_536;
 
+/// Questions of one collection that wait for their replies at a time.
+pub const ASKS_IN_FLIGHT_MAX: usize = 1024;
+
+/// Items of a stream that are under way or wait to be received.
+pub const STREAM_WINDOW: u32 = 64;
+
+/// Items that a receiver may let a sender have under way, whatever it grants.
+pub const STREAM_WINDOW_MAX: u32 = 4096;
+
+/// How long the next item of a stream is waited for, and how long a place for it.
+pub const STREAM_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Timers and piped futures of one actor.
+pub const TASKS_PER_ACTOR_MAX: usize = 1024;
+
 /// How long an actor's `cleanup` may take before the actor is aborted.
 pub const CLEANUP_DEADLINE: Duration = Duration::from_secs(5);
 

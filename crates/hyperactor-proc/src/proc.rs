@@ -248,6 +248,7 @@ impl Proc {
             mailbox,
             proc: self.downgrade(),
             in_hand: Mutex::default(),
+            tasks: Arc::default(),
         });
         let queue = cell.queue.clone();
         cell.control.set_facts(Facts {
@@ -437,7 +438,7 @@ impl Proc {
                 inner.residents.lock().teller(sender)
             }
             Origin::Handle { sender_hash } => inner.residents.lock().teller_by_hash(*sender_hash),
-            Origin::Envelope { .. } | Origin::Remote { .. } => None,
+            Origin::Envelope { .. } | Origin::Remote { .. } | Origin::Own { .. } => None,
         }
     }
 }
@@ -524,6 +525,31 @@ impl WeakProc {
             None => Err(ProcGone {
                 proc_id: Arc::clone(&self.id),
             }),
+        }
+    }
+
+    /// The mailbox of an actor of the proc, for somebody who lives there.
+    pub(crate) fn resolve(&self, actor_id: &ActorId) -> Option<Mailbox> {
+        let inner = self.inner.upgrade()?;
+        inner
+            .owns(actor_id)
+            .then(|| inner.muxer.get(actor_id))
+            .flatten()
+    }
+
+    /// As [`post`](Self::post), into a mailbox of the proc that was resolved before.
+    pub(crate) fn post_into(
+        &self,
+        mailbox: &Mailbox,
+        envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+    ) {
+        match self.inner.upgrade() {
+            Some(inner) => {
+                inner.counters.in_process.fetch_add(1, Ordering::Relaxed);
+                mailbox.place(envelope, return_handle);
+            }
+            None => self.post(envelope, return_handle),
         }
     }
 

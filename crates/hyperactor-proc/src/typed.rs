@@ -5,8 +5,8 @@ use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    Failure, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, Outcome, ReturnHandle,
-    Undeliverable,
+    Failure, InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, Outcome, ReturnHandle,
+    Undeliverable, limits as mailbox_limits,
 };
 use hyperactor_refs::{ActorId, PortId};
 
@@ -130,11 +130,20 @@ where
     }
 
     fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        (self.deliver)(envelope, return_handle);
+        // A notice is for the mailbox itself.
+        if envelope.dest().index() == mailbox_limits::NOTICE_PORT {
+            self.cx.post(envelope, return_handle);
+        } else {
+            (self.deliver)(envelope, return_handle);
+        }
     }
 
     fn mailbox(&self) -> &Mailbox {
         self.cx.mailbox()
+    }
+
+    fn in_hand(&self) -> InHand {
+        self.cx.in_hand()
     }
 }
 

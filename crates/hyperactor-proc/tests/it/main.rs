@@ -5,6 +5,7 @@
 
 mod asks;
 mod common;
+mod deadlocks;
 mod derives;
 mod lifecycle;
 mod logs;
@@ -13,9 +14,11 @@ mod messages;
 mod methods;
 mod names;
 mod remote;
+mod scheduled;
 mod schema;
 mod seeing;
 mod stopping;
+mod streams;
 mod supervision;
 mod supervisors;
 mod two_procs;
