@@ -96,6 +96,16 @@ const PLANTS: &[Plant] = &[
         what: "parsing an address looks something up",
         suite: Suite::Fuzz("hyperactor-refs"),
     },
+    Plant {
+        name: "P17",
+        what: "a stuck destination has no share and takes all",
+        suite: Suite::Sim,
+    },
+    Plant {
+        name: "P18",
+        what: "the rest of a torn message goes on alone",
+        suite: Suite::Sim,
+    },
 ];
 
 #[derive(Args)]

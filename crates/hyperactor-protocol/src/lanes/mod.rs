@@ -157,7 +157,9 @@ impl Lane {
     /// S-30: what a label has outstanding is less than its share, or nothing.
     fn has_share(&self, free: Amount, window: Amount) -> bool {
         let out = self.sent.minus(self.released);
-        free.is_open() && (out.messages == 0 || out.is_share(free, window))
+        // P17 is a deliberate fault for the test of the simulator's oracle: no share is ever used up.
+        let has_more = out.is_share(free, window) || cfg!(planted = "P17");
+        free.is_open() && (out.messages == 0 || has_more)
     }
 
     fn waiting(&self) -> Amount {
