@@ -28,6 +28,34 @@ const SUITES: &[(&str, &str)] = &[
         "host",
         "100 hosts killed at any moment: their children and sockets are gone within 2 s",
     ),
+    (
+        "restart",
+        "200 lives under four names: each is reached at once, and no message comes to another life",
+    ),
+    (
+        "churn",
+        "1,000 procs come and go: no child, descriptor, memory or socket is left",
+    ),
+    (
+        "sender",
+        "100 senders killed between two posts: what arrived is a beginning without a gap",
+    ),
+    (
+        "pause",
+        "30 processes stopped for 12 s, receivers and senders: outcomes are true, ways open again",
+    ),
+    (
+        "driver",
+        "what pumps a connection fails 50 times, 1,000 messages under way: one true outcome for each",
+    ),
+    (
+        "race",
+        "200 hosts killed while a child is at each step of its start: nothing is left",
+    ),
+    (
+        "thread",
+        "20 children whose starting thread ends: they live and answer",
+    ),
 ];
 
 #[derive(Args)]

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hyperactor_mailbox::{
-    Capacity, Failure, MessageEnvelope, NotDelivered, PortRef, ReturnHandle, ReturnSink, Token,
-    Undeliverable,
+    Capacity, Failure, MessageEnvelope, NotDelivered, PortRef, PortSink, ReturnHandle, ReturnSink,
+    Token, Undeliverable,
 };
 use hyperactor_proc::{
     Actor, ActorError, ActorResult, Context, Handler, Message, OncePortRef, Outbox, Registry,
     RemoteSpawn,
 };
+use hyperactor_refs::PortId;
 use hyperactor_testkit::{Journal, Key, Stamped};
 use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
@@ -53,7 +54,7 @@ pub(crate) struct ReceiverParams {
     pub(crate) die_at: Option<(u64, bool)>,
 }
 
-/// Takes messages at a port, and writes each down on its way into the queue: before its sender can be told.
+/// Takes messages at a port, and writes each down as it is placed: before its sender can be told.
 #[derive(Actor)]
 #[actor(messages(Open))]
 pub(crate) struct Receiver {
@@ -95,33 +96,57 @@ impl Receiver {
             die_at,
         } = self.params.clone();
         let path = PathBuf::from(path);
-        let journal = Journal::open(&path, life)?;
-        let (handle, mut receiver) = cx.mailbox().open_port::<()>();
-        let arrivals = AtomicU64::new(0);
-        let port = handle
-            .contramap(move |Item(bytes): Item| {
-                let number = arrivals.fetch_add(1, Ordering::Relaxed);
-                let last = die_at.filter(|(at, _)| *at == number);
-                if last.is_some_and(|(_, writes)| !writes) {
-                    die(&path);
-                }
-                match postcard::from_bytes::<Stamped>(&bytes) {
-                    Ok(message) => {
-                        if let Err(error) = journal.arrived(&message) {
-                            eprintln!("an arrival is not written down: {error}");
-                        }
-                    }
-                    Err(error) => eprintln!("what arrived is no message: {error}"),
-                }
-                if last.is_some() {
-                    die(&path);
-                }
-            })
-            .bind();
-        // The end of the queue is the end of the actor.
-        tokio::spawn(async move { while receiver.recv().await.is_some() {} });
+        let taker = Taker {
+            journal: Journal::open(&path, life)?,
+            path,
+            die_at,
+            arrivals: AtomicU64::new(0),
+        };
+        let mailbox = cx.mailbox();
+        // The same number in each life: a message for an earlier one would find it.
+        mailbox.bind_sink(TAKER, Arc::new(taker))?;
+        let port = PortRef::attest(PortId::new(mailbox.actor_id().clone(), TAKER));
         self.port = Some(port.clone());
         Ok(port)
+    }
+}
+
+/// The number of the port that takes messages.
+const TAKER: u64 = 4_711;
+
+/// What stands behind the port: an arrival is written down, then its sender is told, and that is all of its handling.
+struct Taker {
+    journal: Journal,
+    path: PathBuf,
+    die_at: Option<(u64, bool)>,
+    arrivals: AtomicU64,
+}
+
+impl PortSink for Taker {
+    fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let last = self.die_at.filter(|(at, _)| *at == number);
+        if last.is_some_and(|(_, writes)| !writes) {
+            die(&self.path);
+        }
+        let Item(bytes) = match envelope.into_message::<Item>() {
+            Ok(item) => item,
+            Err((envelope, error)) => {
+                let error = error.to_string();
+                return return_handle.undeliverable(envelope, NotDelivered::Decode { error });
+            }
+        };
+        let written = postcard::from_bytes::<Stamped>(&bytes)
+            .map_err(std::io::Error::other)
+            .and_then(|message| self.journal.arrived(&message));
+        if let Err(error) = written {
+            eprintln!("an arrival is not written down: {error}");
+        }
+        if last.is_some() {
+            die(&self.path);
+        }
+        // Out of the queue as soon as it is in it.
+        drop(return_handle.delivered());
     }
 }
 
@@ -179,6 +204,7 @@ impl RemoteSpawn for Sender {
     type Params = ();
 
     fn create((): ()) -> Result<Self, ActorError> {
+        crate::race::pass("ready");
         Ok(Self)
     }
 }
@@ -194,6 +220,8 @@ struct Book {
 struct Outcomes {
     book: Mutex<Book>,
     changed: Notify,
+    /// Somebody waits for each outcome.
+    urgent: bool,
 }
 
 impl Outcomes {
@@ -258,11 +286,18 @@ impl ReturnSink for Outcomes {
     fn lost(&self, token: Token, failure: Failure) {
         self.note_failure(token, &failure, || failure.to_string());
     }
+
+    fn wants_outcome(&self) -> bool {
+        self.urgent
+    }
 }
 
 impl Handler<Send> for Sender {
     async fn handle(&mut self, cx: &Context<Self>, send: Send) -> ActorResult {
-        let outcomes = Arc::new(Outcomes::default());
+        let outcomes = Arc::new(Outcomes {
+            urgent: send.one_by_one,
+            ..Outcomes::default()
+        });
         {
             let mut book = outcomes.book.lock();
             book.told.outcomes = vec![0; usize::try_from(send.count)?];
@@ -284,7 +319,11 @@ impl Handler<Send> for Sender {
             let dest = send.to.port_id().clone();
             let mut next = Some(MessageEnvelope::typed(cx.actor_id().clone(), dest, item));
             while let Some(envelope) = next.take() {
-                let token = Token { id: index, size: 0 };
+                let token = Token {
+                    id: index,
+                    size: 0,
+                    to: 0,
+                };
                 cx.post(envelope, ReturnHandle::new(outcomes.clone(), token));
                 let full = outcomes.book.lock().full.take();
                 if let Some((envelope, capacity)) = full {

@@ -12,6 +12,7 @@ use hyperactor_testkit::Rng;
 use rustix::process::Signal;
 
 use crate::actors::ReceiverParams;
+use crate::lanes;
 use crate::report::{Context, Report, Result};
 use crate::world::{Batch, Role, World, children_of, gone_within, is_alive};
 
@@ -31,26 +32,15 @@ const SIGNALS: [Signal; 6] = [
 /// The latest moment of a kill, from the start of the host.
 const LATEST_MS: u64 = 400;
 
-/// How many hosts live, and die, at the same time: most of a round is waiting.
-const LANES: u64 = 4;
-
 pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     let shared_memory = listing("/dev/shm");
     let kills = context.scaled(KILLS);
     let mut all = Lane::default();
-    let lanes: Vec<_> = std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES)
-            .map(|lane| {
-                let rng = context.seed.fork(&lane.to_string()).rng();
-                let rounds = (lane..kills).step_by(LANES as usize);
-                scope.spawn(move || Lane::run(rng, rounds).map_err(|error| error.to_string()))
-            })
-            .collect();
-        lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
-    });
+    let lanes = lanes::run_blocking(|lane| {
+        Lane::run(lanes::rng(context, lane), lanes::rounds(lane, kills))
+    })?;
     for lane in lanes {
-        let lane = lane?;
-        report.add(lane.report);
+        report.add(&lane.report);
         all.slowest = all.slowest.max(lane.slowest);
         all.with_children += lane.with_children;
         all.swept += lane.swept;

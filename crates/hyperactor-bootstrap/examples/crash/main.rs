@@ -10,10 +10,18 @@
 )]
 
 mod actors;
+mod churn;
 mod clock;
+mod driver;
 mod host;
+mod lanes;
+mod pause;
+mod race;
 mod receiver;
 mod report;
+mod restart;
+mod sender;
+mod thread;
 mod world;
 
 use std::future::Future;
@@ -21,6 +29,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use hyperactor_bootstrap::Bootstrap;
 use hyperactor_testkit::{Seed, TempSocketDir};
 use report::{Context, Report, Result};
 
@@ -39,10 +48,35 @@ const SUITES: &[Suite] = &[
     ("host", |context, report| {
         Box::pin(host::run(context, report))
     }),
+    ("restart", |context, report| {
+        Box::pin(restart::run(context, report))
+    }),
+    ("churn", |context, report| {
+        Box::pin(churn::run(context, report))
+    }),
+    ("sender", |context, report| {
+        Box::pin(sender::run(context, report))
+    }),
+    ("pause", |context, report| {
+        Box::pin(pause::run(context, report))
+    }),
+    ("driver", |context, report| {
+        Box::pin(driver::run(context, report))
+    }),
+    ("race", |context, report| {
+        Box::pin(race::run(context, report))
+    }),
+    ("thread", |context, report| {
+        Box::pin(thread::run(context, report))
+    }),
 ];
 
 fn main() -> ExitCode {
-    hyperactor_bootstrap::boot(actors::registry());
+    race::pass("boot");
+    Bootstrap::new()
+        .registry(actors::registry())
+        .on_child_start(|| race::pass("start"))
+        .run_if_child();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match &arguments[..] {
         [flag, role, rest @ ..] if flag == "--role" => play(role, rest).map(|()| ExitCode::SUCCESS),
@@ -58,10 +92,11 @@ fn main() -> ExitCode {
 }
 
 /// What this program does as a process that a suite starts, to be killed mostly.
-fn play(role: &str, _rest: &[String]) -> Result {
+fn play(role: &str, rest: &[String]) -> Result {
     let runtime = tokio::runtime::Runtime::new()?;
     match role {
         "host" => runtime.block_on(host::play()),
+        "race" => runtime.block_on(race::play(rest)),
         other => Err(format!("no such role: {other}").into()),
     }
 }

@@ -8,6 +8,7 @@ use hyperactor_proc::ActorRef;
 use hyperactor_testkit::{Class, Ledger, Rng};
 
 use crate::actors::{ReceiverParams, Sender, died_at};
+use crate::lanes;
 use crate::report::{self, Context, Report, Result};
 use crate::world::{Batch, World};
 
@@ -18,27 +19,22 @@ const MESSAGES: u64 = 2_000;
 /// How soon after the death the last outcome has to be there, with a step of the clock either way.
 const TOLD_WITHIN: f64 = 1.02;
 
-/// How many receivers live, and die, at the same time: most of a round is waiting.
-const LANES: u64 = 4;
-
 pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     let world = World::new().await?;
     let kills = context.scaled(KILLS);
-    let lanes = (0..LANES).map(|lane| Lane {
-        world: &world,
-        context,
-        number: lane,
-        rng: context.seed.fork(&lane.to_string()).rng(),
-        found: Found::default(),
-    });
-    let rounds = |lane: u64| (lane..kills).step_by(LANES as usize);
-    let lanes = lanes.map(|lane| {
-        let rounds = rounds(lane.number);
-        lane.run(rounds)
+    let lanes = lanes::run(|number| {
+        let lane = Lane {
+            world: &world,
+            context,
+            number,
+            rng: lanes::rng(context, number),
+            found: Found::default(),
+        };
+        lane.run(lanes::rounds(number, kills))
     });
     let mut all = Found::default();
-    for found in futures_util::future::try_join_all(lanes).await? {
-        report.add(found.report);
+    for found in lanes.await? {
+        report.add(&found.report);
         all.slowest = all.slowest.max(found.slowest);
         for (sum, count) in all.counts.iter_mut().zip(found.counts) {
             *sum += count;

@@ -53,7 +53,7 @@ impl Report {
     }
 
     /// Adds what a part of the suite found.
-    pub(crate) fn add(&mut self, part: Report) {
+    pub(crate) fn add(&mut self, part: &Report) {
         self.passed += part.passed;
         self.failed += part.failed;
         self.skipped += part.skipped;
@@ -95,17 +95,22 @@ pub(crate) fn read(ledger: &Ledger, journal: &Path) -> Result<usize> {
     }
 }
 
-/// The keys of a journal in the order in which they were written.
-pub(crate) fn numbers(journal: &Path) -> Result<Vec<Key>> {
+/// The arrivals of a journal in the order in which they were written: the life that took each, and its key.
+pub(crate) fn arrivals(journal: &Path) -> Result<Vec<(u64, Key)>> {
+    if !journal.exists() {
+        return Ok(Vec::new());
+    }
     let text = std::fs::read_to_string(journal)?;
-    let keys = text.split_inclusive('\n').filter_map(|line| {
-        let mut fields = line.strip_suffix('\n')?.split(' ').skip(1);
+    let arrivals = text.split_inclusive('\n').filter_map(|line| {
+        let mut fields = line.strip_suffix('\n')?.split(' ');
         let mut next = || u64::from_str_radix(fields.next()?, 16).ok();
-        Some(Key {
+        let life = next()?;
+        let key = Key {
             sender: next()?.try_into().ok()?,
             stream: next()?.try_into().ok()?,
             number: next()?,
-        })
+        };
+        Some((life, key))
     });
-    Ok(keys.collect())
+    Ok(arrivals.collect())
 }

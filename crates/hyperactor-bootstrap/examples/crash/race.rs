@@ -1,0 +1,114 @@
+//! A host is killed while a child of it is at each step of its start. The child ends, and whoever is the last to live removes
+//! what the host had made.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hyperactor_bootstrap::ProcessManager;
+use hyperactor_host::RoutePolicy;
+use rustix::process::Signal;
+
+use crate::lanes;
+use crate::report::{Context, Report, Result};
+use crate::world::{Role, World, children_of, gone_within, is_alive};
+
+/// How many hosts are killed.
+const KILLS: u64 = 200;
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where the child waits for the death of its host.
+const STEPS: [&str; 4] = [
+    // Nowhere: the host is killed as soon as there is a child, which may be before that runs the program.
+    "fork", // Before the bootstrap call.
+    "boot", // When its host has let it go, and nothing of it is made yet.
+    "start",
+    // When it has reported ready, and its host is about to tell it of the others.
+    "ready",
+];
+
+/// Tells a child at which step it is to wait, in which file it is to say that it does, and for whose death.
+const BARRIER: &str = "CRASH_BARRIER";
+
+pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+    let kills = context.scaled(KILLS);
+    let lanes = lanes::run_blocking(|lane| {
+        let mut report = Report::default();
+        let mut slowest = Duration::ZERO;
+        for round in lanes::rounds(lane, kills) {
+            let step = STEPS[(round / lanes::LANES) as usize % STEPS.len()];
+            slowest = slowest.max(kill_at(step, context, round, &mut report)?);
+        }
+        Ok((report, slowest))
+    })?;
+    let mut slowest = Duration::ZERO;
+    for (lane, took) in lanes {
+        report.add(&lane);
+        slowest = slowest.max(took);
+    }
+    report.figure("hosts killed", kills);
+    report.figure("steps", STEPS.join(", "));
+    report.figure("slowest to leave nothing", format!("{slowest:.0?}"));
+    Ok(())
+}
+
+fn kill_at(step: &str, context: &Context, round: u64, report: &mut Report) -> Result<Duration> {
+    let mark = context.folder.path().join(format!("mark-{round}"));
+    let mut host = Role::play("race", &[step, &mark.display().to_string()])?;
+    let dir = PathBuf::from(host.says("DIR")?);
+    let start = Instant::now();
+    let mut pids = Vec::new();
+    // At the first step only a child is waited for, at the others what it says.
+    while pids.is_empty() || (step != "fork" && !mark.exists()) {
+        pids = children_of(host.process.id());
+        if start.elapsed() > Duration::from_secs(20) {
+            return Err(format!("no child comes to step `{step}`").into());
+        }
+        std::thread::yield_now();
+    }
+    host.end_by(Signal::KILL)?;
+    let gone = gone_within(GONE_WITHIN, &pids, &dir);
+    let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
+    let entries: Vec<_> = std::fs::read_dir(&dir)
+        .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
+        .unwrap_or_default();
+    report.check(
+        &format!("a child at step `{step}` leaves nothing"),
+        gone.is_some(),
+        format!("round {round}: processes {left:?}, {entries:?}"),
+    );
+    Ok(gone.unwrap_or_default())
+}
+
+/// The role of the host: starts one child that stops at a step.
+pub(crate) async fn play(arguments: &[String]) -> Result {
+    let [step, mark] = arguments else {
+        return Err("a step and a file are needed".into());
+    };
+    let barrier = format!("{step}:{}:{mark}", std::process::id());
+    let world = World::of(ProcessManager::new()?.with_env(BARRIER, barrier)).await?;
+    println!("DIR {}", world.dir.display());
+    let proc = world.spawn("child", RoutePolicy::Auto).await?;
+    world.sender(&proc).await?;
+    std::future::pending().await
+}
+
+/// Waits for the host's death, if that is what this process is to do at this step.
+pub(crate) fn pass(step: &str) {
+    let Ok(barrier) = std::env::var(BARRIER) else {
+        return;
+    };
+    let mut parts = barrier.splitn(3, ':');
+    let (Some(at), Some(host), Some(mark)) = (parts.next(), parts.next(), parts.next()) else {
+        return;
+    };
+    if at != step {
+        return;
+    }
+    if let Err(error) = std::fs::write(mark, step) {
+        eprintln!("cannot say where this child is: {error}");
+    }
+    let is_host = |pid: rustix::process::Pid| pid.to_string() == host;
+    while rustix::process::getppid().is_some_and(is_host) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
