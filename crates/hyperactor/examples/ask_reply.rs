@@ -1,4 +1,6 @@
 //! A question with a deadline: an answer, an actor that does not answer in time, and one that is gone.
+//!
+//! Its last line: `worth asking again: false`.
 
 use std::time::Duration;
 
@@ -49,7 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // No waiting for the deadline: the question came back, so there is no answer to wait for.
     let gone = mathematician.ponder(&client).await;
     if let Err(error) = gone {
-        println!("after its end: {error}");
+        println!("after its end ({}): {error}", error.code());
+        println!("worth asking again: {}", error.is_retryable());
     }
     Ok(())
 }

@@ -1,4 +1,6 @@
 //! An actor with two methods, in one process and without any network.
+//!
+//! Its last line: `2 greeted`.
 
 use hyperactor::prelude::*;
 

@@ -1,4 +1,6 @@
 //! Two processes whose actors throw a ball to each other, past the host that started them.
+//!
+//! Its last line: `ended in order: true`.
 
 use std::time::Duration;
 

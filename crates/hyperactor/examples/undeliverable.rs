@@ -1,4 +1,6 @@
 //! What comes back when a message cannot be delivered: the message itself, the reason, and the way it took.
+//!
+//! Its last line: `ended in order: true`.
 
 use std::time::Duration;
 
@@ -52,6 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = client.next_undeliverable().await;
     println!("came back: {report}");
 
-    host.stop(Duration::from_secs(5)).await;
+    let report = host.stop(Duration::from_secs(5)).await;
+    println!("ended in order: {}", report.is_clean());
     Ok(())
 }
