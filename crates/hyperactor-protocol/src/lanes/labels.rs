@@ -10,6 +10,7 @@ use crate::limits::{LABEL_BYTES_MAX, LABEL_NAME_MAX, LABELS_MAX};
 
 impl Lanes {
     /// Returns whether the number stands for a name, or for none.
+    #[inline]
     pub(crate) fn knows(&self, label: Label) -> bool {
         label.index() < self.lanes.len()
     }

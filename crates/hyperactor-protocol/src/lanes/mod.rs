@@ -31,16 +31,19 @@ impl Amount {
     }
 
     /// Whether there is anything of both.
+    #[inline]
     pub(crate) fn is_open(self) -> bool {
         self.messages != 0 && self.bytes != 0
     }
 
     /// Whether this much is less than a label's share of `whole` while `free` of it is free, in both counts.
+    #[inline]
     pub(crate) fn is_share(self, free: Self, whole: Self) -> bool {
         is_share(self.messages, free.messages, whole.messages)
             && is_share(self.bytes, free.bytes, whole.bytes)
     }
 
+    #[inline]
     fn minus(self, other: Self) -> Self {
         Self {
             messages: self.messages - other.messages,
@@ -69,12 +72,14 @@ impl Amount {
 /// S-30: a label's share is the free part of what is free. A threshold that follows what is free is an old way to share a
 /// buffer (Choudhury and Hahne, 1998); one that follows it in proportion loses a constant part of the rest to each label
 /// that gets stuck, and twelve of them take a window of 4,096. The square leaves about 1/(k+1) to the others.
+#[inline]
 pub(crate) fn is_share(out: u64, free: u64, whole: u64) -> bool {
     let free = u128::from(free);
     u128::from(out) * u128::from(whole) < free * free
 }
 
 /// What is left of a credit behind the end of the log.
+#[inline]
 pub(crate) fn free_of(credit: Credit, outbox: &Outbox) -> Amount {
     Amount {
         messages: credit.messages.saturating_sub(outbox.next()),
@@ -155,6 +160,7 @@ struct Lane {
 
 impl Lane {
     /// S-30: what a label has outstanding is less than its share, or nothing.
+    #[inline]
     fn has_share(&self, free: Amount, window: Amount) -> bool {
         let out = self.sent.minus(self.released);
         // P17 is a deliberate fault for the test of the simulator's oracle: no share is ever used up.
@@ -263,12 +269,14 @@ impl Lanes {
     }
 
     /// Bytes held besides those of the log.
+    #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         // Bodies that are in memory fit its addresses.
         (self.waiting.bytes + self.whole_bytes) as usize
     }
 
     /// Whether a message to this label goes into the log at once.
+    #[inline]
     pub(crate) fn is_direct(&self, to: Label, free: Amount) -> bool {
         let lane = &self.lanes[to.index()];
         if !lane.queue.is_empty() {
@@ -286,6 +294,7 @@ impl Lanes {
     }
 
     /// A message went into the log.
+    #[inline]
     pub(crate) fn logged(&mut self, to: Label, from: Label, seq: u64, size: u64) {
         if !to.is_none() {
             self.lanes[to.index()].sent.add(1, size);
@@ -294,6 +303,7 @@ impl Lanes {
         self.refer(from, seq);
     }
 
+    #[inline]
     fn refer(&mut self, label: Label, seq: u64) {
         if label.is_none() {
             return;

@@ -112,6 +112,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
@@ -135,6 +136,7 @@ impl Outbox {
     }
 
     /// Body bytes before the next number.
+    #[inline]
     pub(crate) fn next_bytes(&self) -> u64 {
         self.next_bytes_before
     }
@@ -149,11 +151,13 @@ impl Outbox {
         self.largest
     }
 
+    #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
     /// Whether the next number is near enough to the oldest without an outcome.
+    #[inline]
     pub(crate) fn has_span(&self) -> bool {
         self.next - self.resolved < self.max_span
     }
@@ -257,6 +261,7 @@ impl Outbox {
     }
 
     /// Makes what the tail holds from `start` on a frame, whose body ends with `rest`.
+    #[inline]
     fn enter(&mut self, start: usize, entry: Entry, rest: Bytes) {
         let copied = self.tail.len() - start - DATA_HEADER_BYTES;
         let size = copied + rest.len();

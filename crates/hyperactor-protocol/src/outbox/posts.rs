@@ -23,11 +23,13 @@ struct Run {
 }
 
 impl Run {
+    #[inline]
     fn end(&self) -> u64 {
         self.seq + self.count
     }
 
     /// Whether the number after the run's last may stand for `entry` and the run still be one.
+    #[inline]
     fn takes(&self, entry: Entry) -> bool {
         match (self.entry, entry) {
             (Entry::Whole(first), Entry::Whole(next)) => first + self.count == next,
@@ -52,6 +54,7 @@ pub(super) struct Posts {
 
 impl Posts {
     /// Notes what the next number stands for.
+    #[inline]
     pub(super) fn push(&mut self, seq: u64, entry: Entry) {
         if let Some(last) = self.runs.back_mut()
             && last.takes(entry)

@@ -227,6 +227,7 @@ impl Session {
         label
     }
 
+    #[inline]
     fn is_within_limits(&self) -> bool {
         // A deliberate fault for the test of the simulator's oracle: a log without limits.
         if cfg!(planted = "P13") {
@@ -236,6 +237,7 @@ impl Session {
     }
 
     /// What may still be taken into the session.
+    #[inline]
     pub(super) fn room(&self) -> Amount {
         let messages = u64::from(self.config.outbox_messages);
         Amount {
@@ -245,6 +247,7 @@ impl Session {
     }
 
     /// Bytes of messages held, in the log or on their way into it.
+    #[inline]
     pub(super) fn held_bytes(&self) -> usize {
         self.outbox.held_bytes() + self.lanes.held_bytes()
     }
