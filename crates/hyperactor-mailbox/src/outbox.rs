@@ -9,6 +9,7 @@ use crate::asked::InHand;
 use crate::capacity::Capacity;
 use crate::envelope::MessageEnvelope;
 use crate::failure::{Failure, NotDelivered, Outcome};
+use crate::headers::Headers;
 use crate::known::KnownMailbox;
 use crate::mailbox::Mailbox;
 use crate::message::Message;
@@ -35,6 +36,12 @@ pub trait Outbox: Send + Sync {
 
     /// The sender's own mailbox, in which ports for replies are opened.
     fn mailbox(&self) -> &Mailbox;
+
+    /// Adds what the sender's messages carry beside their content: by default nothing, for an actor or a client the trace that
+    /// it is part of. What is posted through [`post`](Self::post) is stamped there.
+    fn stamp(&self, headers: &mut Headers) {
+        let _ = headers;
+    }
 
     /// What the sender has in hand while it waits for a reply; an actor's context tells the request that it handles.
     fn in_hand(&self) -> InHand {

@@ -18,7 +18,7 @@ use crate::control::Control;
 use crate::job::{Job, Origin};
 use crate::proc::WeakProc;
 use crate::waits::{AskHeader, RemoteReply};
-use crate::{Actor, Exports, Receives};
+use crate::{Actor, Exports, Receives, TraceContext};
 
 /// One actor, seen by everybody but its own state.
 pub(crate) struct Cell<A: Actor> {
@@ -208,7 +208,8 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
             Origin::Envelope { sender, asked }
         };
         let class = cell.class_of::<M>();
-        let job = Job::exported(message, origin, class);
+        let trace = TraceContext::read(head.headers());
+        let job = Job::exported(message, origin, class).traced(trace);
         match cell.queue.place_as(class, job, return_handle) {
             Ok(None) => {}
             Ok(Some(oldest)) => cell.displaced(oldest),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    BoxFuture, Failure, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token,
+    BoxFuture, Failure, Headers, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token,
     Undeliverable,
 };
 use hyperactor_refs::{ActorId, ProcId};
@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::proc::WeakProc;
-use crate::{Delegate, limits, reports};
+use crate::trace::CurrentTrace;
+use crate::{Delegate, TraceContext, limits, reports};
 
 /// A sender and receiver of messages in a proc that is no actor: `main`, a test, a bridge to other code.
 ///
@@ -25,6 +26,7 @@ pub struct Client {
     proc: WeakProc,
     /// Whether the proc's tables hold it.
     is_settled: bool,
+    trace: CurrentTrace,
 }
 
 impl Client {
@@ -39,6 +41,7 @@ impl Client {
             returned,
             proc,
             is_settled: false,
+            trace: CurrentTrace::default(),
         }
     }
 
@@ -54,6 +57,11 @@ impl Client {
     /// The client's id.
     pub fn actor_id(&self) -> &ActorId {
         self.mailbox.actor_id()
+    }
+
+    /// Begins or leaves a trace: what is posted with this client from here on belongs to it.
+    pub fn set_trace(&self, trace: Option<TraceContext>) {
+        self.trace.set(trace);
     }
 
     /// The client's mailbox, to open ports in.
@@ -107,8 +115,13 @@ impl Outbox for Client {
         ReturnHandle::new(self.returned.clone(), Token::default())
     }
 
-    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    fn post(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.stamp(envelope.headers_mut());
         self.proc.post(envelope, return_handle);
+    }
+
+    fn stamp(&self, headers: &mut Headers) {
+        self.trace.stamp(headers);
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -123,7 +136,13 @@ impl Outbox for Client {
         self.proc.resolve(actor_id)
     }
 
-    fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    fn post_into(
+        &self,
+        mailbox: &Mailbox,
+        mut envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+    ) {
+        self.stamp(envelope.headers_mut());
         self.proc.post_into(mailbox, envelope, return_handle);
     }
 

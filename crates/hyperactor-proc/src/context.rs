@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    BoxFuture, InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox, ReturnHandle, Token,
+    BoxFuture, Headers, InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox,
+    ReturnHandle, Token,
 };
 use hyperactor_refs::{ActorId, ProcId};
 
 use crate::cell::Cell;
 use crate::control::{Control, End};
-use crate::{Actor, ActorHandle, Delegate, Proc, ProcGone, SpawnError};
+use crate::{Actor, ActorHandle, Delegate, Proc, ProcGone, SpawnError, TraceContext};
 
 /// An actor's view of itself and of its proc, given to every handler and hook.
 ///
@@ -93,6 +94,16 @@ impl<A: Actor> Context<A> {
         self.control().end(End::Drain);
     }
 
+    /// The trace that the message in hand belongs to, as a step of its own, if it belongs to one.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.control().trace().get()
+    }
+
+    /// Begins or leaves a trace: what this actor posts from here on, until the message in hand is handled, belongs to it.
+    pub fn set_trace(&self, trace: Option<TraceContext>) {
+        self.control().trace().set(trace);
+    }
+
     /// Answers a request. What becomes of the answer is told as for every other message.
     pub fn reply<R: Message>(&self, to: OncePortRef<R>, reply: R) {
         to.post(self, reply);
@@ -108,8 +119,13 @@ impl<A: Actor> Outbox for Context<A> {
         ReturnHandle::new(self.cell.control.clone(), Token::default())
     }
 
-    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    fn post(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.stamp(envelope.headers_mut());
         self.cell.proc.post(envelope, return_handle);
+    }
+
+    fn stamp(&self, headers: &mut Headers) {
+        self.control().trace().stamp(headers);
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -128,7 +144,13 @@ impl<A: Actor> Outbox for Context<A> {
         self.cell.proc.resolve(actor_id)
     }
 
-    fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    fn post_into(
+        &self,
+        mailbox: &Mailbox,
+        mut envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+    ) {
+        self.stamp(envelope.headers_mut());
         self.cell.proc.post_into(mailbox, envelope, return_handle);
     }
 

@@ -18,6 +18,7 @@ use crate::counters::Counters;
 use crate::reports::{Report, Reports};
 use crate::supervision::Watchers;
 use crate::time::within;
+use crate::trace::CurrentTrace;
 use crate::{ActorExit, ActorStatus, Event, Relation, limits};
 
 /// Asked to handle what is queued and end.
@@ -59,6 +60,7 @@ pub(crate) struct Control {
     watching: Mutex<Watching>,
     deadlines: Deadlines,
     counters: Counters,
+    trace: CurrentTrace,
     /// What only the actor's type knows; set when the actor is spawned.
     facts: OnceLock<Facts>,
 }
@@ -119,12 +121,17 @@ impl Control {
             watching: Mutex::default(),
             deadlines,
             counters: Counters::default(),
+            trace: CurrentTrace::default(),
             facts: OnceLock::new(),
         }
     }
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn trace(&self) -> &CurrentTrace {
+        &self.trace
     }
 
     pub(crate) fn set_facts(&self, facts: Facts) {

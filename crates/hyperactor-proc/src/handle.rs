@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    Capacity, Class, Dropped, Lease, NotDelivered, Outbox, Outcome, PushError,
+    Capacity, Class, Dropped, Headers, Lease, NotDelivered, Outbox, Outcome, PushError,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::cell::{Cell, Ports};
 use crate::control::{End, exit_of};
 use crate::job::Job;
-use crate::{Actor, ActorExit, ActorRef, ActorStatus, Exports, Handler};
+use crate::{Actor, ActorExit, ActorRef, ActorStatus, Exports, Handler, TraceContext};
 
 /// A handle to an actor in this process. A clone is one reference count.
 ///
@@ -61,7 +61,9 @@ impl<A: Actor> ActorHandle<A> {
         A: Handler<M>,
     {
         let class = self.cell.class_of::<M>();
-        let job = Job::local(message, cx.actor_id(), class);
+        let mut headers = Headers::new();
+        cx.stamp(&mut headers);
+        let job = Job::local(message, cx.actor_id(), class).traced(TraceContext::read(&headers));
         let error = match self.cell.queue.offer(class, job, Lease::none()) {
             Ok(None) => return Ok(()),
             Ok(Some(oldest)) => {

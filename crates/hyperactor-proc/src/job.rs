@@ -14,8 +14,11 @@ use hyperactor_mailbox::{
     Asked, BoxFuture, Class, EncodeError, ErasedMessage, Message, MessageEnvelope, Never, Payload,
 };
 use hyperactor_refs::{ActorId, PortId};
+use tracing::Instrument;
 
-use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, Receives, limits};
+use crate::{
+    Actor, ActorError, ActorResult, Context, Handler, PanicReport, Receives, TraceContext, limits,
+};
 
 /// One queued message.
 pub(crate) struct Job<A: Actor> {
@@ -23,6 +26,8 @@ pub(crate) struct Job<A: Actor> {
     kind: &'static Kind<A>,
     pub(crate) origin: Origin,
     class: Class,
+    /// Boxed, because few messages have one.
+    trace: Option<Box<TraceContext>>,
 }
 
 /// Who sent a message, so that they can be told if it is never handled.
@@ -145,6 +150,7 @@ impl<A: Actor> Job<A> {
             origin: Origin::Handle {
                 sender_hash: sender.precomputed_hash(),
             },
+            trace: None,
         }
     }
 
@@ -158,6 +164,7 @@ impl<A: Actor> Job<A> {
             kind: Local::<A, M>::KIND,
             origin: Origin::Own { _token: token },
             class,
+            trace: None,
         }
     }
 
@@ -170,6 +177,7 @@ impl<A: Actor> Job<A> {
                 _token: Arc::default(),
             },
             class: Class::User,
+            trace: None,
         }
     }
 
@@ -182,7 +190,14 @@ impl<A: Actor> Job<A> {
             message,
             kind: Exported::<A, M>::KIND,
             origin,
+            trace: None,
         }
+    }
+
+    /// As part of a chain of messages, if it is one.
+    pub(crate) fn traced(mut self, trace: Option<TraceContext>) -> Self {
+        self.trace = trace.map(Box::new);
+        self
     }
 
     /// The message again, if it is an `M`.
@@ -215,6 +230,8 @@ pub(crate) struct Batch<A: Actor> {
     since_yield: u32,
     /// The type of the message that was handled last.
     shown: &'static str,
+    /// What the handling of the message in hand is recorded under.
+    span: tracing::Span,
 }
 
 impl<A: Actor> Batch<A> {
@@ -224,6 +241,7 @@ impl<A: Actor> Batch<A> {
             in_hand: None,
             since_yield: 0,
             shown: "",
+            span: tracing::Span::none(),
         }
     }
 
@@ -300,6 +318,7 @@ impl<A: Actor> Batch<A> {
                 kind,
                 origin,
                 class,
+                trace,
             } = self.jobs.pop()?;
             if let Some(asked) = origin.asked()
                 && !asked.is_wanted()
@@ -314,6 +333,10 @@ impl<A: Actor> Batch<A> {
                         self.in_hand = Some(Arc::clone(asked));
                         cx.cell().set_in_hand(Some(Arc::clone(asked)));
                     }
+                    // A step of its own: what the handler posts follows from this message.
+                    let step = trace.as_deref().map(TraceContext::child);
+                    cx.control().trace().set(step);
+                    self.span = span_of::<M>(cx, trace.as_deref(), step.as_ref());
                     Some(*message)
                 }
                 Err(message) => {
@@ -322,6 +345,7 @@ impl<A: Actor> Batch<A> {
                         kind,
                         origin,
                         class,
+                        trace,
                     });
                     None
                 }
@@ -370,6 +394,31 @@ impl<A: Actor> Batch<A> {
     }
 }
 
+/// The span of one message: for those who want each, or who follow a trace.
+fn span_of<M>(
+    cx: &Context<impl Actor>,
+    parent: Option<&TraceContext>,
+    step: Option<&TraceContext>,
+) -> tracing::Span {
+    match (parent, step) {
+        (Some(parent), Some(step)) => tracing::debug_span!(
+            target: "hyperactor::actor",
+            "handle",
+            actor = %cx.actor_id(),
+            message = std::any::type_name::<M>(),
+            trace_id = %format_args!("{:032x}", step.trace_id()),
+            span_id = %format_args!("{:016x}", step.span_id()),
+            parent_id = %format_args!("{:016x}", parent.span_id()),
+        ),
+        _ => tracing::trace_span!(
+            target: "hyperactor::actor",
+            "handle",
+            actor = %cx.actor_id(),
+            message = std::any::type_name::<M>(),
+        ),
+    }
+}
+
 /// One boxed future serves a whole run of messages of one type, and waits for the next one itself: a message costs one
 /// box, its own, whether the actor is busy or at rest.
 fn run<'a, A: Handler<M>, M: Send + 'static>(
@@ -383,7 +432,8 @@ fn run<'a, A: Handler<M>, M: Send + 'static>(
         let mut next = batch.take::<M>(cx);
         loop {
             while let Some(message) = next {
-                if let Err(error) = actor.handle(cx, message).await {
+                let span = std::mem::replace(&mut batch.span, tracing::Span::none());
+                if let Err(error) = actor.handle(cx, message).instrument(span).await {
                     cx.control().counters().failed();
                     return Err(error);
                 }

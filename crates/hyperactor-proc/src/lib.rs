@@ -39,6 +39,7 @@ mod stream;
 mod supervision;
 mod system;
 mod time;
+mod trace;
 mod typed;
 mod waits;
 mod watch;
@@ -76,6 +77,7 @@ pub use supervision::{
     MonitorId, Relation, Restart, StartChild, StopChild, Strategy, Supervisor,
 };
 pub use system::SYSTEM_NAME;
+pub use trace::{BadTrace, TraceContext};
 pub use typed::{Accepts, Ask, Request, Tell};
 pub use watch::{ProcLoss, ProcWatch};
 

@@ -143,6 +143,10 @@ async fn play(world: &mut World, case: &Case, tag: &str) {
         assert_eq!(world.next_note().await.what, What::Started);
     }
     let fate = world.monitor(supervisor.actor_id());
+    // It watches its children when it answers: from here on it is told of their ends before this test is.
+    soon(control.ask(&world.client, |reply| ListChildren { reply }))
+        .await
+        .unwrap();
 
     for (which, end) in case.ends {
         let node = ActorId::root(
