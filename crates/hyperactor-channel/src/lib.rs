@@ -26,6 +26,7 @@ mod outcome;
 mod rx;
 mod serve;
 mod serve_error;
+mod slots;
 mod tx;
 
 pub use codec::{Codec, DecodeError, EncodeError, Names, NoName, Postcard, Raw};

@@ -184,14 +184,14 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for LocalLink<
                 });
             }
         };
-        let seq = state.floor + state.slots.len() as u64;
+        let seq = state.slots.next();
         state.lanes.push(Waiting {
             seq,
             to,
             message,
             is_awaited,
         });
-        state.slots.push_back(Slot::Queued(completion));
+        state.slots.push(Slot::Queued(completion));
         let run = !std::mem::replace(&mut state.running, true);
         drop(state);
         if run {
@@ -201,8 +201,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for LocalLink<
     }
 
     fn posted(&self) -> u64 {
-        let state = self.0.state.lock();
-        state.floor + state.slots.len() as u64
+        self.0.state.lock().slots.next()
     }
 
     fn close(&self) {
@@ -356,7 +355,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
             // The other direction closes, and may wait for this one.
             let is_awaited = state.refusing && state.slots.is_empty();
             let waits = is_awaited.then(|| state.opposite.clone()).flatten();
-            (state.floor, waits)
+            (state.slots.taken_below(), waits)
         };
         self.common.settled.advance(floor);
         if let Some(opposite) = waits {

@@ -9,6 +9,7 @@ use super::lanes::{Lanes, Waiting};
 use super::session::Half;
 use crate::limits::LOCAL_BATCH_MESSAGES;
 use crate::outbound::Common;
+use crate::slots::Slots;
 use crate::{Completion, Deliver, Failure, Reason, Status};
 
 pub(super) struct State<M, K, N> {
@@ -25,10 +26,8 @@ pub(super) struct State<M, K, N> {
     pub(super) deliver: Option<Box<dyn Deliver<M>>>,
     /// Posted, not handed over.
     pub(super) lanes: Lanes<M, N>,
-    /// One slot for each message from `floor` on.
-    pub(super) slots: VecDeque<Slot<K>>,
-    /// Below it every completion was called.
-    pub(super) floor: u64,
+    /// Messages whose completion has not returned.
+    pub(super) slots: Slots<Slot<K>>,
     pub(super) finished: Vec<Finished<M, K>>,
     /// Someone moves messages.
     pub(super) running: bool,
@@ -61,7 +60,6 @@ pub(super) enum Slot<K> {
     Handed(K),
     /// Its completion is being called.
     Finishing,
-    Called,
 }
 
 pub(super) struct Finished<M, K> {
@@ -103,8 +101,7 @@ where
             generation: 0,
             deliver: None,
             lanes: Lanes::new(common.capacity.clone()),
-            slots: VecDeque::new(),
-            floor: first,
+            slots: Slots::new(first),
             finished: Vec::new(),
             running: false,
             nudged: false,
@@ -212,7 +209,7 @@ where
 
     /// What was handed over and not settled ends as unknown.
     pub(super) fn lose(&mut self, reason: &Reason) {
-        for seq in self.floor..self.floor + self.slots.len() as u64 {
+        for seq in self.slots.numbers() {
             self.settle(seq, Some(Failure::Unknown(reason.clone())), None);
         }
     }
@@ -227,7 +224,9 @@ where
 
     /// The outcome of a message that was handed over is known; the first one counts.
     pub(super) fn settle(&mut self, seq: u64, failure: Option<Failure>, message: Option<M>) {
-        let Some(slot) = self.slot(seq) else { return };
+        let Some(slot) = self.slots.get_mut(seq) else {
+            return;
+        };
         if matches!(slot, Slot::Handed(_))
             && let Slot::Handed(completion) = std::mem::replace(slot, Slot::Finishing)
         {
@@ -241,8 +240,10 @@ where
     }
 
     fn set_handed(&mut self, seq: u64) {
-        let Some(slot) = self.slot(seq) else { return };
-        *slot = match std::mem::replace(slot, Slot::Called) {
+        let Some(slot) = self.slots.get_mut(seq) else {
+            return;
+        };
+        *slot = match std::mem::replace(slot, Slot::Finishing) {
             Slot::Queued(completion) => Slot::Handed(completion),
             other => other,
         };
@@ -251,18 +252,7 @@ where
     /// The completions of these messages have returned.
     pub(super) fn set_called(&mut self, seqs: Vec<u64>) {
         for seq in seqs {
-            if let Some(slot) = self.slot(seq) {
-                *slot = Slot::Called;
-            }
+            drop(self.slots.take(seq));
         }
-        while matches!(self.slots.front(), Some(Slot::Called)) {
-            self.slots.pop_front();
-            self.floor += 1;
-        }
-    }
-
-    fn slot(&mut self, seq: u64) -> Option<&mut Slot<K>> {
-        let index = usize::try_from(seq.checked_sub(self.floor)?).ok()?;
-        self.slots.get_mut(index)
     }
 }

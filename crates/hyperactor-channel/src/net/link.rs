@@ -1,7 +1,6 @@
 //! The sending side over a byte stream, as posts see it: the session with its outgoing log, and the completions of what
 //! is in it, behind one short lock. Connecting and pumping is the driver's matter, in `dialer`.
 
-use std::collections::VecDeque;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use crate::net::inbound::NetInbound;
 use crate::net::labels::Labels;
 use crate::options::random_u64;
 use crate::outbound::{Capacity, Common, Link};
+use crate::slots::Slots;
 use crate::{
     Codec, Completion, Deliver, DialOptions, EncodeError, Failure, Inbound, Names, Reason,
     Rejected, Status, clock, codec, codes,
@@ -45,9 +45,8 @@ pub(crate) struct Shared<M, K, C: Codec<M>> {
 pub(crate) struct State<K, N> {
     session: Session,
     labels: Labels<N>,
-    /// The messages from `floor` on; none where the completion was called.
-    slots: VecDeque<Option<Slot<K>>>,
-    floor: u64,
+    /// By post id; they are consecutive from 0, as those of the slots.
+    slots: Slots<Slot<K>>,
     /// The driver, while it has nothing to do.
     parked: Option<Waker>,
     /// There is a driver.
@@ -219,11 +218,11 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         match pushed {
             Ok(_) => {
                 let first = state.slots.is_empty();
-                state.slots.push_back(Some(Slot {
+                state.slots.push(Slot {
                     completion,
                     to,
                     from,
-                }));
+                });
                 // A driver that waits for credit is left alone; one that has nothing under way must learn of the first.
                 let waker = if first || state.session.has_output() {
                     state.parked.take()
@@ -265,8 +264,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
     }
 
     fn posted(&self) -> u64 {
-        let state = self.shared.state.lock();
-        state.floor + state.slots.len() as u64
+        self.shared.state.lock().slots.next()
     }
 
     fn close(&self) {
@@ -358,8 +356,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
         let state = State {
             session,
             labels: Labels::new(),
-            slots: VecDeque::new(),
-            floor: 0,
+            slots: Slots::new(0),
             parked: None,
             driven: false,
             reason: None,
@@ -518,7 +515,7 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
             match event {
                 Event::Resolved { first, count } => {
                     for post in first.0..first.0.saturating_add(count) {
-                        if let Some(Slot { completion, .. }) = self.take(post) {
+                        if let Some(Slot { completion, .. }) = self.slots.take(post) {
                             let failed = None;
                             outcomes.finished.push(Finished { completion, failed });
                         }
@@ -530,7 +527,7 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
                     body,
                 } => {
                     let failure = self.failure(shared, failure);
-                    if let Some(slot) = self.take(post.0) {
+                    if let Some(slot) = self.slots.take(post.0) {
                         // Its labels are its own until now: another name may get them from here on.
                         let failed = Failed {
                             failure,
@@ -559,17 +556,7 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
             // A post that is tried again learns of it.
             self.labels.open_all();
         }
-        outcomes.floor = self.floor;
-    }
-
-    fn take(&mut self, post: u64) -> Option<Slot<K>> {
-        let index = usize::try_from(post.checked_sub(self.floor)?).ok()?;
-        let taken = self.slots.get_mut(index)?.take();
-        while matches!(self.slots.front(), Some(None)) {
-            self.slots.pop_front();
-            self.floor += 1;
-        }
-        taken
+        outcomes.floor = self.slots.taken_below();
     }
 
     fn failure<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, failure: CoreFailure) -> Failure {

@@ -9,6 +9,7 @@
 mod cancel;
 mod duplex;
 mod lives;
+mod shares;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -22,6 +23,7 @@ use hyperactor_channel::{
 };
 use hyperactor_refs::Incarnation;
 use lives::*;
+use shares::*;
 use support::{Entry, Keeper, Kind, Ledger, Message, Poison, eventually, settle_delivered, soon};
 
 async fn pair(kind: Kind) -> (ChannelTx<Message>, ChannelRx<Message>, support::Place) {
@@ -589,4 +591,13 @@ suites!([
     an_accept_given_up_at_any_poll_loses_no_dialer,
     a_stream_accept_given_up_at_any_poll_loses_no_connection,
     low_level_waits_given_up_at_any_poll_lose_nothing,
+    a_destination_that_never_takes_stops_only_its_own_senders,
+    a_send_waits_for_its_own_destination_only,
+    each_destination_keeps_its_order_with_mixed_sizes,
+    names_survive_lost_connections,
+    there_may_be_more_destinations_than_a_session_has_numbers,
+    a_large_message_that_is_refused_comes_back_whole,
+    a_large_message_that_nobody_takes_comes_back_whole,
+    a_name_that_cannot_be_told_fails_its_messages_alone,
+    small_messages_pass_a_message_of_256_mib,
 ]);

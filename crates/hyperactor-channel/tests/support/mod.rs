@@ -2,6 +2,7 @@
 //! condition. Nothing here knows how a channel works.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 
+pub mod named;
 pub mod proxy;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,141 @@
+//! What a sending half keeps for each message until its outcome is told: numbered in the order posted, settled in any
+//! order. Few messages that wait for long cost no room for the many that passed them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// Places beyond those in use that may gather before the old ones are set apart.
+const SLACK: usize = 1_024;
+
+/// Values by consecutive numbers.
+///
+/// # Bounds
+///
+/// In proportion to the values kept, whatever lies between their numbers.
+#[derive(Debug)]
+pub(crate) struct Slots<T> {
+    /// Values from `floor` on; none where it was taken out.
+    recent: VecDeque<Option<T>>,
+    floor: u64,
+    /// Values below it, left over from when there were many beside them.
+    old: BTreeMap<u64, T>,
+    /// Values in `recent`.
+    count: usize,
+}
+
+impl<T> Slots<T> {
+    /// No values; the first one gets this number.
+    pub(crate) fn new(first: u64) -> Self {
+        Self {
+            recent: VecDeque::new(),
+            floor: first,
+            old: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.old.len() + self.count
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of the next value.
+    pub(crate) fn next(&self) -> u64 {
+        self.floor + self.recent.len() as u64
+    }
+
+    /// Everything below this number was taken out.
+    pub(crate) fn taken_below(&self) -> u64 {
+        match self.old.first_key_value() {
+            Some((oldest, _)) => *oldest,
+            None => self.floor,
+        }
+    }
+
+    /// Adds a value with the next number.
+    pub(crate) fn push(&mut self, value: T) {
+        self.recent.push_back(Some(value));
+        self.count += 1;
+        // Paid for by those that were taken out since the last time.
+        if self.recent.len() > 4 * self.count + SLACK {
+            while self.recent.len() > self.count {
+                if let Some(Some(value)) = self.recent.pop_front() {
+                    self.count -= 1;
+                    self.old.insert(self.floor, value);
+                }
+                self.floor += 1;
+            }
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        match number.checked_sub(self.floor) {
+            Some(index) => self.recent.get_mut(usize::try_from(index).ok()?)?.as_mut(),
+            None => self.old.get_mut(&number),
+        }
+    }
+
+    /// Takes a value out.
+    pub(crate) fn take(&mut self, number: u64) -> Option<T> {
+        let Some(index) = number.checked_sub(self.floor) else {
+            return self.old.remove(&number);
+        };
+        let taken = self.recent.get_mut(usize::try_from(index).ok()?)?.take()?;
+        self.count -= 1;
+        while let Some(None) = self.recent.front() {
+            self.recent.pop_front();
+            self.floor += 1;
+        }
+        Some(taken)
+    }
+
+    /// The numbers that there are, in their order.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        let recent = (self.floor..).zip(&self.recent);
+        let recent = recent.filter_map(|(number, value)| value.as_ref().map(|_| number));
+        self.old.keys().copied().chain(recent).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_their_numbers_until_they_are_taken_out() {
+        let mut slots = Slots::new(7);
+        for value in 7..20_u64 {
+            assert_eq!(slots.next(), value);
+            slots.push(value);
+        }
+        assert_eq!(slots.take(9), Some(9));
+        assert_eq!(
+            (slots.take(9), slots.take(6), slots.take(20)),
+            (None, None, None)
+        );
+        assert_eq!(slots.taken_below(), 7);
+        assert_eq!((slots.take(7), slots.take(8)), (Some(7), Some(8)));
+        assert_eq!((slots.taken_below(), slots.len()), (10, 10));
+        assert_eq!(slots.numbers(), (10..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_few_that_stay_cost_no_room_for_those_that_pass() {
+        let mut slots = Slots::new(0);
+        for number in 0..1_000_000_u64 {
+            slots.push(number);
+            if !number.is_multiple_of(100_000) {
+                assert_eq!(slots.take(number), Some(number));
+            }
+        }
+        assert!(slots.recent.len() <= 2 * SLACK, "{}", slots.recent.len());
+        assert_eq!((slots.len(), slots.taken_below()), (10, 0));
+        for number in slots.numbers() {
+            assert_eq!(slots.take(number), Some(number));
+        }
+        assert!(slots.is_empty());
+    }
+}
