@@ -16,6 +16,8 @@ const FEATURE_SETS: &[(&str, &[&str])] = &[
         &["--no-default-features", "--features", "proptest"],
     ),
     ("hyperactor-refs", &["--all-features"]),
+    // The whole workspace at once has the feature `link-registration`.
+    ("hyperactor-proc", &["--all-targets"]),
 ];
 
 /// Formats all members, or only checks that they are.

@@ -96,7 +96,7 @@ fn message(block: &Block<'_>, method: &Method) -> TokenStream {
             }
         }
     });
-    let doc = format!("The message by which [`{actor}::{ident}`] is called.");
+    let doc = format!("The message by which `{actor}::{ident}` is called.");
     // Bounds stand where the parameters are declared, and no defaults with them.
     let params = impl_generics.to_token_stream();
     quote! {
@@ -237,7 +237,7 @@ fn client(
     let trait_parameters = impl_generics.to_token_stream();
     let calls = methods.iter().map(|method| call(block, method));
     let doc = format!(
-        "Calls the methods of [`{actor}`] through a reference to one: each is awaited, or posted."
+        "Calls the methods of a `{actor}` through a reference to it: each is awaited, or posted."
     );
     let mut restricted = (*generics).clone();
     restricted

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    Message, OncePortRef, Outbox, Outcome, PortRef, feed, post, send, type_hash,
+    KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, feed, post_by, send, type_hash,
 };
 use hyperactor_refs::{ActorId, ParseError, PortId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -83,6 +83,7 @@ pub trait FacadeOf<T>: Facade {}
 /// Its text is the actor's id; it is encoded as the id.
 pub struct RestrictedRef<F> {
     actor_id: ActorId,
+    known: KnownMailbox,
     facade: PhantomData<fn(F)>,
 }
 
@@ -99,6 +100,7 @@ impl<F> RestrictedRef<F> {
     pub fn attest(actor_id: ActorId) -> Self {
         Self {
             actor_id,
+            known: KnownMailbox::default(),
             facade: PhantomData,
         }
     }
@@ -132,7 +134,7 @@ impl<F: Facade> RestrictedRef<F> {
     where
         F: Includes<M>,
     {
-        post(cx, &self.port_id::<M>(), message);
+        post_by(cx, &self.known, self.port_id::<M>(), message);
     }
 
     /// As [`ActorRef::send`].
@@ -229,7 +231,11 @@ impl<F: 'static> Message for RestrictedRef<F> {
 
 impl<F> Clone for RestrictedRef<F> {
     fn clone(&self) -> Self {
-        Self::attest(self.actor_id.clone())
+        Self {
+            actor_id: self.actor_id.clone(),
+            known: self.known.clone(),
+            facade: PhantomData,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyperactor_mailbox::{Failure, NotDelivered};
+use hyperactor_proc::limits::ASK_DEADLINE;
 use hyperactor_proc::{
     Accepts, Actor, ActorError, ActorHandle, ActorRef, ActorResult, Ask, AskError, Client, Context,
     Facade, Handler, Message, OncePortRef, Proc, ProcAgent, Registry, RestrictedRef, Tell, actor,
@@ -455,4 +456,46 @@ async fn a_constructor_in_the_block_makes_the_actor_in_another_proc() {
     let params = (200, "south".to_owned());
     let refused = soon(spawn_remote::<Tank>(&main, b.proc_id(), "t", params)).await;
     assert_eq!(refused.unwrap_err().code(), "not-created");
+}
+
+/// Asks the next one, through a handle, before it answers.
+#[derive(Actor, Default)]
+struct Link {
+    next: Option<ActorHandle<Link>>,
+}
+
+impl Handler<ActorHandle<Link>> for Link {
+    async fn handle(&mut self, _cx: &Context<Self>, next: ActorHandle<Link>) -> ActorResult {
+        self.next = Some(next);
+        Ok(())
+    }
+}
+
+#[actor]
+impl Link {
+    async fn round(&mut self, cx: &Context<Self>) -> Result<u64, String> {
+        let Some(next) = &self.next else {
+            return Ok(0);
+        };
+        match next.round(cx).await {
+            Ok(answer) => answer.map(|count| count + 1),
+            Err(error) => Err(error.code().to_owned()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn actors_that_wait_for_each_other_through_handles_are_told_so() {
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let links: Vec<_> = (0..3)
+        .map(|at| proc.spawn(&format!("link-{at}"), Link::default()).unwrap())
+        .collect();
+    links[0].post(&main, links[1].clone()).unwrap();
+    links[1].post(&main, links[2].clone()).unwrap();
+    assert_eq!(soon(links[0].round(&main)).await, Ok(Ok(2)));
+    links[2].post(&main, links[0].clone()).unwrap();
+    // Not after the deadline, which is longer than a test waits for anything that happens at once.
+    let answer = tokio::time::timeout(ASK_DEADLINE / 2, async { links[0].round(&main).await });
+    assert_eq!(answer.await.unwrap(), Ok(Err("deadlock".to_owned())));
 }
