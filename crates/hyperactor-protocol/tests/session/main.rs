@@ -8,6 +8,7 @@ mod credit;
 mod ending;
 mod labels;
 mod log;
+mod names;
 mod parts;
 mod resume;
 mod silence;
