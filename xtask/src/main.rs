@@ -5,6 +5,8 @@
 //! `layers.rs`, the table of integration suites in `it.rs`, the steps of the whole check in `ci.rs`.
 
 mod bench;
+#[cfg(test)]
+mod book;
 mod ci;
 mod counts;
 mod crash;
