@@ -63,3 +63,73 @@ impl Codec<MessageEnvelope> for EnvelopeCodec {
             .map_err(|error| DecodeError::new(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyperactor_refs::{PortId, ProcId};
+
+    use super::*;
+
+    fn actor(name: &str) -> ActorId {
+        ActorId::root(
+            ProcId::direct("local:7".parse().unwrap(), "p").unwrap(),
+            name,
+        )
+    }
+
+    fn named(id: &ActorId) -> ActorId {
+        let mut out = BytesMut::new();
+        EnvelopeCodec.encode_name(id, &mut out).unwrap();
+        EnvelopeCodec.decode_name(out.freeze()).unwrap()
+    }
+
+    #[test]
+    fn an_envelope_comes_back_from_its_bytes_and_its_names() {
+        let (sender, dest) = (actor("s"), PortId::new(actor("d"), 5));
+        let envelope = MessageEnvelope::typed(sender, dest, "hi".to_owned());
+        let mut out = BytesMut::new();
+        EnvelopeCodec.encode(&envelope, &mut out).unwrap();
+        assert!(EnvelopeCodec.shared_tail(&envelope).is_empty());
+        let names = EnvelopeCodec.names(&envelope);
+        let (to, from) = (named(names.to.unwrap()), named(names.from.unwrap()));
+        let names = Names {
+            to: Some(&to),
+            from: Some(&from),
+        };
+        let back = EnvelopeCodec.decode(out.freeze(), names).unwrap();
+        assert_eq!(back.sender(), envelope.sender());
+        assert_eq!(back.dest(), envelope.dest());
+        assert_eq!(back.into_message::<String>().unwrap(), "hi");
+    }
+
+    #[test]
+    fn a_relay_does_not_copy_the_payload() {
+        let bytes = Bytes::from(vec![7; 100_000]);
+        let payload = Payload::Encoded {
+            type_hash: 1,
+            bytes: bytes.clone(),
+        };
+        let envelope = MessageEnvelope::new(actor("s"), PortId::new(actor("d"), 5), payload);
+        let mut out = BytesMut::new();
+        EnvelopeCodec.encode(&envelope, &mut out).unwrap();
+        assert!(out.len() < 100, "{} bytes", out.len());
+        assert_eq!(
+            EnvelopeCodec.shared_tail(&envelope).as_ptr(),
+            bytes.as_ptr()
+        );
+    }
+
+    #[test]
+    fn what_names_nobody_or_is_no_name_says_so() {
+        let bytes = Bytes::from_static(&[1; 40]);
+        let error = EnvelopeCodec.decode(bytes, Names::NONE).unwrap_err();
+        assert!(error.text().contains("destination"), "{error}");
+        for name in [&[][..], &[0xff; 9], &[1, 2, 3]] {
+            assert!(
+                EnvelopeCodec
+                    .decode_name(Bytes::copy_from_slice(name))
+                    .is_err()
+            );
+        }
+    }
+}
