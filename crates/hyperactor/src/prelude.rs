@@ -7,8 +7,8 @@ pub use hyperactor_mailbox::{
     Undeliverable,
 };
 pub use hyperactor_proc::{
-    Actor, ActorError, ActorExit, ActorHandle, ActorRef, ActorResult, Ask, AskError, Client,
-    Context, ExitReason, Exports, Facade, Handler, Message, Proc, Receives, Registry, RemoteSpawn,
-    RestrictedRef, Tell, actor,
+    Actor, ActorError, ActorExit, ActorHandle, ActorRef, ActorResult, Ask, AskError, ChildSpec,
+    Client, Context, Event, ExitReason, Exports, Facade, Handler, Message, Proc, Receives,
+    Registry, RemoteSpawn, RestrictedRef, Strategy, Supervisor, Tell, actor,
 };
 pub use hyperactor_refs::{ActorId, ChannelAddr, ChannelTransport, PortId, ProcId};

@@ -60,7 +60,7 @@ impl Supervision {
 }
 
 impl Proc {
-    /// Sees to it that somebody is told of the end of an actor, here or elsewhere; at once if there is no such actor.
+    /// Sees to it that somebody is told of the end of an actor, here or elsewhere; at once if there is no such actor (V-04).
     pub(crate) fn watch_actor(&self, key: u64, target: &ActorId, told: Told) {
         if !self.owns(target) {
             return self.watch_remote(key, target, told);

@@ -99,7 +99,7 @@ pub(super) fn bind(system: &System, proc: &WeakProc) {
     });
     system.on::<Ended>(proc, on_ended);
     system.on::<Link>(proc, |proc, head, link| {
-        // Only the proc of an actor speaks for it.
+        // V-07: only the proc of an actor speaks for it.
         if *head.sender().proc_id() != *link.from.proc_id() {
             return;
         }
@@ -144,7 +144,7 @@ fn on_ended(proc: &Proc, head: &EnvelopeHead, Ended { key, event }: Ended) {
     }
 }
 
-/// A number that two sets of keys seldom share.
+/// V-05: a number that two sets of keys seldom share.
 fn digest<'a>(keys: impl Iterator<Item = &'a u64>) -> u64 {
     // The mixing function of SplitMix64 (G. Steele, D. Lea and C. Flood, 2014), so that near keys do not cancel out.
     keys.fold(0, |sum, key| {
@@ -278,7 +278,7 @@ impl Proc {
         self.post_from_here(envelope, ReturnHandle::monitored());
     }
 
-    /// Tells everybody who watched an actor of a proc that is lost, and forgets what that proc watched here.
+    /// Tells everybody who watched an actor of a proc that is lost, and forgets what that proc watched here (V-08).
     pub(crate) fn proc_lost(&self, loss: &ProcLoss) {
         let proc_id = loss.proc_id();
         let outgoing = self.remote().outgoing.lock().remove(proc_id);

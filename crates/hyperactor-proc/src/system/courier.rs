@@ -127,6 +127,7 @@ impl Courier {
             let Some(letter) = state.letters.get_mut(&id) else {
                 return;
             };
+            // V-06: sent again until it is delivered, or the proc is lost.
             let is_given_up = match Sign::of(failure) {
                 // Alive, it is there and cannot read it: another version.
                 Sign::Gone | Sign::Lost | Sign::Alive => true,

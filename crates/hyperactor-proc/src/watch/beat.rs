@@ -92,7 +92,7 @@ fn on_pulse(proc: &Proc, head: &EnvelopeHead, pulse: Pulse) {
     proc.lose(&watched, &loss);
 }
 
-/// Sends one beat, unless the last one has no outcome yet.
+/// Sends one beat, unless the last one has no outcome yet (V-01).
 pub(super) fn beat(proc: &Proc, watched: &Arc<Watched>) {
     let known = {
         let mut state = watched.state.lock();
@@ -170,6 +170,7 @@ impl Outcome {
             state.is_beating = false;
             match sign {
                 Sign::Alive | Sign::Busy => return,
+                // V-02: what is in doubt three times in a row is lost.
                 Sign::Doubt if state.doubts + 1 < limits::BEATS_IN_DOUBT_MAX => {
                     state.doubts += 1;
                     return;
@@ -196,7 +197,7 @@ impl Outcome {
                 failure: failure.clone(),
             }
         };
-        // Its host is this one's too, and is about to say how it ended.
+        // V-03: its host is this one's too, and is about to say how it ended.
         if !is_certain && watched.proc_id.addr() == proc.proc_id().addr() {
             let until = Instant::now() + limits::CERTIFICATE_GRACE;
             watched.state.lock().suspicion.get_or_insert((loss, until));

@@ -231,6 +231,7 @@ async fn a_monitor_of_an_actor_that_was_never_there_is_told_at_once() {
     }
 }
 
+// V-04
 #[tokio::test]
 async fn a_monitor_that_comes_late_is_told_how_the_actor_had_ended() {
     let wire = Wire::default();
@@ -272,6 +273,7 @@ impl MailboxSender for Lossy {
     }
 }
 
+// V-06
 #[tokio::test(start_paused = true)]
 async fn a_watch_and_its_end_survive_lost_messages() {
     for is_end_lost in [false, true] {
@@ -302,6 +304,7 @@ async fn a_watch_and_its_end_survive_lost_messages() {
     }
 }
 
+// V-05
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_the_far_side_has_forgotten_is_made_known_again() {
     let wire = Wire::default();

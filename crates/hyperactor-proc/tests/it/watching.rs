@@ -18,6 +18,7 @@ fn certificate(proc: &Proc, exit: ProcExit) -> Arc<DeathCertificate> {
     Arc::new(DeathCertificate::new(proc_id, proc.incarnation(), exit))
 }
 
+// V-01
 #[tokio::test(start_paused = true)]
 async fn a_proc_that_lives_is_not_lost_and_costs_one_message_a_period() {
     let wire = Wire::default();
@@ -30,6 +31,7 @@ async fn a_proc_that_lives_is_not_lost_and_costs_one_message_a_period() {
     assert_eq!(watches[0].loss(), None);
 }
 
+// V-02
 #[tokio::test(start_paused = true)]
 async fn a_proc_that_is_not_there_is_found_missing_within_three_periods() {
     let wire = Wire::default();
@@ -111,6 +113,7 @@ async fn the_end_of_a_former_life_is_no_loss_of_the_next() {
     assert_eq!(watch.loss(), None);
 }
 
+// V-03
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_comes_a_little_late_is_waited_for() {
     let wire = Wire::default();

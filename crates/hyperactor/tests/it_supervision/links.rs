@@ -74,6 +74,7 @@ use Setup::{
     MonitorThenDemonitor, MonitorTwice, Nothing,
 };
 
+// V-07: a link from the other side, and unlinking from there, are among them.
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     case("a_link_tells_a_failure", Link, TRAPS, Some(Fail), &[("linked", "failed")], Lives),

@@ -138,6 +138,7 @@ async fn linked() {
     world.end().await;
 }
 
+// V-08
 async fn forgotten() {
     let mut world = World::new(Kind::TwoProcesses).await;
     let a = world.spawn(Place::A, "a", false).await;
