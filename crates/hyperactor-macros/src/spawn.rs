@@ -91,6 +91,7 @@ impl Constructor {
             #[automatically_derived]
             impl #impl_generics #support::RemoteSpawn for #self_type #where_clause {
                 type Params = #of;
+                #[allow(clippy::needless_question_mark, reason = "the error may be of another type")]
                 fn create(parameters: #of) -> #support::ActorResult<Self> {
                     let #pattern = parameters;
                     ::core::result::Result::Ok(Self::#ident(#(#names),*) #fails)
