@@ -16,7 +16,11 @@ use crate::{Accept, Deliver, Ignore, Inbound, Outbound, Peer, ServerHandle, Tick
 
 /// Receives messages of one type.
 pub trait Rx<M: Send + 'static>: Send {
-    /// Waits for the next message; `None` when nothing will come any more. Cancel safe.
+    /// Waits for the next message; `None` when nothing will come any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     fn recv(&mut self) -> BoxFuture<'_, Option<M>>;
 
     /// Takes a message if one is there.

@@ -24,6 +24,10 @@ pub trait Tx<M: Send + 'static>: Send + Sync {
     fn try_post(&self, message: M) -> Result<(), (M, Reason)>;
 
     /// Waits for room, posts, and waits for the outcome.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits for room, the message is dropped with it; dropped later, it goes out all the same.
     fn send(&self, message: M) -> BoxFuture<'_, Outcome>;
 
     /// Where the messages go.

@@ -50,6 +50,10 @@ pub struct Connected {
 /// Connects to addresses of one transport.
 pub trait Dial: Send + Sync + 'static {
     /// Connects once. Whether and when to try again is the caller's decision.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way, no connection is left; its peer may have seen one that closed at once.
     fn dial<'a>(&'a self, addr: &'a ChannelAddr) -> BoxFuture<'a, io::Result<Connected>>;
 }
 
@@ -58,8 +62,12 @@ pub trait Listen: Send + 'static {
     /// The address that others dial.
     fn addr(&self) -> &ChannelAddr;
 
-    /// Waits for the next connection. Cancel safe. An error concerns one connection or a lack of resources; accepting can
-    /// be tried again after a pause.
+    /// Waits for the next connection. An error concerns one connection or a lack of resources; accepting can be tried again
+    /// after a pause.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection is taken only in the poll that returns it: dropping the future loses none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>>;
 }
 

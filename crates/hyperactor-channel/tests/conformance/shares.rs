@@ -169,7 +169,7 @@ async fn send_mixed(tx: &Outbound<Letter, Told>, office: &Office, count: u64, se
         post(
             tx,
             &told,
-            Letter::sized(to, id, random.below(size) as usize),
+            Letter::sized(&to, id, random.below(size) as usize),
         )
         .await;
     }
@@ -212,7 +212,7 @@ pub(crate) async fn there_may_be_more_destinations_than_a_session_has_numbers(ki
     let (told, outcomes) = mpsc::unbounded_channel();
     let told = Told(told, 0);
     for id in 0..COUNT {
-        let mut letter = Letter::new(format!("place {id}"), id);
+        let mut letter = Letter::new(&format!("place {id}"), id);
         // Each is from somebody else, too; the check of the order compares with a letter from "me".
         if id % 2 == 1 {
             letter.from = format!("place {}", id + COUNT);

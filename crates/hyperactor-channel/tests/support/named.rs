@@ -21,11 +21,11 @@ pub struct Letter {
 }
 
 impl Letter {
-    pub fn new(to: impl ToString, id: u64) -> Self {
+    pub fn new(to: &(impl ToString + ?Sized), id: u64) -> Self {
         Self::sized(to, id, 0)
     }
 
-    pub fn sized(to: impl ToString, id: u64, bytes: usize) -> Self {
+    pub fn sized(to: &(impl ToString + ?Sized), id: u64, bytes: usize) -> Self {
         let body: Vec<u8> = (0..bytes).map(|at| (at as u64 ^ id) as u8).collect();
         Self {
             to: to.to_string(),
@@ -41,7 +41,7 @@ pub const PATTERN_MAX: usize = 16 << 20;
 
 impl Letter {
     /// Of one size, quickly made.
-    pub fn large(to: impl ToString, id: u64, bytes: usize) -> Self {
+    pub fn large(to: &(impl ToString + ?Sized), id: u64, bytes: usize) -> Self {
         assert!(bytes > PATTERN_MAX);
         Self {
             body: vec![7; bytes].into(),
