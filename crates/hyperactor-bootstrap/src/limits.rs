@@ -87,3 +87,12 @@ pub const OUTPUT_END_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long the end of a host waits for its own output to take the children's last lines.
 pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often a child looks which messages its actors have in hand, for its death certificate.
+pub const HANDS_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long an actor has to have been busy for the message that it has in hand to be written down.
+pub const HANDS_BUSY: Duration = Duration::from_millis(100);
+
+/// Most that is read of what a child wrote down, in bytes.
+pub const HANDS_BYTES_MAX: usize = 64 * 1024;

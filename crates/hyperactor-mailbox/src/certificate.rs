@@ -89,6 +89,17 @@ pub struct Handling {
     pub message: String,
 }
 
+impl Handling {
+    /// Cuts names that are longer than a certificate may have.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        for name in [&mut self.actor, &mut self.message] {
+            name.truncate(name.floor_char_boundary(limits::HANDLING_NAME_BYTES));
+        }
+        self
+    }
+}
+
 impl fmt::Display for Handling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` in `{}`", self.message, self.actor)
@@ -162,11 +173,8 @@ impl DeathCertificate {
         let from = self.last_words.len() - kept.count();
         self.last_words.drain(..from);
         self.handling.truncate(limits::HANDLING_MAX);
-        for handling in &mut self.handling {
-            for name in [&mut handling.actor, &mut handling.message] {
-                name.truncate(name.floor_char_boundary(limits::HANDLING_NAME_BYTES));
-            }
-        }
+        let handling = std::mem::take(&mut self.handling);
+        self.handling = handling.into_iter().map(Handling::bounded).collect();
         self
     }
 }

@@ -3,9 +3,10 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperactor_proc::Proc;
 use tokio::sync::watch;
@@ -14,6 +15,8 @@ use crate::control::{Frames, ToChild};
 use crate::limits;
 use crate::mailbox::LocalProcDialer;
 use crate::socket_dir::SocketDir;
+
+use super::hands::Hands;
 
 /// The exit status of a child that did not end in order within its grace after its host had died.
 const EXIT_ORPHANED: i32 = 1;
@@ -59,7 +62,13 @@ impl Lifeline {
     }
 
     fn run(mut self) {
-        self.obey_until_the_end();
+        let hands = Hands::new(self.dir.hands_path(&self.name));
+        // Whatever happens in there (a subscriber of the log is the user's code), this thread goes on to end the process:
+        // nobody else would.
+        let obeyed = catch_unwind(AssertUnwindSafe(|| self.obey_until_the_end(hands)));
+        if obeyed.is_err() {
+            tracing::error!(target: "hyperactor::bootstrap", proc = self.name, "what reads the host's orders panicked");
+        }
         if self.is_captured {
             silence_output();
         }
@@ -74,14 +83,23 @@ impl Lifeline {
     }
 
     /// Returns when the stream has ended, or holds what no host says.
-    fn obey_until_the_end(&mut self) {
+    fn obey_until_the_end(&mut self, mut hands: Hands) {
         let mut frames = Frames::default();
         let mut bytes = [0u8; 4096];
+        // Without it the thread would only wake for the host, and nothing would be written down.
+        if let Err(error) = self.control.set_read_timeout(Some(limits::HANDS_PERIOD)) {
+            tracing::debug!(target: "hyperactor::bootstrap", %error, "what is in hand is not written down");
+        }
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= limits::HANDS_PERIOD {
+                hands.look(&self.proc);
+                looked = Instant::now();
+            }
             match self.control.read(&mut bytes) {
                 Ok(0) => return,
                 Ok(count) => frames.push(&bytes[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if is_passing(&error) => continue,
                 Err(_) => return,
             }
             loop {
@@ -120,6 +138,15 @@ impl Lifeline {
             }
         }
     }
+}
+
+/// Whether a read is to be tried again: a signal came, or nothing did for a while.
+fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut
+    )
 }
 
 /// Leads standard output and standard error nowhere. A line written to a pipe that nobody reads any more would be an error,

@@ -1,6 +1,7 @@
 //! The life of a child process, from the bootstrap call to its exit: serve the socket, run the agent, report ready, obey,
 //! end in order. What is done while the process has one thread is in `startup`.
 
+mod hands;
 mod lifeline;
 
 use std::io::{Read, Write};

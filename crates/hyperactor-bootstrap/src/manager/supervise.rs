@@ -183,6 +183,7 @@ impl Supervisor {
                 last_words: tail.is_some().then_some(&*certificate.last_words),
             },
         );
+        certificate.handling = shared.dir.hands(certificate.proc_id.name());
         certificate.wanted = wanted;
         certificate.lived = lived;
         certificate.usage = reaped.map(|reaped| {

@@ -10,6 +10,7 @@ mod sweep;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use hyperactor_mailbox::Handling;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -37,7 +38,8 @@ const BACKEND_NAME: &str = "backend.sock";
 ///
 /// * `owner.lock`, locked with `flock` by the process that made the directory for as long as it lives,
 /// * `backend.sock`, where children reach their host,
-/// * one [`socket_name`] for each proc.
+/// * one [`socket_name`] for each proc, and for procs whose actors are busy for long a file of the same name that ends in
+///   `.hand`: the messages that they have in hand, for the death certificate.
 ///
 /// # What is checked
 ///
@@ -176,6 +178,27 @@ impl SocketDir {
         self.path.join(socket_name(name))
     }
 
+    /// Returns where the proc called `name` writes down what its actors have in hand.
+    pub(crate) fn hands_path(&self, name: &str) -> PathBuf {
+        self.path.join(hands_name(name))
+    }
+
+    /// Reads what the proc called `name` had in hand when it wrote that down last; nothing when it never did.
+    pub(crate) fn hands(&self, name: &str) -> Vec<Handling> {
+        use std::io::Read;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let Ok(file) = rustix::fs::openat(&self.dir, hands_name(name), flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        let mut record = Vec::new();
+        let mut file = std::fs::File::from(file).take(limits::HANDS_BYTES_MAX as u64);
+        if let Err(error) = file.read_to_end(&mut record) {
+            tracing::debug!(target: "hyperactor::bootstrap", proc = name, %error, "what an ended proc had in hand cannot be read");
+        }
+        // What does not decode was never written whole.
+        postcard::take_from_bytes(&record).map_or_else(|_| Vec::new(), |(hands, _)| hands)
+    }
+
     /// Returns where the host listens for its children.
     #[must_use]
     pub fn backend_path(&self) -> PathBuf {
@@ -194,14 +217,21 @@ impl SocketDir {
             .collect())
     }
 
-    /// Removes the socket of the proc called `name`, if it is still there. Returns whether it was.
+    /// Removes the socket of the proc called `name`, if it is still there, and what it wrote down beside it. Returns whether
+    /// there was a socket.
     ///
     /// # Errors
     ///
     /// [`SocketDirError::Io`] when the kernel refuses.
     pub fn remove_socket(&self, name: &str) -> Result<bool, SocketDirError> {
-        let file = socket_name(name);
-        match rustix::fs::unlinkat(&self.dir, &file, AtFlags::empty()) {
+        let hands = self.remove_file(&hands_name(name));
+        let removed = self.remove_file(&socket_name(name))?;
+        hands?;
+        Ok(removed)
+    }
+
+    fn remove_file(&self, file: &str) -> Result<bool, SocketDirError> {
+        match rustix::fs::unlinkat(&self.dir, file, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(SocketDirError::io("remove", self.path.join(file))(errno)),
@@ -250,6 +280,14 @@ impl Drop for SocketDir {
             tracing::warn!(target: "hyperactor::bootstrap", code = error.code(), %error, "socket directory stays behind");
         }
     }
+}
+
+/// The file beside a proc's socket in which it writes down what it has in hand.
+fn hands_name(name: &str) -> String {
+    let mut file = socket_name(name);
+    file.truncate(SOCKET_NAME_BYTES - ".sock".len());
+    file.push_str(".hand");
+    file
 }
 
 /// Refuses a place in which the longest path that will be needed does not fit.

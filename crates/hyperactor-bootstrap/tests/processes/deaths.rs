@@ -12,6 +12,7 @@ use hyperactor_testkit::eventually;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 
+use crate::actors::Sleep;
 use crate::trial;
 use crate::worker::{Eat, Say, Worker};
 use crate::world::{Actor, LONG, TestResult, World, send_signal};
@@ -27,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_failed_allocation_is_certified_as_lack_of_memory",
             out_of_memory,
         ),
+        trial("a_certificate_names_what_was_in_hand", in_hand),
         trial("senders_are_told_how_a_sibling_ended", told),
         trial("what_a_child_prints_is_kept_within_bounds", printed),
         trial("what_a_child_prints_is_passed_on_with_its_name", prefixed),
@@ -110,6 +112,30 @@ async fn out_of_memory() -> TestResult {
     assert_eq!(certificate.out_of_memory, OutOfMemory::Yes);
     let text = certificate.to_string();
     assert!(text.contains("for lack of memory"), "{text}");
+    world.end().await
+}
+
+async fn in_hand() -> TestResult {
+    let world = World::new().await?;
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    let sleep = Sleep(Duration::from_secs(600));
+    assert!(pair.sink.send(&world.client, sleep).await.is_delivered());
+    let file = hyperactor_bootstrap::socket_name("b").replace(".sock", ".hand");
+    let file = world.dir.join(file);
+    eventually(LONG, || file.exists()).await;
+    send_signal(pair.b.info().pid.ok_or("no process")?, Signal::KILL)?;
+    let certificate = certificate(&pair.b).await?;
+    let [handling] = &certificate.handling[..] else {
+        return Err(format!("{certificate:?}").into());
+    };
+    assert_eq!(handling.actor, "sink[0]");
+    assert!(handling.message.ends_with("Sleep"), "{handling}");
+    assert!(!file.exists(), "the record stays behind");
+    // The other one had nothing in hand.
+    send_signal(pair.a.info().pid.ok_or("no process")?, Signal::KILL)?;
+    pair.a.join().await;
+    let other = pair.a.certificate().ok_or("no certificate")?;
+    assert!(other.handling.is_empty(), "{other}");
     world.end().await
 }
 

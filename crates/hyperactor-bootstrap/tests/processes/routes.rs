@@ -56,7 +56,8 @@ async fn straight_and_in_order() -> TestResult {
     assert_eq!((tally.delivered, tally.doubled), (5_000, 0), "{tally:?}");
     assert_eq!(world.arrived(&pair.sink).await?, 5_000);
     let (direct, relay) = world.routes(&pair.source, "b").await?;
-    assert_eq!(direct + relay, 5_000);
+    // One that met a full queue was posted again, and counts twice.
+    assert!(direct + relay >= 5_000, "{direct} and {relay}");
     assert!(
         direct >= 4_500,
         "only {direct} of 5000 messages went straight"
@@ -70,7 +71,8 @@ async fn forced_relay() -> TestResult {
     let tally = world.flood(&pair.source, &pair.sink, 0, 2_000).await?;
     assert_eq!(tally.delivered, 2_000, "{tally:?}");
     assert_eq!(world.arrived(&pair.sink).await?, 2_000);
-    assert_eq!(world.routes(&pair.source, "b").await?, (0, 2_000));
+    let (direct, relay) = world.routes(&pair.source, "b").await?;
+    assert!(direct == 0 && relay >= 2_000, "{direct} and {relay}");
     world.end().await
 }
 
