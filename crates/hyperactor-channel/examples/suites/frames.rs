@@ -8,18 +8,21 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hyperactor_channel::{
     DialOptions, Outcome, Raw as RawCodec, Reason, ServeOptions, dial_tx, serve_queue,
 };
-use hyperactor_protocol::limits::{FRAME_MAX_DEFAULT, READ_STEP_BYTES};
-use hyperactor_protocol::{Frame, HelloKind};
+use hyperactor_protocol::limits::{FRAME_MAX_DEFAULT, MESSAGE_MAX_DEFAULT, READ_STEP_BYTES};
+use hyperactor_protocol::{DataFlags, Frame, HelloKind, Label, Seq};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::liar::bytes;
+use crate::liar_labels::first;
 use crate::support::net::{Kind, Place, Raw, hello};
 use crate::support::process::{peak_kib_of, resident_kib_of};
 use crate::support::served::{Served, questions};
 use crate::support::{Context, Report, holds_within, runtime};
 
 const ADDRESS_SPACE: u64 = 512 << 20;
-/// Peers that announce the largest frame and then say nothing: more than the address space together.
-const SILENT: usize = 200;
+/// Peers that announce the largest frame and then say nothing, and as many that announce the largest message in parts:
+/// together far more than the address space.
+const SILENT: usize = 100;
 const STEP_KIB: u64 = READ_STEP_BYTES as u64 / 1024;
 /// What the rest of the process may need meanwhile: the tasks, a page here and there.
 const SLACK_KIB: u64 = 512;
@@ -29,6 +32,7 @@ const SMALL_LIMIT: usize = 1 << 20;
 const ROUNDS: usize = 100;
 const LARGEST: usize = 48 << 20;
 const TOO_LONG: u16 = 257;
+const MESSAGE_TOO_LONG: u16 = 278;
 
 /// The server: keeps itself to its address space, takes every message, tells how many and how many bytes came.
 pub(crate) fn serve(arguments: &[String]) {
@@ -82,6 +86,11 @@ fn head(length: u32) -> BytesMut {
     head
 }
 
+/// The beginning of a message in parts that has so many bytes.
+fn parts(total: u64) -> BytesMut {
+    bytes(&first(0, 0, total, 100))
+}
+
 async fn greet(server: &Served, number: u128) -> Raw {
     let (raw, answer) = Raw::greet(&server.addr, &hello(number)).await.unwrap();
     assert_eq!(answer.kind, HelloKind::AcceptedFresh);
@@ -99,17 +108,23 @@ async fn announced(kind: Kind, context: &Context, report: &mut Report) {
 
     // Beyond the limit: refused with a code, whatever would follow.
     let mut refused = 0;
-    let beyond = [FRAME_MAX_DEFAULT + 1, 1 << 30, u32::MAX];
-    for (number, length) in (1..).zip(beyond) {
+    let beyond = [
+        (head(FRAME_MAX_DEFAULT + 1), TOO_LONG),
+        (head(1 << 30), TOO_LONG),
+        (head(u32::MAX), TOO_LONG),
+        (parts(u64::from(MESSAGE_MAX_DEFAULT) + 1), MESSAGE_TOO_LONG),
+        (parts(u64::MAX), MESSAGE_TOO_LONG),
+    ];
+    for (number, (said, code)) in (1..).zip(&beyond) {
         let mut raw = greet(&server, number).await;
-        raw.write(&head(length)).await.unwrap();
+        raw.write(said).await.unwrap();
         let frames = raw.until_closed().await.unwrap_or_default();
         let is_told =
-            |frame: &Frame| matches!(frame, Frame::Goodbye(goodbye) if goodbye.code == TOO_LONG);
+            |frame: &Frame| matches!(frame, Frame::Goodbye(goodbye) if goodbye.code == *code);
         refused += u64::from(frames.iter().any(is_told));
     }
     report.at_least(
-        "frames beyond the limit refused as too long",
+        "frames and messages beyond the limit refused as too long",
         refused,
         beyond.len() as u64,
     );
@@ -122,12 +137,15 @@ async fn announced(kind: Kind, context: &Context, report: &mut Report) {
         let mut raw = greet(&server, 100 + number as u128).await;
         raw.write(&head(FRAME_MAX_DEFAULT)).await.unwrap();
         kept.push(raw);
+        let mut raw = greet(&server, 10_000 + number as u128).await;
+        raw.write(&parts(MESSAGE_MAX_DEFAULT.into())).await.unwrap();
+        kept.push(raw);
     }
     ask().await;
     let grown = resident_kib_of(server.pid()).saturating_sub(before);
     report.at_least(
         "MiB announced by peers that say no more",
-        silent as u64 * u64::from(FRAME_MAX_DEFAULT >> 20),
+        silent as u64 * u64::from((FRAME_MAX_DEFAULT + MESSAGE_MAX_DEFAULT) >> 20),
         if context.scale >= 100 {
             ADDRESS_SPACE >> 20
         } else {
@@ -137,11 +155,12 @@ async fn announced(kind: Kind, context: &Context, report: &mut Report) {
     report.at_most(
         "KiB of memory that they cost",
         grown,
-        silent as u64 * STEP_KIB,
+        kept.len() as u64 * STEP_KIB,
     );
     drop(kept);
 
-    grows(&server, report).await;
+    grows(&server, false, report).await;
+    grows(&server, true, report).await;
     ask().await;
     // And one who sends what he announces.
     let largest = tx.send(Bytes::from(vec![7; LARGEST])).await;
@@ -162,30 +181,57 @@ async fn announced(kind: Kind, context: &Context, report: &mut Report) {
     report.check("the server ended in order", server.end(), "it aborted");
 }
 
-/// One frame of the largest size arrives piece by piece.
-async fn grows(server: &Served, report: &mut Report) {
-    let mut raw = greet(server, 99).await;
+/// One frame of the largest size arrives piece by piece, or one message of the largest size part by part.
+async fn grows(server: &Served, in_parts: bool, report: &mut Report) {
+    let mut raw = greet(server, 98 + u128::from(in_parts)).await;
     let before = resident_kib_of(server.pid());
-    raw.write(&head(FRAME_MAX_DEFAULT)).await.unwrap();
+    let begin = if in_parts {
+        parts(MESSAGE_MAX_DEFAULT.into())
+    } else {
+        head(FRAME_MAX_DEFAULT)
+    };
+    raw.write(&begin).await.unwrap();
     let mut sent = 0;
     let mut worst = 0;
-    for piece_kib in [1, 31, 32, 64, 128, 256, 256] {
-        raw.write(&vec![1; piece_kib * 1024]).await.unwrap();
+    let times = if in_parts { 8 } else { 1 };
+    for (seq, piece_kib) in (1..).zip([1, 31, 32, 64, 128, 256, 256].repeat(times)) {
+        let piece = vec![1; piece_kib * 1024];
+        if in_parts {
+            let (to, from) = (Label::NONE, Label::NONE);
+            let (seq, flags, body) = (Seq(seq), DataFlags::MORE, piece.into());
+            let frame = Frame::Data {
+                seq,
+                flags,
+                to,
+                from,
+                body,
+            };
+            raw.frame(&frame).await.unwrap();
+        } else {
+            raw.write(&piece).await.unwrap();
+        }
         sent += piece_kib as u64;
-        // It may be read or not yet: more than this it never costs. As much again as is there, one step at least.
+        // It may be read or not yet: more than this it never costs. As much again as is there, one step at least, and the
+        // frame that a part is read from.
+        let frame = if in_parts { piece_kib as u64 } else { 0 };
         for _ in 0..5 {
             let grown = resident_kib_of(server.pid()).saturating_sub(before);
-            let allowed = sent + sent.max(STEP_KIB) + SLACK_KIB;
+            let allowed = sent + sent.max(STEP_KIB) + frame + SLACK_KIB;
             worst = worst.max(grown.saturating_sub(allowed));
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
     }
-    report.at_most("KiB beyond what had arrived and one step", worst, 0);
+    let name = if in_parts { "parts" } else { "a frame" };
+    report.at_most(
+        &format!("KiB beyond what had arrived of {name} and one step"),
+        worst,
+        0,
+    );
     let there = holds_within(Duration::from_secs(5), || {
         resident_kib_of(server.pid()) + SLACK_KIB >= before + sent
     });
     report.check(
-        "KiB that had arrived were really read",
+        &format!("KiB of {name} that had arrived were really read"),
         there.await,
         format!("{sent} were not"),
     );

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
+use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_protocol::{ConnectionEpoch, DataFlags, Frame, Hello, HelloKind, Label, Seq};
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{
@@ -267,9 +268,9 @@ async fn dialer(books: Books, case: usize, addr: ChannelAddr, seed: Seed) -> u64
         Direction::Down
     };
     let at = if rng.chance(1, 10) {
-        rng.below(128)
+        rng.below(HELLO_FIXED_BYTES as u64)
     } else {
-        128 + rng.below(20)
+        HELLO_FIXED_BYTES as u64 + rng.below(20)
     };
     let script = Script::pass().then(Plan::pass().step(direction, at, Act::Freeze));
     let proxy = ChaosProxy::start(addr, script).await.unwrap();

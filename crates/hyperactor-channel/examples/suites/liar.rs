@@ -7,6 +7,7 @@ use hyperactor_protocol::{
 };
 use hyperactor_refs::Incarnation;
 
+use crate::liar_labels::labels;
 use crate::support::net::{Kind, Raw, hello};
 use crate::support::victim::Victim;
 use crate::support::{Context, Report, runtime};
@@ -47,7 +48,7 @@ pub(crate) fn ack(received: u64, settled: u64) -> Frame {
 }
 
 /// A frame as it stands on the wire.
-fn bytes(frame: &Frame) -> BytesMut {
+pub(crate) fn bytes(frame: &Frame) -> BytesMut {
     let mut bytes = BytesMut::new();
     frame.encode(&mut bytes);
     bytes
@@ -64,7 +65,9 @@ fn shaped(kind: u8, flags: u8, reserved: u16, zeros: usize) -> BytesMut {
 }
 
 /// What a dialer says behind its hello, and the code that ends its session; none where nothing is wrong with it.
-fn lies() -> Vec<(&'static str, BytesMut, Option<u16>)> {
+pub(crate) type Lie = (&'static str, BytesMut, Option<u16>);
+
+fn lies() -> Vec<Lie> {
     let bent = |frame: &Frame, at: usize, byte: u8| {
         let mut bytes = bytes(frame);
         bytes[at] = byte;
@@ -134,10 +137,14 @@ fn lies() -> Vec<(&'static str, BytesMut, Option<u16>)> {
             Some(262),
         ),
         ("kind 0", shaped(0, 0, 0, 8), Some(259)),
-        ("kind 9", shaped(9, 0, 0, 8), Some(259)),
+        ("kind 11", shaped(11, 0, 0, 8), Some(259)),
         ("kind 255", shaped(255, 0, 0, 8), Some(259)),
-        ("reserved bits of a message", shaped(1, 0, 1, 8), Some(260)),
-        ("unknown flags of a message", shaped(1, 2, 0, 8), Some(260)),
+        ("reserved bits of a message", shaped(1, 0, 1, 20), Some(260)),
+        (
+            "unknown flags of a message",
+            shaped(1, 0x40, 0, 20),
+            Some(260),
+        ),
         (
             "flags of an acknowledgement",
             shaped(2, 1, 0, 16),
@@ -150,7 +157,7 @@ fn lies() -> Vec<(&'static str, BytesMut, Option<u16>)> {
         ),
         (
             "a withdrawn message with a body",
-            shaped(1, 0x80, 0, 9),
+            shaped(1, 0x80, 0, 21),
             Some(258),
         ),
         (
@@ -191,7 +198,7 @@ fn lies() -> Vec<(&'static str, BytesMut, Option<u16>)> {
 }
 
 async fn frames(victim: &mut Victim, report: &mut Report) {
-    let lies = lies();
+    let lies: Vec<_> = lies().into_iter().chain(labels()).collect();
     let mut right = 0;
     for (number, (name, said, expected)) in lies.iter().enumerate() {
         let (mut raw, answer) = Raw::greet(&victim.addr, &hello(200 + number as u128))

@@ -16,7 +16,9 @@ mod frames;
 mod garbage;
 mod halfopen;
 mod herd;
+mod large;
 mod liar;
+mod liar_labels;
 mod liar_servers;
 mod memory;
 mod oversize;
@@ -25,6 +27,7 @@ mod restarts;
 mod slow;
 mod slowloris;
 mod stall;
+mod stuck;
 mod support;
 mod versions;
 
@@ -55,6 +58,7 @@ const SUITES: &[Suite] = &[
     ("halfopen", Together(halfopen::run)),
     ("stall", Together(stall::run)),
     ("slow", Together(slow::run)),
+    ("stuck", Apart(stuck::run)),
     ("restarts", Apart(restarts::run)),
     ("expiry", Apart(expiry::run)),
     ("herd", Apart(herd::run)),
@@ -66,6 +70,7 @@ const SUITES: &[Suite] = &[
     ("memory", Apart(memory::run)),
     ("fds", Apart(fds::run)),
     ("frames", Apart(frames::run)),
+    ("large", Together(large::run)),
     ("bombs", Together(bombs::run)),
 ];
 
@@ -76,6 +81,7 @@ const CHILDREN: &[Child] = &[
     ("fds", fds::serve),
     ("frames", frames::serve),
     ("herd", herd::host),
+    ("large", large::serve),
     ("memory", memory::serve),
 ];
 

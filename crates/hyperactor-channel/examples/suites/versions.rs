@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use hyperactor_channel::{DialOptions, Outcome, Reason, Status, dial_tx};
+use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_protocol::{Hello, HelloCode, HelloKind, MAGIC, VERSION_MAX, VERSION_MIN};
 use hyperactor_refs::Incarnation;
 use hyperactor_testkit::{Key, Stamped};
@@ -43,7 +44,7 @@ async fn servers(kind: Kind, report: &mut Report) {
         let mut raw = Raw::connect(&victim.addr).await.unwrap();
         raw.write(bytes).await.unwrap();
         // Whoever says less than a hello ends there.
-        if bytes.len() < 128 {
+        if bytes.len() < HELLO_FIXED_BYTES {
             raw.stream.shutdown().await.unwrap();
         }
         let fate = match raw.hello().await {
@@ -107,7 +108,10 @@ fn table() -> Vec<(String, Vec<u8>, Fate)> {
             Fate::Closed,
         );
     }
-    for length in (0..128).step_by(7).chain([8, 127]) {
+    for length in (0..HELLO_FIXED_BYTES)
+        .step_by(7)
+        .chain([8, HELLO_FIXED_BYTES - 1])
+    {
         let bend = move |bytes: &mut BytesMut| bytes.truncate(length);
         add(
             format!("{length} bytes of a hello"),
@@ -134,7 +138,7 @@ fn table() -> Vec<(String, Vec<u8>, Fate)> {
     add(
         "reserved bytes".to_owned(),
         &same,
-        &|bytes| bytes[122..128].fill(0xff),
+        &|bytes| bytes[122..124].fill(0xff),
         Fate::Accepted,
     );
     add(
@@ -147,7 +151,7 @@ fn table() -> Vec<(String, Vec<u8>, Fate)> {
     add(
         "a torn extension".to_owned(),
         &extended,
-        &|bytes| bytes[129] = 200,
+        &|bytes| bytes[HELLO_FIXED_BYTES + 1] = 200,
         Fate::Closed,
     );
     for flags in [3_u32, 5, 7] {

@@ -1,10 +1,12 @@
 //! What the suites share: how they are told what to do and report what came of it. Sockets and peers that speak by hand
-//! are in `net`, messages with their ledgers in `traffic`, the observer of connections in `tap`, what is attacked in
+//! are in `net`, messages with their ledgers in `traffic`, with names for destinations in
+//! `named`, the observer of connections in `tap`, what is attacked in
 //! `victim`, `/proc` in `process`, counted log lines in `log`, one process for each transport in `apart`, a server in a
 //! process of its own in `served`.
 
 pub(crate) mod apart;
 pub(crate) mod log;
+pub(crate) mod named;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod served;
