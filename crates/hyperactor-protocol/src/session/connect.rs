@@ -4,7 +4,7 @@ use super::{Role, Session};
 use crate::hello::{VERSION_MAX, VERSION_MIN};
 use crate::lanes::Amount;
 use crate::life::{Life, Step};
-use crate::limits::{COUNT_MAX, FRAME_MAX_FLOOR};
+use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES, COUNT_MAX, FRAME_MAX_FLOOR};
 use crate::outbox::Credit;
 use crate::{
     Cause, ConnectionEpoch, Event, Extensions, Failure, Hello, HelloCode, HelloError, HelloKind,
@@ -284,14 +284,14 @@ impl Session {
         };
         if !resumed {
             self.lanes.set_window(free);
-            self.fit(at.0, &self.why_anew(theirs));
+            self.fit(at.0, free, &self.why_anew(theirs));
         }
         self.lanes.resume(at.0, theirs.credit_large);
         Ok(())
     }
 
     /// Makes what was never sent fit a peer whose state is new.
-    fn fit(&mut self, sent: u64, cause: &Cause) {
+    fn fit(&mut self, sent: u64, free: Amount, cause: &Cause) {
         let Self {
             lanes,
             outbox,
@@ -301,7 +301,9 @@ impl Session {
             ..
         } = self;
         let limit = sizes.fragment.min(sizes.message);
-        if sent != self.first_out || outbox.largest() > limit {
+        // S-30: what went into the log while a larger window was assumed has to find its share of this one.
+        let is_narrow = free.messages < ASSUMED_MESSAGES || free.bytes < ASSUMED_BYTES;
+        if sent != self.first_out || outbox.largest() > limit || is_narrow {
             // S-36: of a message of which only parts were sent, the rest will never follow.
             lanes.begin_anew(outbox, |post, body| {
                 *open -= 1;

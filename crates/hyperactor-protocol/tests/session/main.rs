@@ -4,6 +4,7 @@
 mod common;
 
 mod acks;
+mod assumed;
 mod credit;
 mod ending;
 mod labels;
