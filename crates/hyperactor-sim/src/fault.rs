@@ -180,7 +180,27 @@ pub enum Lie {
     Gap,
     /// Knows outcomes that were never given.
     Resolved,
+    /// A message that came before, with other bytes.
+    Repeat,
+    /// A message to a label without a name.
+    Unnamed,
+    /// Released what was never sent.
+    Released,
+    /// A part of a message that was not begun.
+    Part,
 }
+
+/// Every lie, in the order of [`Lie`].
+const LIES: [Lie; 8] = [
+    Lie::AckOfUnsent,
+    Lie::Credit,
+    Lie::Gap,
+    Lie::Resolved,
+    Lie::Repeat,
+    Lie::Unnamed,
+    Lie::Released,
+    Lie::Part,
+];
 
 /// The classes of faults: each run has a weight for each, half of them 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +295,8 @@ pub fn draw(class: Class, rng: &mut Rng, ends: &[(usize, usize)], patience: Nano
             link,
             way,
             place: rng.small(1, 12),
-            lasts,
+            // Long enough for something to gather.
+            lasts: rng.between(MILLI, patience * 2),
         },
         Class::Jump => What::Jump {
             node,
@@ -283,7 +304,7 @@ pub fn draw(class: Class, rng: &mut Rng, ends: &[(usize, usize)], patience: Nano
         },
         Class::Lie => What::Lie {
             link,
-            lie: [Lie::AckOfUnsent, Lie::Credit, Lie::Gap, Lie::Resolved][rng.below(4) as usize],
+            lie: LIES[rng.below(LIES.len() as u64) as usize],
         },
     }
 }

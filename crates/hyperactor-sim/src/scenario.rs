@@ -226,7 +226,9 @@ fn draw_posts(world: &World, rng: &mut Rng) -> Vec<Post> {
         let link = rng.below(world.senders as u64) as usize;
         let back = duplex && !world.relay && rng.one_in(3);
         for _ in 0..rng.small(1, 64) {
-            let place = if rng.one_in(4) {
+            let place = if !world.frozen.is_empty() && rng.one_in(3) {
+                1 + rng.below(world.frozen.len() as u64)
+            } else if rng.one_in(4) {
                 0
             } else {
                 rng.below(world.places + 1)

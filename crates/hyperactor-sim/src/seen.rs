@@ -50,8 +50,8 @@ seen! {
     stale_state = 1, "state of a late hello ended";
     /// Frames of an older connection came.
     fenced = 50, "older connection fenced";
-    /// Messages came twice and were dropped: with an honest peer and a fence this cannot be.
-    duplicates = 0, "duplicates dropped";
+    /// A message came again with other bytes, and was dropped: only a liar says one twice.
+    duplicates = 20, "duplicates dropped";
     /// A sender waited for credit.
     window_closed = 500, "window closed";
     /// A sender found its log full.
@@ -86,6 +86,14 @@ seen! {
     expired = 100, "session expired";
     /// A message larger than the peer takes failed alone.
     too_large = 50, "message too large";
+    /// Messages failed because their peer ended the session.
+    peer_closed = 100, "failed: peer closed";
+    /// Messages failed because this side gave the session up.
+    abandoned = 100, "failed: abandoned";
+    /// Messages failed because the peer refused the session for good.
+    hello_refused = 10, "failed: refused for good";
+    /// Messages failed because the peer lied.
+    violated = 100, "failed: violation";
     /// A receiver said no.
     refused = 500, "refused by the application";
     /// A session ended in order.

@@ -207,7 +207,10 @@ impl Sim<'_> {
                 self.seen.refused += 1;
                 self.scenario.world.refusals || refusal.code == RELAYED
             }
-            Cause::PeerClosed { .. } => reasons.ended || reasons.lied || reasons.silenced,
+            Cause::PeerClosed { .. } => {
+                self.seen.peer_closed += 1;
+                reasons.ended || reasons.lied || reasons.silenced
+            }
             Cause::PeerRestarted => {
                 self.seen.peer_restarted += 1;
                 reasons.restarted
@@ -227,9 +230,18 @@ impl Sim<'_> {
             Cause::HelloRefused(HelloCode::Ended) => {
                 reasons.silenced || reasons.ended || reasons.lied
             }
-            Cause::HelloRefused(_) => reasons.restarted && self.scenario.world.pinned,
-            Cause::Violation(_) => reasons.lied,
-            Cause::Abandoned => reasons.ended,
+            Cause::HelloRefused(_) => {
+                self.seen.hello_refused += 1;
+                reasons.restarted && self.scenario.world.pinned
+            }
+            Cause::Violation(_) => {
+                self.seen.violated += 1;
+                reasons.lied
+            }
+            Cause::Abandoned => {
+                self.seen.abandoned += 1;
+                reasons.ended
+            }
             _ => false,
         };
         if !warranted {

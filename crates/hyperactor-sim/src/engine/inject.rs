@@ -1,7 +1,9 @@
 //! The faults take effect here, and end here.
 
 use bytes::Bytes;
-use hyperactor_protocol::{Cause, Frame, Incarnation, Label, Life, Seq};
+use hyperactor_protocol::{
+    Accept, Cause, DataFlags, Dump, Frame, Incarnation, Label, Life, Released, Seq,
+};
 
 use super::{Ev, Sim};
 use crate::fault::{Lie, Nanos, Way, What};
@@ -231,40 +233,27 @@ impl Sim<'_> {
         if dump.life != Life::Connected {
             return false;
         }
-        let frame = match lie {
-            Lie::AckOfUnsent => Frame::Ack {
-                received: Seq(dump.position.0 + 1),
-                settled: Seq(dump.position.0 + 1),
-            },
-            Lie::Credit if dump.credit_messages != 0 => Frame::Credit {
-                messages: 0,
-                bytes: 0,
-                large: 0,
-            },
-            Lie::Gap => Frame::Data {
-                seq: Seq(dump.next_expected.0 + 1),
-                flags: hyperactor_protocol::DataFlags::NONE,
-                to: Label::NONE,
-                from: Label::NONE,
-                body: Bytes::new(),
-            },
-            Lie::Resolved => Frame::Resolved {
-                below: Seq(dump.settled.0 + 1),
-            },
-            Lie::Credit => return false,
+        let Some(frame) = lying_frame(lie, &dump) else {
+            return false;
         };
         self.reasons.lied = true;
         let now = self.local(self.halves[half].node);
         let epoch = self.halves[half].session.epoch();
-        let believed = self.halves[half]
-            .session
-            .on_frame(epoch, frame, now)
-            .is_ok();
-        if believed {
+        let taken = self.halves[half].session.on_frame(epoch, frame, now);
+        // What came before is dropped, whatever it says now; everything else ends the session.
+        let is_right = match lie {
+            Lie::Repeat => taken == Ok(Accept::Duplicate),
+            _ => taken.is_err(),
+        };
+        if !is_right {
             self.ledger
                 .flaw(FlawKind::Unpunished, || format!("{lie:?}: {dump}"));
         }
-        self.seen.lies += 1;
+        if lie == Lie::Repeat {
+            self.seen.duplicates += 1;
+        } else {
+            self.seen.lies += 1;
+        }
         self.wake(half);
         true
     }
@@ -313,6 +302,53 @@ impl Sim<'_> {
         }
         if self.scenario.world.relay {
             self.end_process(1, true);
+        }
+    }
+}
+
+/// What no honest peer says to a session that stands like this; `None` where it would be true.
+fn lying_frame(lie: Lie, dump: &Dump) -> Option<Frame> {
+    let data = |seq, to, flags| Frame::Data {
+        seq,
+        flags,
+        to,
+        from: Label::NONE,
+        body: Bytes::from_static(b"a lie"),
+    };
+    // More than any world has.
+    let unnamed = Label::new(16_000);
+    match lie {
+        Lie::AckOfUnsent => Some(Frame::Ack {
+            received: Seq(dump.position.0 + 1),
+            settled: Seq(dump.position.0 + 1),
+        }),
+        Lie::Credit => (dump.credit_messages != 0).then_some(Frame::Credit {
+            messages: 0,
+            bytes: 0,
+            large: 0,
+        }),
+        Lie::Gap => {
+            let seq = Seq(dump.next_expected.0 + 1);
+            Some(data(seq, Label::NONE, DataFlags::NONE))
+        }
+        Lie::Resolved => Some(Frame::Resolved {
+            below: Seq(dump.settled.0 + 1),
+        }),
+        Lie::Repeat => {
+            let seq = Seq(dump.next_expected.0.checked_sub(1)?);
+            Some(data(seq, Label::NONE, DataFlags::NONE))
+        }
+        Lie::Unnamed => Some(data(dump.next_expected, unnamed, DataFlags::NONE)),
+        Lie::Released => Some(Frame::Released {
+            entries: vec![Released {
+                label: unnamed,
+                messages: 1,
+                bytes: 1,
+            }],
+        }),
+        Lie::Part => {
+            let part = data(dump.next_expected, Label::NONE, DataFlags::MORE);
+            (dump.assemblies == 0).then_some(part)
         }
     }
 }

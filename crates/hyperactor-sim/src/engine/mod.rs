@@ -195,7 +195,16 @@ impl<'s> Sim<'s> {
             self.until(horizon + LIVENESS_BOUND, |sim| {
                 sim.healed && sim.ledger.open_elsewhere() == 0
             });
-            if self.ledger.open_elsewhere() != 0 {
+            let behind = self.ledger.open_elsewhere();
+            if behind != 0 {
+                let dumps = self.halves.iter().filter(|half| !half.gone);
+                let dumps: Vec<_> = dumps.map(|half| half.session.dump().to_string()).collect();
+                self.ledger.flaw(FlawKind::Unresolved, || {
+                    format!(
+                        "{behind} messages wait behind frozen places: {}",
+                        dumps.join(" / ")
+                    )
+                });
                 return self.show_open();
             }
             self.seen.isolated += 1;
