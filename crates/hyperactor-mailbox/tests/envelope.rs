@@ -60,7 +60,7 @@ fn unnamed(envelope: &MessageEnvelope) -> Bytes {
     out.freeze()
 }
 
-/// E-05: between routers the same bytes without the ids.
+/// E-06: between routers the same bytes without the ids.
 #[test]
 fn an_envelope_between_routers_has_the_bytes_of_its_specification() {
     let expected = "01 09 3862ebd4ecb3b458 3412000000000000 01 05000000 0100 76 026869";
