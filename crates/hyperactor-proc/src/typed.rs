@@ -129,11 +129,12 @@ where
         self.cx.return_handle()
     }
 
-    fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    fn post(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
         // A notice is for the mailbox itself.
         if envelope.dest().index() == mailbox_limits::NOTICE_PORT {
             self.cx.post(envelope, return_handle);
         } else {
+            self.cx.stamp(envelope.headers_mut());
             (self.deliver)(envelope, return_handle);
         }
     }
