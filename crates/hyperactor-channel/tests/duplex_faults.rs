@@ -10,11 +10,15 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
+use std::sync::Arc;
+
 use hyperactor_channel::{
-    ChannelRx, ChannelTx, DialOptions, Postcard, ServeOptions, dial_duplex, serve_duplex,
+    Accept, ChannelRx, ChannelTx, DialOptions, Ignore, Inbound, Outbound, Peer, Postcard, Reason,
+    ServeOptions, Status, dial, dial_duplex, serve_duplex, serve_with,
 };
+use parking_lot::Mutex;
 use support::proxy::{Cut, Proxy, Seeded};
-use support::{Kind, Message, soon};
+use support::{Keeper, KeeperSession, Kind, Message, eventually, settle_delivered, soon};
 
 const COUNT: u64 = 2_000;
 
@@ -82,4 +86,51 @@ async fn both_directions_survive_every_cut() {
         let happened = proxy.cuts.load(Ordering::Relaxed);
         assert!(happened >= 20, "seed {seed}: only {happened} cuts happened");
     }
+}
+
+/// Keeps messages, and the way back.
+#[derive(Clone, Default)]
+struct Closing {
+    keeper: Keeper,
+    way: Arc<Mutex<Option<Outbound<Message, Ignore>>>>,
+}
+
+impl Accept<Message> for Closing {
+    type Session = KeeperSession;
+    type Completion = Ignore;
+
+    fn open(
+        &self,
+        peer: Peer,
+        inbound: Inbound,
+        outbound: Outbound<Message, Ignore>,
+    ) -> KeeperSession {
+        *self.way.lock() = Some(outbound);
+        self.keeper.session(peer, inbound)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_closes_without_a_connection_ends_with_its_last_verdict() {
+    let place = Kind::Tcp.place();
+    let server = Closing::default();
+    let options = ServeOptions::default();
+    let handle = serve_with(place.bind.clone(), options, Postcard, server.clone())
+        .await
+        .unwrap();
+    let proxy = Proxy::start(handle.addr().clone(), |_| Cut::NEVER).await;
+    let tx: ChannelTx<Message> = dial(proxy.addr.clone());
+    tx.post(Message::new(1));
+    eventually("it arrived", || server.keeper.len() == 1).await;
+    let way = server.way.lock().clone().unwrap();
+    drop(proxy);
+    let mut status = way.status();
+    let lost = status.wait_for(|status| *status != Status::Connected);
+    soon("the connection is lost", lost).await.unwrap();
+    way.close();
+    assert!(!way.is_closed());
+    server
+        .keeper
+        .with(|kept| settle_delivered(&kept.messages[0]));
+    assert_eq!(soon("the end", way.closed()).await, Reason::Closed);
 }

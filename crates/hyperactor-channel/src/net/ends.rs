@@ -98,12 +98,21 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
         self.inbound.end();
     }
 
-    /// Without a connection: brings in what was settled, and keeps the waker for the first message that is posted
-    /// meanwhile. Returns when the session must be looked at.
+    /// Without a connection: brings in what was settled, and keeps the waker for what is settled or posted meanwhile.
+    /// Returns when the session must be looked at.
     pub(crate) fn rest(&mut self, waker: &Waker) -> Option<Time> {
         self.sync();
         self.finish();
+        while !self.inbound.park(waker, false) {
+            self.sync();
+            self.finish();
+        }
         self.shared().park_detached(waker)
+    }
+
+    /// What a wait without a connection can look at without the ends themselves.
+    pub(crate) fn watch(&self) -> (Arc<Shared<M, K, C>>, Arc<NetInbound>) {
+        (Arc::clone(&self.owner.shared), Arc::clone(&self.inbound))
     }
 }
 

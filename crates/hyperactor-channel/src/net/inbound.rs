@@ -138,6 +138,11 @@ impl NetInbound {
         true
     }
 
+    /// Whether the session's task is parked, and nothing has woken it.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.0.lock().parked.is_some()
+    }
+
     /// The session ended: what is said from now on is not kept.
     pub(crate) fn end(&self) {
         let mut pending = self.0.lock();

@@ -24,6 +24,8 @@ pub(super) struct Labels<N> {
     rooms: HashMap<Label, Capacity>,
     /// The last destination and the last sender: as a rule the next message has the same.
     recent: [Option<(N, Label)>; 2],
+    /// How often a label was given out so far.
+    given: u64,
 }
 
 impl<N: Clone + Eq + Hash> Labels<N> {
@@ -33,6 +35,7 @@ impl<N: Clone + Eq + Hash> Labels<N> {
             names: Vec::new(),
             rooms: HashMap::new(),
             recent: [None, None],
+            given: 0,
         }
     }
 
@@ -49,9 +52,10 @@ impl<N: Clone + Eq + Hash> Labels<N> {
     ) -> Result<(Label, Label), Reason> {
         for _ in 0..PAIR_TRIES {
             let to = self.find(session, codec, names.to, 0)?;
+            let given = self.given;
             let from = self.find(session, codec, names.from, 1)?;
             // A label that nothing refers to yet may have been given to the other name.
-            if self.name(to) == names.to && self.name(from) == names.from {
+            if self.given == given || self.name(to) == names.to {
                 return Ok((to, from));
             }
         }
@@ -98,6 +102,7 @@ impl<N: Clone + Eq + Hash> Labels<N> {
             )));
         }
         let label = session.add_label(bytes.freeze()).ok_or(Reason::Full)?;
+        self.given += 1;
         self.forget(label);
         let at = label.number() as usize;
         if self.names.len() <= at {
@@ -204,5 +209,83 @@ impl<N> Known<N> {
             // The session lets no message through whose labels were not told.
             _ => Err(DecodeError::new("a name of it was never told")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use hyperactor_protocol::limits::LABELS_MAX;
+    use hyperactor_protocol::{Config, SessionId, Time};
+    use hyperactor_refs::Incarnation;
+
+    use super::*;
+
+    /// Names are numbers.
+    struct Numbers;
+
+    impl Codec<()> for Numbers {
+        type Name = u32;
+
+        fn encode_name(&self, name: &u32, out: &mut BytesMut) -> Result<(), EncodeError> {
+            out.extend_from_slice(&name.to_le_bytes());
+            Ok(())
+        }
+
+        fn encode(&self, (): &(), _: &mut BytesMut) -> Result<(), EncodeError> {
+            Ok(())
+        }
+
+        fn decode(&self, _: Bytes, _: Names<'_, u32>) -> Result<(), DecodeError> {
+            Ok(())
+        }
+    }
+
+    fn session() -> Session {
+        let life = Incarnation::new(1);
+        Session::dialer(Config::default(), SessionId(1), life, Time::ZERO)
+    }
+
+    #[test]
+    fn both_names_of_a_message_have_labels_of_their_own_also_when_others_give_way() {
+        let (mut labels, mut session) = (Labels::new(), session());
+        // Nothing is ever posted, so every label is idle and may be taken for the next name.
+        for name in 0..3 * LABELS_MAX {
+            let (to, from) = (name, name + 1_000_000);
+            let names = Names {
+                to: Some(&to),
+                from: Some(&from),
+            };
+            let pair = labels.pair(&mut session, &Numbers, names);
+            let (to_label, from_label) = pair.unwrap();
+            assert_ne!(to_label, from_label);
+            assert_eq!(labels.name(to_label), Some(&to));
+            assert_eq!(labels.name(from_label), Some(&from));
+        }
+        assert!(labels.by_name.len() <= LABELS_MAX as usize);
+        assert_eq!(labels.by_name.len(), labels.names.iter().flatten().count());
+    }
+
+    #[test]
+    fn a_label_that_another_name_gets_opens_the_room_of_the_former() {
+        let (mut labels, mut session) = (Labels::new(), session());
+        fn named(name: &u32) -> Names<'_, u32> {
+            Names {
+                to: Some(name),
+                from: None,
+            }
+        }
+        let (first, _) = labels.pair(&mut session, &Numbers, named(&0)).unwrap();
+        labels.refuse(first);
+        let room = labels.room(Some(&0)).unwrap();
+        assert!(!room.has_room());
+        for name in 1..=LABELS_MAX {
+            labels.pair(&mut session, &Numbers, named(&name)).unwrap();
+        }
+        assert!(
+            labels.room(Some(&0)).is_none(),
+            "the label is still its own"
+        );
+        assert!(room.has_room());
     }
 }

@@ -165,12 +165,13 @@ fn rest<M: Send + 'static, C: Codec<M>, A: Accept<M>>(ends: &mut Ends<M, C, A>) 
     ends.shared().common.publish(status);
 }
 
-/// Waits, without a connection, until the session must be looked at: for its deadline, or because something was posted.
+/// Waits, without a connection, until the session must be looked at: for its deadline, or because something was posted or
+/// settled.
 async fn due<M: Send + 'static, C: Codec<M>, A: Accept<M>>(ends: &mut Ends<M, C, A>) {
     let deadline: Option<Time> =
         std::future::poll_fn(|cx| Poll::Ready(ends.rest(cx.waker()))).await;
-    let shared: &Shared<M, A::Completion, C> = ends.shared();
-    let posted = std::future::poll_fn(|_| match shared.is_parked() {
+    let (shared, inbound) = ends.watch();
+    let posted = std::future::poll_fn(|_| match shared.is_parked() && inbound.is_parked() {
         true => Poll::Pending,
         false => Poll::Ready(()),
     });
