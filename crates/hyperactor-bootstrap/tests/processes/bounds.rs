@@ -1,17 +1,19 @@
 //! What children are bounded by and started with: limits, environment, launchers, and how many start at a time.
 
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use hyperactor_bootstrap::{LaunchOrder, Launcher, ProcessManager, SystemdScope};
-use hyperactor_host::{Host, ProcConfig, ProcLimits, RoutePolicy};
+use hyperactor_host::{Host, OutOfMemory, ProcConfig, ProcExit, ProcLimits, RoutePolicy};
 use hyperactor_refs::ChannelTransport;
 use libtest_mimic::Trial;
+use rustix::process::Signal;
 
 use crate::roles::SLOW_START;
 use crate::trial;
-use crate::worker::{Facts, Tell, Worker};
-use crate::world::{ROLE, TestResult, World};
+use crate::worker::{Eat, Facts, Tell, Worker};
+use crate::world::{ROLE, TestResult, World, send_signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -27,6 +29,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_launcher_of_the_users_own_starts_children", own_launcher),
         // Counted as skipped where there is no systemd to ask.
         trial("children_start_in_scopes_of_systemd", scoped).with_ignored_flag(systemd().is_none()),
+        // Counted as skipped where no group of processes can be made: without root, or with its files read-only.
+        trial(
+            "a_child_that_the_kernel_ends_for_its_memory_is_certified",
+            oom,
+        )
+        .with_ignored_flag(Group::make("probe").is_err()),
         trial(
             "thirty_two_children_start_in_the_time_of_the_slowest",
             many_at_once,
@@ -159,5 +167,67 @@ async fn many_at_once() -> TestResult {
         all < SLOW_START * 16,
         "{all:?}: they started one after the other"
     );
+    world.end().await
+}
+
+/// A group of processes whose memory is bounded, below the one that this process is in; for the first version of the
+/// interface.
+struct Group(PathBuf);
+
+impl Group {
+    fn make(name: &str) -> TestResult<Self> {
+        let groups = std::fs::read_to_string("/proc/self/cgroup")?;
+        let own = groups
+            .lines()
+            .find_map(|line| line.split_once(":memory:"))
+            .ok_or("no group of the first version")?
+            .1;
+        let base = Path::new("/sys/fs/cgroup/memory").join(own.trim_start_matches('/'));
+        let path = base.join(format!("hyperactor-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        let group = Self(path);
+        std::fs::write(group.0.join("memory.limit_in_bytes"), "67108864")?;
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir(&self.0) {
+            eprintln!("{} stays behind: {error}", self.0.display());
+        }
+    }
+}
+
+/// Starts children in a group, as a launcher of the user's own may.
+struct InGroup(PathBuf);
+
+impl Launcher for InGroup {
+    fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
+        let program = order.program();
+        let mut command = order.into_command("sh");
+        let script = "echo $$ > \"$0\" && exec \"$1\"";
+        command
+            .args(["-c", script])
+            .arg(self.0.join("cgroup.procs"));
+        command.arg(program).spawn()
+    }
+}
+
+async fn oom() -> TestResult {
+    let group = Group::make("oom")?;
+    let world = launched_by(InGroup(group.0.clone())).await?;
+    let proc = world.host.spawn("a", ProcConfig::new()).await?;
+    let worker = proc.spawn::<Worker>(&world.client, "worker", ()).await?;
+    worker.post(&world.client, Eat(512 << 20));
+    assert_eq!(proc.join().await, ProcExit::Signalled(9));
+    let certificate = proc.certificate().ok_or("no certificate")?;
+    assert_eq!(certificate.out_of_memory, OutOfMemory::Yes);
+    // The next death in the same group has another cause.
+    let proc = world.host.spawn("a", ProcConfig::new()).await?;
+    send_signal(proc.info().pid.ok_or("no process")?, Signal::KILL)?;
+    assert_eq!(proc.join().await, ProcExit::Signalled(9));
+    let certificate = proc.certificate().ok_or("no certificate")?;
+    assert_eq!(certificate.out_of_memory, OutOfMemory::No);
     world.end().await
 }
