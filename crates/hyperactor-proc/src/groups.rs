@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{OncePortRef, Outbox, PortRef};
-use hyperactor_refs::{PortId, ProcId};
+use hyperactor_refs::{PortId, ProcId, check_name};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +43,12 @@ pub enum JoinError {
         #[source]
         error: AskError,
     },
-    /// The group, or its home, has as many members as it may.
+    /// The group's home has as many members of groups as it may, or the group's name is none that an actor could have.
     #[error(
-        "group `{group}` is full: a proc is home to at most {} members",
+        "group `{group}` takes no member: a proc is home to at most {} of all groups, and a group is named as an actor is",
         limits::GROUP_MEMBERS_MAX
     )]
-    Full {
+    Refused {
         /// The group's name.
         group: String,
     },
@@ -59,7 +59,7 @@ impl JoinError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Ask { error, .. } => error.code(),
-            Self::Full { .. } => "group-full",
+            Self::Refused { .. } => "group-refused",
         }
     }
 
@@ -67,7 +67,7 @@ impl JoinError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Ask { error, .. } => error.is_retryable(),
-            Self::Full { .. } => true,
+            Self::Refused { .. } => false,
         }
     }
 }
@@ -121,10 +121,15 @@ impl<M: Message> Group<M> {
             member,
             reply,
         });
-        let group = || self.name.clone();
+        let group = || {
+            self.name
+                .chars()
+                .take(limits::TYPE_NAME_CHARS_MAX)
+                .collect()
+        };
         match joined.await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(JoinError::Full { group: group() }),
+            Ok(false) => Err(JoinError::Refused { group: group() }),
             Err(error) => Err(JoinError::Ask {
                 group: group(),
                 error,
@@ -317,6 +322,9 @@ fn by_id(a: &PortId, b: &PortId) -> Ordering {
 
 impl Proc {
     fn join_group(&self, group: &GroupKey, member: &PortId) -> bool {
+        if check_name(&group.name).is_err() {
+            return false;
+        }
         let key = self.next_key();
         {
             let mut table = self.system().groups.table.lock();

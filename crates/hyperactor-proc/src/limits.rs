@@ -75,6 +75,9 @@ pub const NAMES_MAX: usize = 65_536;
 /// Names that other procs may wait for in one proc at the same time.
 pub const NAME_WAITS_MAX: usize = 4096;
 
+/// How long a proc waits for a name at the request of another.
+pub const NAME_WAIT_MAX: Duration = Duration::from_secs(600);
+
 /// How often a wait for a name looks whether its proc still has an owner.
 pub const NAME_LOOK_PERIOD: Duration = Duration::from_secs(1);
 

@@ -238,7 +238,8 @@ struct LookupName {
 /// [`AskError`]: the proc did not answer.
 ///
 /// # Bounds
-/// A proc waits for [`limits::NAME_WAITS_MAX`] names at the same time, and answers further ones at once.
+/// A proc waits for [`limits::NAME_WAITS_MAX`] names at the same time, and answers further ones at once. It waits for
+/// [`limits::NAME_WAIT_MAX`] at most.
 ///
 /// # Cancel safety
 /// Cancel safe; it changes nothing.
@@ -260,6 +261,11 @@ pub async fn lookup_name(
 pub(crate) fn bind(system: &System, proc: &WeakProc) {
     system.on::<LookupName>(proc, |proc, _, LookupName { name, wait, reply }| {
         let found = proc.names().lookup(&name);
+        // What cannot be a name is not waited for, nor kept.
+        let wait = match check_name(&name) {
+            Ok(()) => wait.min(limits::NAME_WAIT_MAX),
+            Err(_) => Duration::ZERO,
+        };
         let permit = proc.system().names.waiting.0.clone().try_acquire_owned();
         match (found, permit, proc.runtime()) {
             (None, Ok(permit), Some(runtime)) if !wait.is_zero() => {

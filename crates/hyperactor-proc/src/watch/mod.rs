@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use hyperactor_mailbox::DeathCertificate;
+use hyperactor_mailbox::{DeathCertificate, NotDelivered};
 use hyperactor_refs::{Incarnation, ProcId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -142,6 +142,22 @@ impl Watches {
             kept.pop_front();
         }
         kept.push_back(certificate);
+    }
+}
+
+/// Nobody sends beats any more, and nobody may wait for their outcome.
+impl Drop for Watches {
+    fn drop(&mut self) {
+        for (proc_id, watched) in self.table.get_mut().drain() {
+            let failure = NotDelivered::Other {
+                code: "watcher-gone".to_owned(),
+                detail: "the proc that watched was dropped".to_owned(),
+            };
+            watched.loss.send_replace(Some(ProcLoss::Unreachable {
+                proc_id,
+                failure: failure.into(),
+            }));
+        }
     }
 }
 

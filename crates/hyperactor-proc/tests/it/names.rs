@@ -160,4 +160,12 @@ async fn groups_of_two_types_of_messages_may_have_one_name() {
     );
     let copy: Group<Add> = postcard::from_bytes(&postcard::to_stdvec(&adds).unwrap()).unwrap();
     assert_eq!(copy, adds);
+    // A name that no actor could have is refused before it is kept.
+    let endless = Group::<Add>::new(proc.proc_id().clone(), "x".repeat(1 << 20));
+    let refused = soon(endless.join(&main, &counter.port()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), "group-refused");
+    let nonsense = lookup_name(&main, proc.proc_id(), "\n", Duration::from_secs(3600));
+    assert_eq!(soon(nonsense).await, Ok(None));
 }

@@ -167,5 +167,8 @@ async fn a_proc_that_nobody_owns_is_not_kept_alive_by_its_watches() {
     drop(a);
     tokio::time::sleep(limits::BEAT_PERIOD * 2).await;
     assert_eq!(soon(b.watch_proc(&id).lost()).await.code(), "proc-died");
-    assert_eq!(watch.loss(), None);
+    // And whoever waits on one of them is told that nobody watches any more.
+    let loss = soon(watch.lost()).await;
+    assert_eq!(loss.code(), "connection-lost");
+    assert!(loss.to_string().contains("was dropped"), "{loss}");
 }
