@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::shell;
@@ -30,11 +30,17 @@ pub(crate) struct Arguments {
     /// Instead of seeds: one message is lost, a hundred thousand follow.
     #[arg(long, group = "world")]
     hole: bool,
+    /// Runs the seeds in the debug build too, and compares the logs: no more than some hundred.
+    #[arg(long, conflicts_with = "world")]
+    builds: bool,
 }
+
+/// The seeds that every change runs in both builds: the debug build is slow.
+const BOTH_BUILDS: u64 = 100;
 
 impl Arguments {
     /// What every change has to pass.
-    pub(crate) const CI: [Self; 4] = [
+    pub(crate) const CI: [Self; 5] = [
         Self::SEEDS,
         Self {
             edge: true,
@@ -48,6 +54,11 @@ impl Arguments {
             hole: true,
             ..Self::SEEDS
         },
+        Self {
+            seeds: BOTH_BUILDS,
+            builds: true,
+            ..Self::SEEDS
+        },
     ];
 
     const SEEDS: Self = Self {
@@ -57,6 +68,7 @@ impl Arguments {
         edge: false,
         exhaustive: false,
         hole: false,
+        builds: false,
     };
 }
 
@@ -70,6 +82,9 @@ pub(crate) struct ReplayArguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.builds {
+        return compare_builds(arguments);
+    }
     let mut command = program();
     let worlds = [
         ("edge", arguments.edge),
@@ -79,10 +94,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some((world, _)) = worlds.iter().find(|(_, chosen)| *chosen) {
         return shell::run(command.arg(world));
     }
-    command.args(["run", "--seeds", &arguments.seeds.to_string()]);
-    command.args(["--from", &arguments.from.to_string()]);
-    command.args(["--twice", &arguments.twice.to_string()]);
-    shell::run(&mut command)
+    shell::run(command.args(seeds(arguments)))
+}
+
+fn seeds(arguments: &Arguments) -> Vec<String> {
+    let mut words = vec!["run".to_owned()];
+    for (name, number) in [
+        ("--seeds", arguments.seeds),
+        ("--from", arguments.from),
+        ("--twice", arguments.twice),
+    ] {
+        words.extend([name.to_owned(), number.to_string()]);
+    }
+    words
+}
+
+/// What the optimiser does, and what is only checked in debug builds, must not change what happens.
+fn compare_builds(arguments: &Arguments) -> Result<()> {
+    let mut hashes = Vec::new();
+    for mut command in [program(), debug_program()] {
+        let text = shell::capture(command.args(seeds(arguments)))?;
+        let hash = text.lines().find_map(log_hash).map(str::to_owned);
+        hashes.push(hash.context("the simulator printed no hash of its logs")?);
+    }
+    println!(
+        "{} seeds, log hashes {}",
+        arguments.seeds,
+        hashes.join(" and ")
+    );
+    ensure!(
+        hashes[0] == hashes[1],
+        "release and debug build take different courses"
+    );
+    println!("1 passed, 0 failed");
+    Ok(())
+}
+
+/// Reads the end of `… log hash 0123456789abcdef`.
+fn log_hash(line: &str) -> Option<&str> {
+    line.split_once("log hash ").map(|(_, hash)| hash)
 }
 
 pub(crate) fn replay(arguments: &ReplayArguments) -> Result<()> {
@@ -94,8 +144,25 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<()> {
     shell::run(&mut command)
 }
 
+fn debug_program() -> Command {
+    let mut command = shell::cargo();
+    command.args(["run", "--quiet", "--package", PACKAGE, "--"]);
+    command
+}
+
 fn program() -> Command {
     let mut command = shell::cargo();
     command.args(["run", "--quiet", "--release", "--package", PACKAGE, "--"]);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_the_logs_is_read_and_other_lines_are_not() {
+        assert_eq!(log_hash("9 events, log hash 00ff"), Some("00ff"));
+        assert_eq!(log_hash("9 passed, 0 failed"), None);
+    }
 }
