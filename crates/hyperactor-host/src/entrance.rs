@@ -7,19 +7,20 @@ use hyperactor_mailbox::{
 };
 use hyperactor_proc::Proc;
 use hyperactor_refs::ChannelAddr;
-use hyperactor_router::DialMailboxRouter;
+
+use crate::departed::Mourning;
 
 /// What the frontend leads into: the procs of this host, and nothing beyond. A host is no relay for strangers, who
 /// could reach through it what they cannot reach themselves.
 #[derive(Clone)]
 pub(crate) struct Entrance {
-    router: DialMailboxRouter,
+    router: Mourning,
     /// Set as soon as the address is known; nobody can have a name below it before.
     frontend: Arc<OnceLock<ChannelAddr>>,
 }
 
 impl Entrance {
-    pub(crate) fn new(router: DialMailboxRouter) -> Self {
+    pub(crate) fn new(router: Mourning) -> Self {
         Self {
             router,
             frontend: Arc::default(),

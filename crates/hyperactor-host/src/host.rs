@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::agent::{HOST_AGENT, HostAgent};
 use crate::builder::HostBuilder;
 use crate::config::ProcConfig;
+use crate::departed::{Departed, Mourning};
 use crate::entrance::{Entrance, OwnProc};
 use crate::error::HostError;
 use crate::events::ProcEvent;
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     service: Proc,
     default_config: ProcConfig,
     procs: Mutex<Procs>,
+    departed: Departed,
     events: broadcast::Sender<ProcEvent>,
     /// Whether the host was told to stop.
     stopping: watch::Sender<bool>,
@@ -134,7 +136,12 @@ impl Host {
             ..serve
         };
 
-        let entrance = Entrance::new(router.clone());
+        let departed = Departed::default();
+        let mourning = Mourning {
+            router: router.clone(),
+            departed: departed.clone(),
+        };
+        let entrance = Entrance::new(mourning.clone());
         let front = MailboxServer::serve(frontend, entrance.clone(), serve.clone())
             .await
             .map_err(HostError::Frontend)?;
@@ -143,14 +150,15 @@ impl Host {
         entrance.open(frontend.clone());
 
         let backend = backend.unwrap_or_else(|| manager.backend());
-        let back = MailboxServer::serve(backend, router.clone(), serve)
+        let back = MailboxServer::serve(backend, mourning.clone(), serve)
             .await
             .map_err(HostError::Backend)?;
         let backend = back.addr().clone();
         router.own(backend.clone());
 
         let service_proc_id = ProcId::Direct(frontend.clone(), SERVICE_PROC.to_string());
-        let service = Proc::with_incarnation(service_proc_id.clone(), incarnation, router.boxed());
+        let service =
+            Proc::with_incarnation(service_proc_id.clone(), incarnation, mourning.boxed());
         router.bind_sender(
             service_reference(&service_proc_id),
             OwnProc(service.clone()),
@@ -163,6 +171,7 @@ impl Host {
             service,
             default_config: config,
             procs: Mutex::default(),
+            departed,
             events: broadcast::Sender::new(limits::EVENTS_MAX),
             stopping: watch::Sender::new(false),
             stop_wanted: watch::Sender::new(None),
@@ -373,6 +382,7 @@ impl Inner {
         let since = Instant::now();
         let handle = self.manager.spawn(spec).await?;
         let addr = handle.info().addr.clone();
+        self.departed.leave(proc_id.name());
         self.router.bind(Arc::clone(&proc_id), addr)?;
         let hosted = HostedProc {
             inner: Arc::new(Hosted::new(handle)),
@@ -402,8 +412,9 @@ impl Inner {
         drop(self.events.send(event));
     }
 
-    /// Tells those in the host's own proc who watch a proc that it has ended.
+    /// Remembers how a proc ended for those who send to it, and tells those in the host's own proc who watch it.
     pub(crate) fn note_end(&self, certificate: Arc<DeathCertificate>) {
+        self.departed.enter(Arc::clone(&certificate));
         self.service.note_proc_end(certificate);
     }
 

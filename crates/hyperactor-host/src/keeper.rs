@@ -48,10 +48,12 @@ impl Watch {
             Some(Next::Restart { pause }) => Some(pause),
             _ => None,
         };
-        self.router.unbind(&Reference::from(Arc::clone(&proc_id)));
         if let Some(inner) = self.host.upgrade() {
             // Before the name is free: what is said of one life must not be taken for news of the next.
             inner.note_end(Arc::clone(&certificate));
+        }
+        self.router.unbind(&Reference::from(Arc::clone(&proc_id)));
+        if let Some(inner) = self.host.upgrade() {
             inner.vacate(hosted.name(), pause.is_some());
         }
         log_end(&certificate, hosted.ended_by(), pause);

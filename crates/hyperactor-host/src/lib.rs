@@ -3,6 +3,7 @@
 mod agent;
 mod builder;
 mod config;
+mod departed;
 mod entrance;
 mod error;
 mod events;

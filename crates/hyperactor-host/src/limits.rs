@@ -35,3 +35,6 @@ pub const END_DEADLINE_MAX: Duration = Duration::from_secs(3_600);
 
 /// How many names of procs a refusal lists.
 pub const NAMES_IN_REFUSAL_MAX: usize = 8;
+
+/// How many procs that have ended are remembered, so that who sends to them is told how they ended.
+pub const DEPARTED_MAX: usize = 1_024;

@@ -214,7 +214,25 @@ async fn a_message_to_a_proc_that_has_ended_comes_back() {
         })
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("service"), "{error}");
+    assert!(error.to_string().contains("has ended"), "{error}");
+    // A post comes back with what is known of the end.
+    let (reply, _answer) = client.mailbox().open_once_port::<Vec<String>>();
+    let then = vec![];
+    let reply = reply.bind();
+    parrot.post(&client, Ask { then, reply });
+    let report = client.try_next_undeliverable().unwrap();
+    let certificate = report.certificate.unwrap();
+    assert_eq!(certificate.exit, ProcExit::InProcess);
+    assert!(certificate.wanted);
+    assert_eq!(Some(certificate), proc.certificate());
+    // In its next life it is reached again.
+    let proc = host.spawn("a", ProcConfig::new()).await.unwrap();
+    let parrot = proc.spawn::<Parrot>(&client, "parrot", ()).await.unwrap();
+    let ask = |reply| Ask {
+        then: vec![],
+        reply,
+    };
+    assert_eq!(parrot.ask(&client, ask).await.unwrap(), ["a"]);
     host.stop(Duration::from_secs(5)).await;
 }
 
