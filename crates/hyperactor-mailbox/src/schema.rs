@@ -8,7 +8,7 @@ use crate::message::Message;
 /// The upper half says which type it is, the lower half which shape the type has.
 const NAME_HALF: u64 = 0xffff_ffff_0000_0000;
 
-/// The hash that travels with an encoded message: half of it [`Message::TYPE_HASH`], half [`Message::SCHEMA_HASH`].
+/// E-05: the hash that travels with an encoded message: half of it [`Message::TYPE_HASH`], half [`Message::SCHEMA_HASH`].
 ///
 /// So a receiver tells apart a message of another type, and one of its own type from a program that was built from
 /// another version of it. For a type whose two hashes are one, as with those of the standard library, it is that hash.
@@ -71,6 +71,7 @@ mod tests {
         assert_eq!(<Shape<Vec<Mute>>>::SHAPE, None);
     }
 
+    /// E-05.
     #[test]
     fn folding_lets_the_upper_half_tell() {
         let hash = type_hash("x");

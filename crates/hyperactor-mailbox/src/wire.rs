@@ -116,7 +116,7 @@ impl MessageEnvelope {
         }
     }
 
-    /// As [`encode`](Self::encode) for a receiver that is told the actors by other means: their ids are left out, and so
+    /// E-06: as [`encode`](Self::encode) for a receiver that is told the actors by other means: their ids are left out, and so
     /// is a payload that is [encoded](Payload::Encoded) already. The caller appends it, or sends it behind the rest.
     ///
     /// # Errors
@@ -218,6 +218,7 @@ impl Fixed {
             ttl: self.ttl,
         };
         let type_hash = self.type_hash;
+        // E-01: whatever is left is the payload, passed on as it came.
         Ok(head.with_payload(Payload::Encoded { type_hash, bytes }))
     }
 }
