@@ -46,6 +46,18 @@ pub(crate) const SUITES: &[Suite] = &[
         binary: "it_supervision",
         shows: "who is told of an end, and what is started again: in a proc, across procs, processes and hosts",
     },
+    Suite {
+        name: "ask",
+        package: "hyperactor",
+        binary: "it_ask",
+        shows: "questions between procs are taken back, ended with their cause, streamed, and never wait in a circle",
+    },
+    Suite {
+        name: "mailbox",
+        package: "hyperactor",
+        binary: "it_mailbox",
+        shows: "full mailboxes hold back their own senders, give back what they drop, and stay flat in memory",
+    },
 ];
 
 /// The longest that a suite may take before it counts as hung.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hyperactor_refs::ActorId;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::NotDelivered;
 use crate::sender::BoxFuture;
 
 /// Why the reply to a request will never come.
@@ -87,6 +88,16 @@ pub trait Asked: Send + Sync + 'static {
 
     /// A reply was sent.
     fn answered(&self) {}
+
+    /// Whether the one who waits is in another process, and has to be told of a reply that could not be delivered.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// A reply was sent, and is known not to arrive.
+    fn undelivered(&self, reason: &NotDelivered) {
+        let _ = reason;
+    }
 
     /// The reference to the port was encoded: somebody in another process is to answer.
     fn handed_over(&self) {}

@@ -24,6 +24,7 @@ mod payload;
 mod port;
 mod port_ref;
 mod queue;
+mod reply_return;
 mod schema;
 mod sender;
 mod settle;

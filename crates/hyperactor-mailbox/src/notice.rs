@@ -58,7 +58,7 @@ impl Message for Notice {
 }
 
 impl Notice {
-    /// The notice that gives a message back which was delivered and is not going to be handled.
+    /// the notice that gives a message back which was delivered and is not going to be handled.
     #[must_use]
     pub fn returned(envelope: &MessageEnvelope, reason: NotDelivered) -> Self {
         let mut bytes = BytesMut::new();

@@ -207,7 +207,7 @@ impl<M: Send + 'static> Asked for Shared<M> {
 }
 
 impl<M: Send + 'static> Shared<M> {
-    /// Those who wait for the owner of this port, as long as they do, and the owner.
+    /// those who wait for the owner of this port, as long as they do, and the owner.
     fn links(&self, request: Option<&Arc<dyn Asked>>) -> Vec<WaitLink> {
         let mut links = match request {
             Some(request) if request.is_wanted() => request.chain(),

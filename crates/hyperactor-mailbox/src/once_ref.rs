@@ -13,10 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::asked::Asked;
 use crate::duty::{self, Duty};
+use crate::envelope::MessageEnvelope;
 use crate::failure::Outcome;
 use crate::message::{Message, combine, type_hash};
 use crate::outbox::{self, Outbox};
 use crate::port_ref::reference;
+use crate::reply_return;
 
 /// A port anywhere that takes one message of one type. It is used up by sending.
 ///
@@ -35,7 +37,17 @@ impl<M: Message> OncePortRef<M> {
     /// Posts the message. What becomes of it, the sender's return handle learns.
     pub fn post(self, cx: &(impl Outbox + ?Sized), message: M) {
         self.answered();
-        outbox::post(cx, &self.port_id, message);
+        match self.port().filter(|port| port.is_elsewhere()) {
+            None => outbox::post(cx, &self.port_id, message),
+            Some(port) => {
+                let envelope =
+                    MessageEnvelope::typed(cx.actor_id().clone(), self.port_id.clone(), message);
+                cx.post(
+                    envelope,
+                    reply_return::watch(cx.return_handle(), Arc::clone(port)),
+                );
+            }
+        }
     }
 
     /// Sends the message and waits for the outcome.
@@ -44,7 +56,11 @@ impl<M: Message> OncePortRef<M> {
     /// Not cancel safe in the sense that a dropped future leaves open whether the message was sent.
     pub async fn send(self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome {
         self.answered();
-        outbox::send(cx, &self.port_id, message).await
+        let outcome = outbox::send(cx, &self.port_id, message).await;
+        if let (Outcome::NotDelivered(reason), Some(port)) = (&outcome, self.port()) {
+            port.undelivered(reason);
+        }
+        outcome
     }
 }
 
@@ -138,7 +154,7 @@ impl<M> Clone for OncePortRef<M> {
 
 impl<M> Serialize for OncePortRef<M> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // From here on a copy may answer, wherever the bytes go.
+        // from here on a copy may answer, wherever the bytes go.
         if let Some(duty) = &self.duty {
             duty.handed_over();
         }

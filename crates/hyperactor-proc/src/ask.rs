@@ -228,7 +228,7 @@ pub(crate) async fn ask<R: Message, M: Message>(
     }
 }
 
-/// Tells the other process that nobody waits any more, when the wait is given up: at its deadline, or by dropping it.
+/// tells the other process that nobody waits any more, when the wait is given up: at its deadline, or by dropping it.
 ///
 /// Within a process the receiver that is dropped beside it tells that by itself.
 struct Withdraw<'a, O: Outbox + ?Sized> {

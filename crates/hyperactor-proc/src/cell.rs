@@ -47,7 +47,7 @@ impl<A: Actor> Cell<A> {
 
     /// The actors that would wait for each other if this one were asked: each for the next, the last one for the first.
     ///
-    /// This one has a place in the chain only while it waits, at that very port, for the reply that all the others hang
+    /// this one has a place in the chain only while it waits, at that very port, for the reply that all the others hang
     /// on: a wait that was given up since is none.
     fn circle(&self, request: &Arc<dyn Asked>) -> Option<Vec<ActorId>> {
         let chain = request.chain();

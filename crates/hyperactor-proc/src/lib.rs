@@ -45,6 +45,7 @@ mod waits;
 mod watch;
 
 pub mod limits;
+pub mod testing;
 
 pub use actor::{Actor, Exports, Handler, Receives};
 pub use actor_ref::ActorRef;

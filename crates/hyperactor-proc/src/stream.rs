@@ -204,6 +204,7 @@ impl<R: Message> StreamWriter<R> {
         Ok(())
     }
 
+    /// what may be sent is what was granted.
     fn take(&mut self, grant: &Grant) {
         match grant {
             Grant::More(more) => {
@@ -430,7 +431,7 @@ impl<R: Message> fmt::Debug for Stream<R> {
     }
 }
 
-/// Why a stream has no next item.
+/// Why a stream has no next item: R-09.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyperactor_mailbox::{
-    Asked, BoxFuture, Headers, Mailbox, Never, Notice, WaitLink, limits as mailbox_limits,
+    Asked, BoxFuture, Headers, Mailbox, Never, NotDelivered, Notice, WaitLink,
+    limits as mailbox_limits,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ pub(crate) struct AskHeader {
 }
 
 impl AskHeader {
-    /// The header's bytes. Of a long chain the first actors are left out: a circle through them is then found by its
+    /// The header's bytes. Of a long chain the first actors are left out: a circle through them is then found by its
     /// deadline only.
     pub(crate) fn encode(mut self) -> Bytes {
         let excess = self
@@ -161,6 +162,28 @@ impl Asked for RemoteReply {
         self.end();
     }
 
+    fn is_elsewhere(&self) -> bool {
+        true
+    }
+
+    fn undelivered(&self, reason: &NotDelivered) {
+        use NotDelivered::{ActorStopped, ProcGone, UnknownActor, UnknownPort, UnknownProc};
+
+        // Whoever waited has gone, and the wait with it.
+        if matches!(
+            reason,
+            ActorStopped { .. }
+                | ProcGone { .. }
+                | UnknownActor { .. }
+                | UnknownPort { .. }
+                | UnknownProc { .. }
+        ) {
+            return;
+        }
+        let reason = clipped(reason);
+        self.tell(Never::Undelivered { reason });
+    }
+
     fn handed_over(&self) {
         self.end();
     }
@@ -181,18 +204,24 @@ impl Asked for RemoteReply {
     }
 
     fn never(&self, why: Never) {
-        if !self.end() {
-            return;
+        // once, and to nobody who has left.
+        if self.end() {
+            self.tell(why);
         }
+    }
+
+    fn chain(&self) -> Vec<WaitLink> {
+        self.chain.clone()
+    }
+}
+
+impl RemoteReply {
+    fn tell(&self, why: Never) {
         let reply_port = self.port_id.index();
         let notice = Notice::Never { reply_port, why };
         let me = self.mailbox.actor_id().clone();
         let envelope = notice.envelope(me, self.port_id.actor_id());
         self.proc.post(envelope, Notice::return_handle());
-    }
-
-    fn chain(&self) -> Vec<WaitLink> {
-        self.chain.clone()
     }
 }
 
@@ -206,6 +235,12 @@ impl Drop for RemoteReply {
 
 /// The words in which an end is told to those who wait, cut to what a notice may carry.
 pub(crate) fn ended(cause: &impl std::fmt::Display) -> Never {
+    Never::Ended {
+        cause: clipped(cause),
+    }
+}
+
+fn clipped(cause: &impl std::fmt::Display) -> String {
     let mut cause = cause.to_string();
     if cause.len() > limits::CAUSE_BYTES_MAX {
         let mut end = limits::CAUSE_BYTES_MAX;
@@ -215,7 +250,7 @@ pub(crate) fn ended(cause: &impl std::fmt::Display) -> Never {
         cause.truncate(end);
         cause.push('…');
     }
-    Never::Ended { cause }
+    cause
 }
 
 #[cfg(test)]
@@ -247,6 +282,7 @@ mod tests {
         assert_eq!(AskHeader::read(&Headers::new()), None);
     }
 
+    ///
     #[test]
     fn of_a_chain_that_is_too_long_the_last_actors_are_kept() {
         let chain: Vec<_> = (0..100).map(|at| link(&format!("actor-{at}"))).collect();

@@ -154,6 +154,7 @@ near_and_far! {
         assert_eq!(pair.start.elapsed(), deadline);
     }
 
+    //
     async fn a_queued_request_that_was_given_up_is_not_handled_at_all(pair: Pair) {
         let mut first = Box::pin(pair.worker.ask(&pair.client, |reply| Do(How::Watch, reply)));
         assert!(polled_once(first.as_mut()).await.is_pending());
@@ -181,6 +182,7 @@ near_and_far! {
         pair.at_once();
     }
 
+    //
     async fn a_reply_that_is_dropped_ends_the_wait_at_once_and_the_actor_lives_on(pair: Pair) {
         let target = pair.worker.actor_id().clone();
         let why = Never::Dropped;
@@ -246,6 +248,7 @@ async fn a_once_port_that_was_sent_in_a_plain_message_ends_when_it_is_dropped_fa
     pair.at_once();
 }
 
+///
 #[tokio::test(start_paused = true)]
 async fn a_reply_port_that_is_passed_on_to_a_third_proc_can_still_be_used_there() {
     /// Passes requests on to another worker.
@@ -291,4 +294,54 @@ async fn whoever_has_ended_can_ask_nothing() {
         "asker-ended"
     );
     pair.at_once();
+}
+
+/// Says of itself that it cannot be encoded.
+#[derive(Debug, PartialEq, Eq)]
+struct Stubborn;
+
+impl Serialize for Stubborn {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Stubborn {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+impl Message for Stubborn {
+    const TYPE_HASH: u64 = hyperactor_mailbox::type_hash("Stubborn");
+    fn type_name() -> std::borrow::Cow<'static, str> {
+        "Stubborn".into()
+    }
+}
+
+#[derive(Message, Serialize, Deserialize)]
+struct GetStubborn(OncePortRef<Stubborn>);
+
+#[derive(Actor)]
+#[actor(messages(GetStubborn))]
+struct Keeper;
+
+impl Handler<GetStubborn> for Keeper {
+    async fn handle(&mut self, cx: &Context<Self>, GetStubborn(reply): GetStubborn) -> ActorResult {
+        cx.reply(reply, Stubborn);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_cannot_be_sent_ends_the_wait_at_once_with_the_reason() {
+    let wire = Wire::default();
+    let (near, far) = (wire.proc("near"), wire.proc("far"));
+    let client = near.client("main").unwrap();
+    let keeper = far.spawn("keeper", Keeper).unwrap().bind();
+    let start = Instant::now();
+    let error = keeper.ask(&client, GetStubborn).await.unwrap_err();
+    assert_eq!(error.code(), "reply-undelivered");
+    assert!(error.to_string().contains("does not encode"), "{error}");
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }

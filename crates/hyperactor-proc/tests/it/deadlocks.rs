@@ -125,6 +125,7 @@ fn ask(to: usize) -> Step {
     Step { to, how: How::Ask }
 }
 
+///
 #[tokio::test(start_paused = true)]
 async fn a_circle_of_two_to_six_over_one_to_three_procs_is_named_at_once_with_everybody_in_it() {
     for procs in 1..=3 {

@@ -231,6 +231,7 @@ async fn a_queue_that_drops_the_newest_gives_it_back_and_refuses_no_call() {
     assert_eq!(bench.rest().await, [0, 1, 2, 3]);
 }
 
+///
 #[tokio::test]
 async fn what_is_dropped_of_a_sender_in_another_proc_comes_back_to_it() {
     let wire = Wire::default();

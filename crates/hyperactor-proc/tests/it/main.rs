@@ -21,5 +21,6 @@ mod stopping;
 mod streams;
 mod supervision;
 mod supervisors;
+mod testing;
 mod two_procs;
 mod watching;

@@ -137,6 +137,7 @@ near_and_far! {
         assert_eq!(stream.collect().await.unwrap(), (0..10_000).collect::<Vec<_>>());
     }
 
+    //
     async fn a_sender_waits_for_its_receiver(pair: Pair) {
         let mut stream = pair.stream(10_000, End::Finish).await;
         let window = u64::from(limits::STREAM_WINDOW);
@@ -147,6 +148,7 @@ near_and_far! {
         assert_eq!(pair.until_it_waits().await, window + window / 2);
     }
 
+    //
     async fn a_failure_is_told_with_its_reason_and_is_no_end(pair: Pair) {
         let mut stream = pair.stream(2, End::Fail).await;
         assert_eq!(stream.next().await, Ok(Some(0)));

@@ -1,0 +1,200 @@
+//! What a message within a proc costs: allocations, counted, and memory, measured. A test binary of its own, because
+//! its allocator counts.
+
+// The panic of a test is its report.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use allocation_counter::AllocationInfo;
+use hyperactor_proc::{
+    Actor, ActorHandle, ActorResult, Client, Context, Handler, Message, Proc, SpawnOptions,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Message, Serialize, Deserialize)]
+struct Add([u64; 4]);
+
+#[derive(Message, Serialize, Deserialize)]
+struct Subtract([u64; 4]);
+
+#[derive(Actor)]
+#[actor(messages(Add, Subtract))]
+struct Counter(Arc<AtomicU64>);
+
+impl Handler<Add> for Counter {
+    async fn handle(&mut self, _cx: &Context<Self>, Add(amounts): Add) -> ActorResult {
+        self.0.fetch_add(amounts[0], Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Handler<Subtract> for Counter {
+    async fn handle(&mut self, _cx: &Context<Self>, Subtract(amounts): Subtract) -> ActorResult {
+        self.0.fetch_sub(amounts[0], Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+const MESSAGES: u64 = 10_000;
+
+struct Bench {
+    main: Client,
+    counter: ActorHandle<Counter>,
+    total: Arc<AtomicU64>,
+    proc: Proc,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let proc = Proc::isolated("p");
+        let total = Arc::new(AtomicU64::new(0));
+        let options = SpawnOptions::default().queue_capacity(256);
+        let counter = Counter(Arc::clone(&total));
+        Self {
+            main: proc.client("main").unwrap(),
+            counter: proc.spawn_with("counter", counter, &options).unwrap(),
+            total,
+            proc,
+        }
+    }
+
+    async fn handled(&self, total: u64) {
+        while self.total.load(Ordering::SeqCst) != total {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Counts on the one thread of the runtime; what is counted runs once before, so that tables and queues have grown.
+fn count<F: Future<Output = ()>>(run: impl Fn(Bench) -> F) -> AllocationInfo {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async { run(Bench::new()).await });
+    let bench = runtime.block_on(async { Bench::new() });
+    allocation_counter::measure(|| runtime.block_on(run(bench)))
+}
+
+/// At most `each` a message, and a few for queues that grow and a future that waits.
+fn costs(name: &str, info: &AllocationInfo, each: u64) {
+    let most = MESSAGES * each + MESSAGES / 50;
+    println!(
+        "{name}: {} allocations for {MESSAGES} messages",
+        info.count_total
+    );
+    assert!(
+        info.count_total >= MESSAGES && info.count_total <= most,
+        "{name}: {} allocations for {MESSAGES} messages, at most {most} are allowed",
+        info.count_total
+    );
+}
+
+#[test]
+fn a_message_through_a_handle_costs_one_allocation_whether_its_actor_is_busy_or_at_rest() {
+    let busy = count(|bench| async move {
+        for round in 0..MESSAGES / 100 {
+            for _ in 0..100 {
+                bench.counter.post(&bench.main, Add([1; 4])).unwrap();
+            }
+            bench.handled((round + 1) * 100).await;
+        }
+    });
+    costs("handle, busy", &busy, 1);
+    let at_rest = count(|bench| async move {
+        for number in 0..MESSAGES {
+            bench.counter.post(&bench.main, Add([1; 4])).unwrap();
+            bench.handled(number + 1).await;
+        }
+    });
+    costs("handle, at rest", &at_rest, 1);
+}
+
+#[test]
+fn a_message_through_a_reference_of_the_same_proc_costs_one_allocation() {
+    let info = count(|bench| async move {
+        let counter = bench.counter.bind();
+        for number in 0..MESSAGES {
+            counter.post(&bench.main, Add([1; 4]));
+            bench.handled(number + 1).await;
+        }
+        assert_eq!(bench.proc.traffic().in_process, MESSAGES);
+    });
+    costs("reference", &info, 1);
+    let info = count(|bench| async move {
+        let port = bench.counter.bind().port::<Add>();
+        for number in 0..MESSAGES {
+            port.post(&bench.main, Add([1; 4]));
+            bench.handled(number + 1).await;
+        }
+    });
+    costs("port", &info, 1);
+}
+
+/// Each change of type costs the handler's future as well.
+#[test]
+fn messages_of_changing_types_cost_two_allocations_each() {
+    let info = count(|bench| async move {
+        for _ in 0..MESSAGES / 2 {
+            bench.counter.post(&bench.main, Add([1; 4])).unwrap();
+            bench.counter.post(&bench.main, Subtract([1; 4])).unwrap();
+            while bench.counter.queued() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        bench.handled(0).await;
+    });
+    costs("changing types", &info, 2);
+}
+
+/// Bytes of memory that the process has resident.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}
+
+#[test]
+fn a_million_messages_through_a_bounded_mailbox_keep_memory_flat() {
+    const TOTAL: u64 = 1_000_000;
+    const GROWTH_MAX: u64 = 4 * 1024 * 1024;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new();
+        let counter = bench.counter.bind();
+        let (mut first, mut most) = (0, 0);
+        for number in 0..TOTAL {
+            // By handle and by reference in turn; each waits while the queue is full.
+            if number % 2 == 0 {
+                bench.counter.feed(&bench.main, Add([1; 4])).await.unwrap();
+            } else {
+                counter.feed(&bench.main, Add([1; 4])).await;
+            }
+            if number % 10_000 == 0 {
+                let now = resident();
+                // The first twentieth warms up.
+                if number == TOTAL / 20 {
+                    first = now;
+                }
+                most = most.max(now);
+            }
+        }
+        bench.handled(TOTAL).await;
+        let last = resident();
+        println!("resident: {first} at the twentieth, {most} at most, {last} at last");
+        assert!(
+            most.max(last) <= first + GROWTH_MAX,
+            "{first} grew to {most}"
+        );
+        assert!(bench.main.try_next_undeliverable().is_none());
+    });
+}
