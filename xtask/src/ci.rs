@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::counts::Counts;
+use crate::suites::{self, Group};
 use crate::test::Selection;
 use crate::workspace::Workspace;
 use crate::{examples, fuzz, it, layers, lint, mutants, shell, sim, spec, test};
@@ -18,6 +19,12 @@ const DIRECT_SHARE: f64 = 0.9;
 
 /// The longest that all tests may take, their build included.
 const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// The longest that each group of suites over real sockets may take on a machine that is much slower than two cores:
+/// beyond, they run with fewer cases.
+const CHAOS_BUDGET: Duration = Duration::from_secs(150);
+const LIMITS_BUDGET: Duration = Duration::from_secs(75);
+const SEC_BUDGET: Duration = Duration::from_secs(105);
 
 /// A step gives back the tests it ran, if it is one that runs tests.
 type Work = fn() -> Result<Option<Counts>>;
@@ -42,6 +49,9 @@ const STEPS: &[(&str, Work)] = &[
     ("mutants", || {
         mutants::run(&mutants::Arguments::CI).map(|()| None)
     }),
+    ("chaos", || suite(Group::Chaos, CHAOS_BUDGET)),
+    ("limits", || suite(Group::Limits, LIMITS_BUDGET)),
+    ("sec", || suite(Group::Sec, SEC_BUDGET)),
     ("examples", || examples::run_examples(None).map(Some)),
     ("demo", || demo().map(|()| None)),
 ];
@@ -134,6 +144,10 @@ fn tests() -> Result<Counts> {
     let workspace = Workspace::load()?;
     let counts = test::run_selection(&Selection::all_but_suites(&workspace), TEST_LIMIT)?;
     Ok(counts + test::run_doctests()?)
+}
+
+fn suite(group: Group, budget: Duration) -> Result<Option<Counts>> {
+    suites::run_group(group, &suites::Arguments::ci(budget)).map(Some)
 }
 
 /// What `hyperactor demo --json` says of its run, as far as it is checked here.

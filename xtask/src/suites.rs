@@ -86,6 +86,14 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         group: Group::Chaos,
+        name: "stuck",
+        shows: "destinations that take nothing stop their own senders; the others notice nothing",
+        cost: cost(0.7, 3.0),
+        smoke: 20,
+        soak: 50,
+    },
+    Suite {
+        group: Group::Chaos,
         name: "restarts",
         shows: "a receiver restarted 200 times on its address is usable at the first handshake",
         cost: cost(0.0, 5.5),
@@ -131,6 +139,14 @@ const SUITES: &[Suite] = &[
         cost: cost(0.1, 0.6),
         smoke: 100,
         soak: 100,
+    },
+    Suite {
+        group: Group::Limits,
+        name: "large",
+        shows: "a message of 1 GiB delays no small one and is held once by each end",
+        cost: cost(0.5, 15.0),
+        smoke: 10,
+        soak: 20,
     },
     Suite {
         group: Group::Sec,
@@ -220,6 +236,18 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// What every change has to pass, within this time.
+    pub(crate) fn ci(budget: Duration) -> Self {
+        Self {
+            suite: "all".to_owned(),
+            tier: Tier::Ci,
+            scale: None,
+            repeat: None,
+            budget: Some(budget),
+            seed: None,
+        }
+    }
+
     fn scale_of(&self, suite: &Suite) -> u64 {
         self.scale.unwrap_or(match self.tier {
             Tier::Smoke => suite.smoke,
