@@ -140,7 +140,7 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
     report.at_most(
         "lines in the server's log",
         all.parse().unwrap(),
-        seconds + 1,
+        seconds + 2,
     );
     report.at_most(
         "lines in any one second",

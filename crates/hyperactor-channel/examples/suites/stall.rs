@@ -19,13 +19,16 @@ use crate::support::{Context, Report, runtime};
 /// have an outcome as true as any, but no stall.
 const CASES: usize = 60;
 const STALLS: u64 = 50;
+/// The delivery timeout, and how often the time fits into it that the same messages take without a stall: on a machine
+/// so busy that they take longer, it is longer.
 const DELIVERY: Duration = Duration::from_secs(1);
-/// So long that no outcome that comes with its end is taken for one that came in time.
-const STALL: Duration = Duration::from_secs(5);
+const DELIVERY_TIMES: u32 = 4;
+/// Delivery timeouts that a stall lasts: no outcome that comes with its end is taken for one that came in time.
+const STALL: u32 = 5;
 /// More than the kernel holds of one connection, proxy included.
 const LARGE: usize = 2 << 20;
-/// From the post of the last message to its outcome: the aim of [`Report::times`].
-const RESOLVED: Duration = Duration::from_secs(2);
+/// Delivery timeouts from the post of the last message to its outcome: the aim of [`Report::times`].
+const RESOLVED: u32 = 2;
 /// Until a message sent after the stall is delivered, likewise.
 const RECOVERED: Duration = Duration::from_millis(500);
 
@@ -35,8 +38,8 @@ pub(crate) fn run(context: &Context, report: &mut Report) {
 
 async fn cases(context: &Context, report: &mut Report) {
     let cases = context.count(CASES);
-    // Each has a second sender for what comes after the stall.
-    let books = Books::new(2 * cases);
+    // Each has a second sender for what comes after the stall; and all of it happens once without one.
+    let books = Books::new(4 * cases);
     let mut served = Vec::new();
     for kind in Kind::ALL {
         let place = Place::new(kind);
@@ -46,21 +49,45 @@ async fn cases(context: &Context, report: &mut Report) {
         let addr = rx.addr().clone();
         served.push((place, addr, Receiver::start(rx, books.clone(), 1)));
     }
-    // All is made ready before any of them begins: what that takes is no part of anybody's timeout.
-    let mut works = Vec::new();
-    for case in 0..cases {
-        let addr = &served[case % served.len()].1;
-        let seed = context.seed.fork(&format!("stall/{case}"));
-        works.push(Case::prepare(&books, case, cases, seed, addr).await);
-    }
-    let running: Vec<_> = works
-        .into_iter()
-        .map(|work| tokio::spawn(work.run()))
-        .collect();
+    let addrs: Vec<_> = served.iter().map(|(_, addr, _)| addr.clone()).collect();
+    let all = |first, delivery, stall| {
+        let (books, addrs, seed) = (books.clone(), addrs.clone(), context.seed);
+        async move {
+            let mut works = Vec::new();
+            for case in 0..cases {
+                let plan = Stalling {
+                    case,
+                    first,
+                    later: first + cases + case,
+                    delivery,
+                    stall,
+                };
+                let seed = seed.fork(&format!("stall/{case}"));
+                let addr = &addrs[case % addrs.len()];
+                works.push(Case::prepare(&books, plan, seed, addr).await);
+            }
+            // All is made ready before any of them begins: what that takes is no part of anybody's timeout.
+            let began = Instant::now();
+            let running: Vec<_> = works
+                .into_iter()
+                .map(|work| tokio::spawn(work.run()))
+                .collect();
+            let mut done = Vec::new();
+            for case in running {
+                done.push(case.await.unwrap());
+            }
+            (done, began.elapsed())
+        }
+    };
+    let (_, took) = all(2 * cases, Duration::from_secs(30), Duration::ZERO).await;
+    let delivery = DELIVERY.max(took * DELIVERY_TIMES);
+    let stall = delivery * STALL;
+    report.figure("delivery timeout", format!("{delivery:.1?}"));
+    let before = undelivered(&books);
+    let (running, _) = all(0, delivery, stall).await;
     let (mut resolved, mut recovered) = (Vec::new(), Vec::new());
     let (mut stalls, mut alone, mut blocked) = (0, 0, 0);
-    for case in running {
-        let done = case.await.unwrap();
+    for done in running {
         stalls += done.stalls;
         alone += u64::from(done.is_alone && done.stalls != 0);
         blocked += u64::from(done.is_blocked && done.stalls != 0);
@@ -71,10 +98,7 @@ async fn cases(context: &Context, report: &mut Report) {
         receiver.stop().await;
     }
     books.judge("stall", report);
-    let undone: u64 = [Class::Returned, Class::Unknown, Class::Recovered]
-        .map(|class| books.count(class))
-        .iter()
-        .sum();
+    let undone = undelivered(&books) - before;
     let least = context.scaled(STALLS);
     report.at_least("stalls", stalls, least);
     report.at_least(
@@ -88,13 +112,13 @@ async fn cases(context: &Context, report: &mut Report) {
         blocked,
         least / 4,
     );
-    let in_time = resolved.iter().filter(|took| **took < STALL).count();
+    let in_time = resolved.iter().filter(|took| **took < stall).count();
     report.at_least(
         "outcomes while the stall lasted",
         in_time as u64,
         cases as u64,
     );
-    report.times("time to outcome", &mut resolved, RESOLVED);
+    report.times("time to outcome", &mut resolved, delivery * RESOLVED);
     report.times(
         "time to delivery after the stall",
         &mut recovered,
@@ -102,11 +126,29 @@ async fn cases(context: &Context, report: &mut Report) {
     );
 }
 
+fn undelivered(books: &Books) -> u64 {
+    [Class::Returned, Class::Unknown, Class::Recovered]
+        .map(|class| books.count(class))
+        .iter()
+        .sum()
+}
+
+/// What one connection is to do.
+#[derive(Clone, Copy)]
+struct Stalling {
+    case: usize,
+    /// The number of the first case's sender, and of this one's for what comes after the stall.
+    first: usize,
+    later: usize,
+    delivery: Duration,
+    /// None when it is zero.
+    stall: Duration,
+}
+
 /// One connection that stalls in its first frame.
 struct Case {
     books: Books,
-    /// The number of the sender for what comes after the stall.
-    later: usize,
+    plan: Stalling,
     is_large: bool,
     proxy: ChaosProxy,
     addr: ChannelAddr,
@@ -123,14 +165,9 @@ struct Done {
 }
 
 impl Case {
-    async fn prepare(
-        books: &Books,
-        case: usize,
-        cases: usize,
-        seed: Seed,
-        server: &ChannelAddr,
-    ) -> Self {
+    async fn prepare(books: &Books, plan: Stalling, seed: Seed, server: &ChannelAddr) -> Self {
         let mut rng = seed.rng();
+        let case = plan.case;
         let messages = if case.is_multiple_of(2) { 1 } else { 2 };
         // Of a size that the kernel's buffers take or do not take.
         let is_large = case % 4 < 2;
@@ -138,14 +175,16 @@ impl Case {
         let first_body = HELLO_FIXED_BYTES + DATA_HEADER_BYTES;
         // In the middle of the first frame, whatever its size.
         let at = first_body as u64 + rng.below(if is_large { 60_000 } else { 80 });
-        let plan = Plan::pass().step(Direction::Up, at, Act::Stall(STALL));
-        let proxy = ChaosProxy::start(server, Script::pass().then(plan))
-            .await
-            .unwrap();
-        let sender = Sender::new(books, case);
+        let mut script = Script::pass();
+        if !plan.stall.is_zero() {
+            let stalls = Act::Stall(plan.stall);
+            script = script.then(Plan::pass().step(Direction::Up, at, stalls));
+        }
+        let proxy = ChaosProxy::start(server, script).await.unwrap();
+        let sender = Sender::new(books, plan.first + case);
         Self {
             books: books.clone(),
-            later: cases + case,
+            plan,
             is_large,
             addr: proxy.endpoint().to_string().parse().unwrap(),
             proxy,
@@ -158,7 +197,7 @@ impl Case {
 
     async fn run(mut self) -> Done {
         let options = DialOptions {
-            delivery_timeout: DELIVERY,
+            delivery_timeout: self.plan.delivery,
             ..DialOptions::default()
         };
         let tx: Outbound<Stamped, Line> = dial_with(self.addr.clone(), options, codec());
@@ -170,8 +209,8 @@ impl Case {
         // All of it has its outcome when the flush ends, whichever way.
         let _each_has_its_outcome = tx.flush().await;
         let resolved = started.elapsed();
-        tokio::time::sleep(STALL.saturating_sub(resolved)).await;
-        let recovered = later(self.books.of(self.later), self.later, &self.addr).await;
+        tokio::time::sleep(self.plan.stall.saturating_sub(resolved)).await;
+        let recovered = later(self.books.of(self.plan.later), self.plan.later, &self.addr).await;
         tx.close();
         let stalls = self.proxy.stop().await.stalls;
         Done {

@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+/// A little less than one: a line's time is taken a moment after whoever wrote it looked at the clock.
+const SECOND: Duration = Duration::from_millis(900);
+
 /// The lines of this process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<Instant>>>);
@@ -24,9 +27,7 @@ impl Lines {
         let times = self.0.lock();
         let within_a_second = |(at, first): (usize, &Instant)| {
             let later = times[at..].iter();
-            later
-                .take_while(|time| **time - *first < Duration::from_secs(1))
-                .count()
+            later.take_while(|time| **time - *first < SECOND).count()
         };
         let most = times.iter().enumerate().map(within_a_second).max();
         (times.len() as u64, most.unwrap_or(0) as u64)
