@@ -22,10 +22,8 @@ const TRIED: u64 = 1 << 30;
 const MESSAGE: usize = 64 * 1024;
 /// For everything that is neither a window nor a log: buffers of connections, the allocator, the runtime.
 const REST: u64 = 16 << 20;
-/// The writer holds what has no outcome.
+/// The writer holds what has no outcome, also while all of it comes back at once.
 const WRITER_KIB: u64 = (OUTBOX_BYTES as u64 + REST) / 1024;
-/// And once more while all of it comes back: each message is put together again from the log, to be given to its owner.
-const RETURNING_KIB: u64 = (2 * OUTBOX_BYTES as u64 + REST) / 1024;
 /// The reader holds what nobody took from its queue.
 const READER_KIB: u64 = (WINDOW_BYTES + REST) / 1024;
 const DELIVERY: Duration = Duration::from_secs(2);
@@ -142,12 +140,8 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
         heard.unknown.load(Ordering::Relaxed),
         0,
     );
-    report.at_most("KiB of memory that it cost the writer", filled, WRITER_KIB);
-    report.at_most(
-        "KiB that it had while messages came back",
-        writer,
-        RETURNING_KIB,
-    );
+    report.figure("KiB that the writer had when all was posted", filled);
+    report.at_most("KiB of memory that it cost the writer", writer, WRITER_KIB);
     report.at_most("KiB of memory that it cost the reader", read, READER_KIB);
     let queued = reader.ask("how much?");
     report.check(

@@ -17,6 +17,7 @@ use self::posts::Posts;
 use self::segment::{Place, Segment, step_over};
 pub(crate) use self::take_back::TakenBack;
 use crate::frame::data_header;
+use crate::lanes::joined;
 use crate::limits::{
     BUFFER_KEPT_BYTES, DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES,
     SEGMENT_ROOM_BYTES, SHARED_BODY_BYTES,
@@ -466,7 +467,8 @@ impl Outbox {
         Some(place)
     }
 
-    /// Gives a message's body back. Its bytes are shared, except that a body with a shared end is put together.
+    /// Gives a message's body back. Its bytes are shared, except that one with a shared end and a beginning of its own is
+    /// put together.
     pub(crate) fn message(&mut self, seq: u64) -> Option<Bytes> {
         if seq >= self.tail_first {
             self.seal(Bytes::new());
@@ -479,10 +481,7 @@ impl Outbox {
         step_over(segment, &mut after);
         let is_last = after.seq == segment.end();
         if is_last && !segment.rest.is_empty() {
-            let mut whole = BytesMut::with_capacity(segment.data.len() - body + segment.rest.len());
-            whole.extend_from_slice(&segment.data[body..]);
-            whole.extend_from_slice(&segment.rest);
-            return Some(whole.freeze());
+            return Some(joined(segment.data.slice(body..), segment.rest.clone()));
         }
         Some(segment.data.slice(body..after.offset))
     }

@@ -320,6 +320,14 @@ fn a_body_comes_back_from_the_log_without_a_copy() {
     let body = pair.dialer.message(PostId(1)).expect("unresolved");
     assert_eq!(body.as_ptr(), part[24 + 1 + 24..].as_ptr());
     assert_eq!(pair.dialer.message(PostId(2)), None);
+    // One that is shared as a whole: a log that fails would need its memory twice.
+    let shared = Bytes::from(vec![6; 32 * 1024]);
+    let pushed = pair
+        .dialer
+        .push_parts(DataFlags::NONE, 0, shared.clone(), |_| Ok::<(), ()>(()));
+    assert_eq!(pushed, Ok(PostId(2)));
+    let body = pair.dialer.message(PostId(2)).expect("unresolved");
+    assert_eq!(body.as_ptr(), shared.as_ptr());
 }
 
 #[test]
