@@ -22,7 +22,10 @@ const STALLS: u64 = 50;
 /// The delivery timeout, and how often the time fits into it that the same messages take without a stall: on a machine
 /// so busy that they take longer, it is longer.
 const DELIVERY: Duration = Duration::from_secs(1);
+const DELIVERY_LONGEST: Duration = Duration::from_secs(5);
 const DELIVERY_TIMES: u32 = 4;
+/// No end takes the other for dead meanwhile.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Delivery timeouts that a stall lasts: no outcome that comes with its end is taken for one that came in time.
 const STALL: u32 = 5;
 /// More than the kernel holds of one connection, proxy included.
@@ -43,7 +46,11 @@ async fn cases(context: &Context, report: &mut Report) {
     let mut served = Vec::new();
     for kind in Kind::ALL {
         let place = Place::new(kind);
-        let rx = serve_queue(place.bind.clone(), ServeOptions::default(), codec())
+        let options = ServeOptions {
+            silence_timeout: SILENCE,
+            ..ServeOptions::default()
+        };
+        let rx = serve_queue(place.bind.clone(), options, codec())
             .await
             .unwrap();
         let addr = rx.addr().clone();
@@ -80,7 +87,7 @@ async fn cases(context: &Context, report: &mut Report) {
         }
     };
     let (_, took) = all(2 * cases, Duration::from_secs(30), Duration::ZERO).await;
-    let delivery = DELIVERY.max(took * DELIVERY_TIMES);
+    let delivery = (took * DELIVERY_TIMES).clamp(DELIVERY, DELIVERY_LONGEST);
     let stall = delivery * STALL;
     report.figure("delivery timeout", format!("{delivery:.1?}"));
     let before = undelivered(&books);
@@ -198,6 +205,7 @@ impl Case {
     async fn run(mut self) -> Done {
         let options = DialOptions {
             delivery_timeout: self.plan.delivery,
+            silence_timeout: SILENCE,
             ..DialOptions::default()
         };
         let tx: Outbound<Stamped, Line> = dial_with(self.addr.clone(), options, codec());
