@@ -20,14 +20,15 @@ use crate::world::{Batch, Role, World, children_of, gone_within, is_alive};
 const KILLS: u64 = 100;
 /// How long what a host leaves may last.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
-/// What ends a host. Not SIGSEGV: sent from outside, it meets the standard library's stack guard first, which lets it pass once.
+/// What ends a host. Not SIGQUIT, which a shell has its background jobs ignore, and not SIGSEGV: sent from outside, it
+/// meets the standard library's stack guard first, which lets it pass once.
 const SIGNALS: [Signal; 6] = [
     Signal::KILL,
     Signal::KILL,
     Signal::KILL,
     Signal::TERM,
     Signal::ABORT,
-    Signal::QUIT,
+    Signal::ABORT,
 ];
 /// The latest moment of a kill, from the start of the host.
 const LATEST_MS: u64 = 400;
