@@ -83,6 +83,7 @@ impl Assemblies {
     }
 
     /// Whether a message is open for this label.
+    #[inline]
     pub(crate) fn is_open(&self, to: Label) -> bool {
         !self.open.is_empty() && self.open.contains_key(&to.number())
     }
@@ -190,6 +191,7 @@ impl Assemblies {
     }
 
     /// A message in parts left its queue.
+    #[inline]
     pub(crate) fn release(&mut self, bytes: u64) {
         self.released = (self.released + bytes).min(self.begun);
     }
@@ -200,19 +202,23 @@ impl Assemblies {
         self.granted - self.base
     }
 
+    #[inline]
     fn ungranted(&self) -> u64 {
         (self.released.saturating_add(self.room)).saturating_sub(self.granted)
     }
 
+    #[inline]
     pub(crate) fn has_credit(&self) -> bool {
         self.ungranted() != 0
     }
 
+    #[inline]
     pub(crate) fn is_credit_due(&self) -> bool {
         self.ungranted().saturating_mul(CREDIT_FRACTION) >= self.room
     }
 
     /// Whether the sender may be waiting for room.
+    #[inline]
     pub(crate) fn is_peer_short(&self) -> bool {
         self.granted - self.begun < self.max_message
     }

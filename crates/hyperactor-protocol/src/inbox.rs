@@ -85,11 +85,13 @@ impl Inbox {
         self.records.len()
     }
 
+    #[inline]
     pub(crate) fn granted(&self) -> (u64, u64) {
         (self.granted_messages, self.granted_bytes)
     }
 
     /// Judges a frame by its number.
+    #[inline]
     pub(crate) fn arrival(&self, seq: Seq) -> Result<Arrival, Violation> {
         // S-02: exactly the next one.
         if seq.0 < self.next {
@@ -109,6 +111,7 @@ impl Inbox {
     }
 
     /// Takes the next frame in.
+    #[inline]
     pub(crate) fn receive(&mut self, size: u64) {
         self.next += 1;
         self.bytes += size;
@@ -116,6 +119,7 @@ impl Inbox {
 
     /// Records an outcome; returns whether it was new. Strange numbers change nothing: they come from before a fresh
     /// start, or from an application that settles twice.
+    #[inline]
     pub(crate) fn settle(&mut self, seq: u64, verdict: Verdict) -> bool {
         if seq < self.settled || seq >= self.next || self.marks.contains(seq) {
             return false;
@@ -230,7 +234,9 @@ impl Inbox {
                 settled: Seq(self.settled),
             });
         }
-        if !self.records.is_empty() {
+        // Splitting takes time in proportion to what is kept, and this may be said again and again.
+        let oldest = self.records.first_key_value();
+        if oldest.is_some_and(|(oldest, _)| *oldest < below.0) {
             self.records = self.records.split_off(&below.0);
             self.unsaid = self.unsaid.split_off(&below.0);
         }
@@ -247,6 +253,7 @@ impl Inbox {
     }
 
     /// Messages left their queue. More is never released than came.
+    #[inline]
     pub(crate) fn release(&mut self, messages: u64, bytes: u64) {
         self.released_messages = self
             .released_messages
@@ -256,6 +263,7 @@ impl Inbox {
     }
 
     /// What the peer has left of the credit that it knows.
+    #[inline]
     pub(crate) fn peer_free(&self) -> Amount {
         Amount {
             messages: self.granted_messages.saturating_sub(self.next),
@@ -264,6 +272,7 @@ impl Inbox {
     }
 
     /// What the peer may send in all.
+    #[inline]
     fn grantable(&self) -> (u64, u64) {
         // S-14: a kept record holds its message's credit, so records are bounded by the window; and one stuck message
         // stops credit after a span, so the marks are bounded too.
@@ -279,11 +288,13 @@ impl Inbox {
     }
 
     /// Whether there is more to grant than the peer knows.
+    #[inline]
     pub(crate) fn has_credit(&self) -> bool {
         self.grantable() != self.granted()
     }
 
     /// Whether it is enough to say so at once.
+    #[inline]
     pub(crate) fn is_credit_due(&self) -> bool {
         let (messages, bytes) = self.grantable();
         (messages - self.granted_messages) * CREDIT_FRACTION >= self.window_messages
@@ -291,6 +302,7 @@ impl Inbox {
     }
 
     /// Whether the peer may run out soon, so that small credit matters.
+    #[inline]
     pub(crate) fn is_peer_short(&self) -> bool {
         let free = self.peer_free();
         free.messages * CREDIT_FRACTION <= self.window_messages

@@ -27,6 +27,7 @@ struct Slot {
 }
 
 impl Slot {
+    #[inline]
     fn untold(&self) -> Amount {
         Amount {
             messages: self.released.messages - self.told.messages,
@@ -35,6 +36,7 @@ impl Slot {
     }
 
     /// What the sender believes to be outstanding, or a little less.
+    #[inline]
     fn seems_out(&self) -> Amount {
         Amount {
             messages: self.received.messages - self.told.messages,
@@ -107,6 +109,7 @@ impl Shares {
     }
 
     /// S-29: what a message names was named before.
+    #[inline]
     pub(crate) fn check_named(&self, label: Label) -> Result<(), Violation> {
         let is_named = label.is_none()
             || self
@@ -125,6 +128,7 @@ impl Shares {
     }
 
     /// A message was delivered.
+    #[inline]
     pub(crate) fn deliver(&mut self, to: Label, size: u64, is_large: bool) {
         // The label has a name, so it has a slot.
         let slot = &mut self.slots[to.index()];
@@ -139,6 +143,7 @@ impl Shares {
     }
 
     /// Messages left their queue. More is never released than came.
+    #[inline]
     pub(crate) fn release(&mut self, to: Label, messages: u64, bytes: u64) -> Freed {
         let Some(slot) = self.slots.get_mut(to.index()) else {
             return Freed::default();
@@ -169,6 +174,7 @@ impl Shares {
         self.list(to);
     }
 
+    #[inline]
     fn list(&mut self, label: Label) {
         let slot = &mut self.slots[label.index()];
         if slot.released != slot.told && !std::mem::replace(&mut slot.is_listed, true) {
@@ -177,6 +183,7 @@ impl Shares {
     }
 
     /// S-32: when the sender is to know; `free` is what it has left of the window.
+    #[inline]
     pub(crate) fn telling(&self, label: Label, free: Amount) -> Telling {
         let Some(slot) = self.slots.get(label.index()).filter(|slot| slot.is_listed) else {
             return Telling::Along;
@@ -198,6 +205,7 @@ impl Shares {
     }
 
     /// Whether something of the labels is untold.
+    #[inline]
     pub(crate) fn has_untold(&self) -> bool {
         !self.listed.is_empty()
     }

@@ -39,6 +39,10 @@ impl Lanes {
         if self.exhausted == Some(now) {
             return None;
         }
+        if self.untold_bytes > LABEL_BYTES_MAX || self.untold.len() > LABELS_MAX as usize {
+            // Names that change faster than they are told would take more and more memory.
+            return None;
+        }
         let found = self.idle_label(name.len(), resolved);
         let Some(number) = found else {
             self.exhausted = Some(now);
@@ -49,11 +53,10 @@ impl Lanes {
         lane.name = name;
         lane.recent = true;
         let label = Label::new(number as u32);
-        // S-29: a number that has a name at the peer gets its new one there in the order in which it did here, so that
-        // the names there are never more than the names here.
+        // S-29: a number that has a name at the peer gets its new one there in the order in which it did here, also a
+        // name that it does not keep: so the names there are never more than the names were here.
         if lane.announced {
-            self.unannounced.retain(|each| *each != label.number());
-            self.unannounced.push_back(label.number());
+            self.announce(label.number());
         }
         Some(label)
     }
@@ -79,31 +82,37 @@ impl Lanes {
 
     /// The name must be told before what uses it.
     pub(super) fn announce(&mut self, number: u32) {
-        self.lanes[number as usize].announced = true;
-        self.unannounced.push_back(number);
+        let lane = &mut self.lanes[number as usize];
+        lane.announced = true;
+        self.untold_bytes += lane.name.len();
+        self.untold
+            .push_back((Label::new(number), lane.name.clone()));
     }
 
     /// A new connection knows no names: those that something refers to are told again.
     pub(crate) fn forget_announced(&mut self, resolved: u64) {
-        self.unannounced.clear();
-        for (number, lane) in self.lanes.iter_mut().enumerate().skip(1) {
-            lane.announced = lane.referred > resolved || lane.waiting_refs != 0;
-            if lane.announced {
-                self.unannounced.push_back(number as u32);
+        self.untold.clear();
+        self.untold_bytes = 0;
+        for number in 1..self.lanes.len() as u32 {
+            let lane = &mut self.lanes[number as usize];
+            lane.announced = false;
+            if lane.referred > resolved || lane.waiting_refs != 0 {
+                self.announce(number);
             }
         }
     }
 
     pub(crate) fn has_names(&self) -> bool {
-        !self.unannounced.is_empty()
+        !self.untold.is_empty()
     }
 
     /// Writes names until `out` has `max` bytes.
     pub(crate) fn write_names(&mut self, out: &mut BytesMut, max: usize) {
         while out.len() < max
-            && let Some(number) = self.unannounced.pop_front()
+            && let Some((label, name)) = self.untold.pop_front()
         {
-            encode_name(out, Label::new(number), &self.lanes[number as usize].name);
+            self.untold_bytes -= name.len();
+            encode_name(out, label, &name);
         }
     }
 }

@@ -196,7 +196,9 @@ pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     hand: usize,
     name_bytes: usize,
-    unannounced: VecDeque<u32>,
+    /// Names to be told, in the order in which labels got them, and their bytes.
+    untold: VecDeque<(Label, Bytes)>,
+    untold_bytes: usize,
     /// The state of things when no label was idle; unchanged, none is now.
     exhausted: Option<(u64, u64)>,
     releases: u64,
@@ -207,6 +209,8 @@ pub(crate) struct Lanes {
     blocked: BTreeSet<u32>,
     /// What must be a share before looking at the blocked is worth it.
     wake: Amount,
+    /// While no more than this is free, none of the blocked has a share.
+    looked: Amount,
     pooled: BTreeSet<u32>,
     pool: Pool,
     /// Messages whose parts are all in the log.
@@ -229,7 +233,8 @@ impl Lanes {
             lanes: vec![Lane::default()],
             hand: 0,
             name_bytes: 0,
-            unannounced: VecDeque::new(),
+            untold: VecDeque::new(),
+            untold_bytes: 0,
             exhausted: None,
             releases: 0,
             small: VecDeque::new(),
@@ -237,6 +242,7 @@ impl Lanes {
             large_turn: false,
             blocked: BTreeSet::new(),
             wake: Amount::MOST,
+            looked: Amount::default(),
             pooled: BTreeSet::new(),
             pool: Pool::default(),
             wholes: BTreeMap::new(),
@@ -457,9 +463,8 @@ impl Lanes {
     /// Asserts what must hold of our own state.
     pub(crate) fn check(&self, gate: &Gate, outbox: &Outbox) {
         let mut waiting = Amount::default();
-        let mut names = 0;
-        for (number, lane) in self.lanes.iter().enumerate() {
-            let number = number as u32;
+        let (mut names, mut starved) = (0, 0);
+        for lane in &self.lanes {
             names += lane.name.len();
             waiting.add(lane.queue.len() as u64, lane.waiting_bytes);
             let bytes: u64 = lane.queue.iter().map(Waiting::size).sum();
@@ -467,18 +472,20 @@ impl Lanes {
             assert_eq!(lane.queue.is_empty(), lane.place == Place::Idle);
             assert!(lane.released.messages <= lane.sent.messages);
             assert!(lane.released.bytes <= lane.sent.bytes);
-            assert_eq!(self.starved.contains(&number), lane.starved);
-            let places = [
-                self.small.contains(&number),
-                self.large.contains(&number),
-                self.blocked.contains(&number),
-                self.pooled.contains(&number),
-            ];
-            let expected = [Place::Small, Place::Large, Place::Blocked, Place::Pooled];
-            assert_eq!(places, expected.map(|place| lane.place == place));
+            starved += usize::from(lane.starved);
         }
+        let is_starved = |number: &u32| self.lanes[*number as usize].starved;
+        assert!(starved == self.starved.len() && self.starved.iter().all(is_starved));
+        // As many as wait stand in the rings, each where it says: so none stands in two.
+        let stands = |number: &u32, place| self.lanes[*number as usize].place == place;
+        assert!(self.small.iter().all(|each| stands(each, Place::Small)));
+        assert!(self.large.iter().all(|each| stands(each, Place::Large)));
+        assert!(self.blocked.iter().all(|each| stands(each, Place::Blocked)));
+        assert!(self.pooled.iter().all(|each| stands(each, Place::Pooled)));
         assert_eq!(waiting, self.waiting);
         assert_eq!(names, self.name_bytes);
+        let untold: usize = self.untold.iter().map(|(_, name)| name.len()).sum();
+        assert_eq!(untold, self.untold_bytes);
         let rings = self.small.len() + self.large.len() + self.blocked.len() + self.pooled.len();
         let busy = self.lanes.iter().filter(|lane| !lane.queue.is_empty());
         assert_eq!(rings, busy.count(), "a lane waits in two places");

@@ -16,9 +16,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// S-34: parts enter the log only as fast as it is written, so that what comes behind them waits for little.
+    /// S-34: parts enter the log only as fast as they are written, so that what comes behind them waits for little of
+    /// them. Other messages do not count: a flood of those would keep parts out for ever.
     fn lets_parts(&self, outbox: &Outbox) -> bool {
-        self.is_connected && outbox.unwritten_bytes() < FRAGMENTS_AHEAD_BYTES
+        self.is_connected && outbox.unwritten_parts() < FRAGMENTS_AHEAD_BYTES
     }
 }
 
@@ -49,10 +50,12 @@ impl Lanes {
     fn wake_blocked(&mut self, free: Amount) {
         let (wake_at, window) = (self.wake, self.window);
         let worth = wake_at.messages == 0 || wake_at.is_share(free, window);
-        if self.blocked.is_empty() || !worth {
+        let is_more = free.messages > self.looked.messages || free.bytes > self.looked.bytes;
+        if self.blocked.is_empty() || !worth || !is_more {
             return;
         }
         self.wake = Amount::MOST;
+        self.looked = free;
         let (lanes, small, wake) = (&mut self.lanes, &mut self.small, &mut self.wake);
         self.blocked.retain(|number| {
             let lane = &mut lanes[*number as usize];
@@ -84,6 +87,7 @@ impl Lanes {
         if !to.is_none() && !lane.has_share(free, self.window) {
             lane.place = Place::Blocked;
             self.wake.lower(lane.sent.minus(lane.released));
+            self.looked.lower(free);
             self.blocked.insert(number);
             return;
         }

@@ -77,11 +77,27 @@ pub(crate) struct Outbox {
     mid_frame: bool,
     sent: u64,
     found: Option<Place>,
+    /// Bytes of parts of messages that are still to be handed out on this connection.
+    unwritten_parts: u64,
     /// The largest body of a frame since the log was last taken back, bytes.
     largest: u64,
     posts: Posts,
     spare: Vec<BytesMut>,
     step: usize,
+}
+
+/// Whether a header is what was written, but for its length, which is written later. Word by word, as it was written: a
+/// processor that reads across two fresh writes waits for both to reach its cache.
+#[inline]
+fn is_intact(found: &[u8; DATA_HEADER_BYTES], written: &[u8; DATA_HEADER_BYTES]) -> bool {
+    let words = |header: &[u8; DATA_HEADER_BYTES]| {
+        let (words, _) = header.as_chunks::<8>();
+        [0, 1, 2].map(|at: usize| u64::from_le_bytes(words[at]))
+    };
+    let [head, seq, labels] = words(found);
+    let expected = words(written);
+    head >> (8 * LENGTH_BYTES) == expected[0] >> (8 * LENGTH_BYTES)
+        && [seq, labels] == expected[1..]
 }
 
 impl Outbox {
@@ -106,6 +122,7 @@ impl Outbox {
             mid_frame: false,
             sent: first,
             found: None,
+            unwritten_parts: 0,
             largest: 0,
             posts: Posts::default(),
             spare: Vec::new(),
@@ -142,9 +159,9 @@ impl Outbox {
         self.next_bytes_before
     }
 
-    /// Body bytes in the log that are still to be handed out on this connection.
-    pub(crate) fn unwritten_bytes(&self) -> u64 {
-        self.next_bytes_before - self.at.bytes_before
+    /// Bytes of parts of messages in the log that are still to be handed out on this connection.
+    pub(crate) fn unwritten_parts(&self) -> u64 {
+        self.unwritten_parts
     }
 
     /// The largest body of a frame in the log, bytes, or a little more.
@@ -199,12 +216,8 @@ impl Outbox {
         let header = data_header(Seq(self.next), flags, (to, from), 0);
         self.tail.extend_from_slice(&header);
         let encoded = encode(&mut self.tail);
-        // The length is patched below, so only what follows it is compared.
-        let intact = self
-            .tail
-            .get(start + LENGTH_BYTES..start + DATA_HEADER_BYTES)
-            == Some(&header[LENGTH_BYTES..]);
-        if !intact {
+        let found = self.tail.get(start..).and_then(|tail| tail.first_chunk());
+        if !found.is_some_and(|found| is_intact(found, &header)) {
             self.lose_tail();
             return Err(PushError::Damaged);
         }
@@ -299,6 +312,7 @@ impl Outbox {
     }
 
     /// Makes `need` bytes free behind the tail's frames without moving more than a buffer's worth of them.
+    #[inline]
     fn make_room(&mut self, need: usize) {
         if self.tail.len() != self.tail_len {
             // An encoder panicked here; what it had written belongs to no message.
@@ -353,6 +367,9 @@ impl Outbox {
             self.tail = BytesMut::new();
         }
         self.tail_len = 0;
+        if is_part {
+            self.unwritten_parts += rest.len() as u64;
+        }
         self.segments.push_back(Segment {
             first: self.tail_first,
             // A segment ends at 64 KiB, so it holds far fewer than 2^32 frames of at least 24 bytes.
@@ -377,6 +394,7 @@ impl Outbox {
     }
 
     /// Whether `take` would give something.
+    #[inline]
     pub(crate) fn has_sendable(&self, credit: Credit) -> bool {
         self.mid_frame
             || (self.at.seq < self.next
@@ -403,6 +421,7 @@ impl Outbox {
             self.mid_frame = false;
             self.at.segment += 1;
             self.at.offset = 0;
+            self.unwritten_parts -= segment.part_bytes();
             return Some(segment.rest.clone());
         }
         let start = self.at.offset;
@@ -501,8 +520,16 @@ impl Outbox {
         if let Some(place) = place {
             self.at = place;
             self.mid_frame = false;
+            self.unwritten_parts = self.count_unwritten_parts();
         }
         place.is_some()
+    }
+
+    fn count_unwritten_parts(&self) -> u64 {
+        let first = self.at.segment.saturating_sub(self.dropped);
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        let unwritten = self.segments.iter().skip(first);
+        unwritten.map(Segment::part_bytes).sum()
     }
 
     /// Forgets everything: the session is over.
@@ -522,6 +549,7 @@ impl Outbox {
             ..Place::default()
         };
         self.mid_frame = false;
+        self.unwritten_parts = 0;
         self.sent = self.next;
         self.found = None;
         self.posts.clear();
@@ -540,6 +568,7 @@ impl Outbox {
             self.at.segment >= self.dropped,
             "position in a dropped segment"
         );
+        assert_eq!(self.unwritten_parts, self.count_unwritten_parts());
         let frozen: usize = self.segments.iter().map(Segment::held).sum();
         assert_eq!(
             self.held_bytes,

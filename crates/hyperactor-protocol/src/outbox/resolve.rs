@@ -12,6 +12,11 @@ impl Outbox {
         seq >= self.resolved && seq < self.next && !self.marks.contains(seq)
     }
 
+    /// The first number from `seq` on that waits for its outcome, or was not given yet.
+    pub(crate) fn first_unresolved(&self, seq: u64) -> u64 {
+        self.marks.first_absent(seq.max(self.resolved))
+    }
+
     /// Resolves everything below `below`, and reports what was unresolved, run by run.
     pub(crate) fn resolve_below(&mut self, below: u64, mut report: impl FnMut(Entry, u64)) {
         let mut at = self.resolved;

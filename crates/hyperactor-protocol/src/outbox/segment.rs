@@ -26,6 +26,15 @@ impl Segment {
         self.first + u64::from(self.count)
     }
 
+    /// The bytes of a message's part at its end, if there is one.
+    pub(super) fn part_bytes(&self) -> u64 {
+        if self.is_part {
+            self.rest.len() as u64
+        } else {
+            0
+        }
+    }
+
     /// The bytes that count as held by the log.
     pub(super) fn held(&self) -> usize {
         let rest = if self.is_part { 0 } else { self.rest.len() };

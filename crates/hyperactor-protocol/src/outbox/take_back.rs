@@ -106,6 +106,7 @@ impl Outbox {
             bytes_before: place.bytes_before,
         };
         self.mid_frame = false;
+        self.unwritten_parts = 0;
         self.drop_resolved();
     }
 }

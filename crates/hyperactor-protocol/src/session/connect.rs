@@ -284,14 +284,14 @@ impl Session {
         };
         if !resumed {
             self.lanes.set_window(free);
-            self.fit(at.0, free, &self.why_anew(theirs));
+            self.fit(free, &self.why_anew(theirs));
         }
         self.lanes.resume(at.0, theirs.credit_large);
         Ok(())
     }
 
     /// Makes what was never sent fit a peer whose state is new.
-    fn fit(&mut self, sent: u64, free: Amount, cause: &Cause) {
+    fn fit(&mut self, free: Amount, cause: &Cause) {
         let Self {
             lanes,
             outbox,
@@ -303,7 +303,9 @@ impl Session {
         let limit = sizes.fragment.min(sizes.message);
         // S-30: what went into the log while a larger window was assumed has to find its share of this one.
         let is_narrow = free.messages < ASSUMED_MESSAGES || free.bytes < ASSUMED_BYTES;
-        if sent != self.first_out || outbox.largest() > limit || is_narrow {
+        // A state before this one may have been known without anything being sent to it: what was cut for it is in the
+        // log all the same.
+        if self.peer.is_some() || outbox.largest() > limit || is_narrow {
             // S-36: of a message of which only parts were sent, the rest will never follow.
             lanes.begin_anew(outbox, |post, body| {
                 *open -= 1;

@@ -308,10 +308,14 @@ impl Session {
             Verdict::Unknown(refusal) => Some(Failure::Unknown(cause(refusal))),
         };
         // S-19: an outcome that is known stays; the settlement of a message that has one is ignored.
-        for seq in first.0.max(self.outbox.resolved())..end {
-            if !self.outbox.is_unresolved(seq) {
-                continue;
+        let mut next = first.0;
+        loop {
+            // What is resolved is stepped over, not looked at: the same can be said again and again.
+            let seq = self.outbox.first_unresolved(next);
+            if seq >= end {
+                break;
             }
+            next = seq + 1;
             // The outcome of a part means nothing: that of the last is the message's.
             if let Some((post, body)) = self.take_body(seq, failure.is_some()) {
                 self.open -= 1;

@@ -112,8 +112,6 @@ pub struct Session {
     credit: Credit,
     /// The same moment in the peer's count of bytes and in ours.
     bytes_base: (u64, u64),
-    /// The first number ever.
-    first_out: u64,
     acked_received: u64,
     acked_settled: u64,
 
@@ -216,7 +214,6 @@ impl Session {
                 bytes: ASSUMED_BYTES,
             },
             bytes_base: (0, 0),
-            first_out,
             acked_received: first_out,
             acked_settled: first_out,
             unacked: 0,
@@ -294,6 +291,7 @@ impl Session {
         }
     }
 
+    #[inline]
     fn want_ack_soon(&mut self) -> Wake {
         if self.ack_due || self.ack_at.is_some() {
             return Wake::No;
@@ -313,9 +311,16 @@ impl Session {
         let freed = self.shares.release(to, messages, bytes);
         self.inbox.release(messages, freed.small);
         self.assemblies.release(freed.large);
-        self.offer_credit().max(self.offer_released(to))
+        let mut wake = self.offer_credit().max(self.offer_released(to));
+        if freed.large != 0 && self.life == Life::Connected {
+            // S-33: the label's next large message may wait for its share of their room, of which the window knows
+            // nothing. They are few enough for each to be told.
+            wake = wake.max(self.want_ack_soon());
+        }
+        wake
     }
 
+    #[inline]
     fn offer_credit(&mut self) -> Wake {
         if self.life != Life::Connected || self.credit_due {
             return Wake::No;
@@ -334,6 +339,7 @@ impl Session {
     }
 
     /// S-32: what a label has released is told before its sender runs out of it.
+    #[inline]
     fn offer_released(&mut self, to: Label) -> Wake {
         if to.is_none() || self.life != Life::Connected {
             return Wake::No;
@@ -357,6 +363,7 @@ impl Session {
         self.life = after.unwrap_or(Life::Closed);
     }
 
+    #[inline]
     fn touch(&mut self, now: Time) {
         self.now = self.now.max(now);
         if self.progress_unset {

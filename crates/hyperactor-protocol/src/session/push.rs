@@ -308,10 +308,12 @@ impl Session {
             .offer_room(room, |label| events.push_back(Event::Room { label }));
     }
 
-    /// Whether enough is free for it to be worth waking those who wait.
+    /// Whether enough is free for it to be worth waking those who wait: of what lanes do not hold, which they may do
+    /// for as long as their destinations are stuck.
     fn is_ample(&self, room: Amount) -> bool {
-        let messages = u64::from(self.config.outbox_messages);
-        let bytes = self.config.outbox_bytes as u64;
+        let waiting = self.lanes.waiting();
+        let messages = u64::from(self.config.outbox_messages).saturating_sub(waiting.messages);
+        let bytes = (self.config.outbox_bytes as u64).saturating_sub(waiting.bytes);
         room.messages >= messages / 8
             && room.bytes >= bytes / 8
             && room.is_open()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use hyperactor_protocol::{
     Accept, Config, ConnectionEpoch, DataFlags, Failure, Frame, FrameDecoder, Hello, HelloCode,
     Incarnation, Label, Outgoing, PushError, Refusal, Seq, Session, SessionId, Time, Verdict,
@@ -49,7 +49,7 @@ struct End {
     /// Handed out by the session, not yet taken by the transport.
     out: Bytes,
     /// In the transport, on the way to this end.
-    incoming: VecDeque<u8>,
+    incoming: BytesMut,
 }
 
 impl End {
@@ -60,7 +60,7 @@ impl End {
             hello_taken: false,
             epoch: None,
             out: Bytes::new(),
-            incoming: VecDeque::new(),
+            incoming: BytesMut::new(),
         }
     }
 }
@@ -521,7 +521,7 @@ impl Sim {
                 mine.out = part.bytes;
             } else {
                 let count = left.min(mine.out.len());
-                theirs.incoming.extend(&mine.out[..count]);
+                theirs.incoming.extend_from_slice(&mine.out[..count]);
                 mine.out.advance(count);
                 left -= count;
                 if let Some(session) = session {
@@ -537,7 +537,7 @@ impl Sim {
             return;
         }
         let count = at_most.min(end.incoming.len());
-        let bytes: Vec<u8> = end.incoming.drain(..count).collect();
+        let bytes = end.incoming.split_to(count);
         end.decoder.buffer().extend_from_slice(&bytes);
         if let (Some(epoch), Some(session)) = (end.epoch, &mut self.nodes[side as usize].session)
             && count > 0

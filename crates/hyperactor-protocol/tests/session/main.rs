@@ -11,5 +11,6 @@ mod labels;
 mod log;
 mod names;
 mod parts;
+mod progress;
 mod resume;
 mod silence;

@@ -55,7 +55,8 @@ impl Sim {
     pub(super) fn judge(&mut self) {
         for side in [Side::Dialer, Side::Acceptor] {
             for (id, entry) in self.ledger[side as usize].iter().enumerate() {
-                let context = format!("seed {}, {side:?}'s message {id}: {entry:?}", self.seed);
+                let seed = self.seed;
+                let context = format_args!("seed {seed}, {side:?}'s message {id}: {entry:?}");
                 assert_eq!(entry.told.len(), 1, "not one outcome: {context}");
                 match (&entry.told[0], &entry.said) {
                     (Ok(()), said) => assert_eq!(*said, Some(Verdict::Delivered), "{context}"),
