@@ -483,10 +483,10 @@ async fn a_wait_that_was_given_up_in_another_process_is_no_part_of_a_circle() {
         let procs = Joined::many(2).await;
         let (told, mut answers) = mpsc::unbounded_channel();
         let twin = |at: usize| ActorRef::attest(procs[at].proc.actor_id("twin"));
-        for at in 0..2 {
+        for (at, joined) in procs.iter().enumerate() {
             let other = twin(1 - at);
             let told = told.clone();
-            let handle = procs[at].proc.spawn("twin", Twin { other, told }).unwrap();
+            let handle = joined.proc.spawn("twin", Twin { other, told }).unwrap();
             assert_eq!(handle.bind(), twin(at));
         }
         let client = procs[0].proc.client("main").unwrap();
