@@ -29,8 +29,8 @@ pub struct DialOptions {
     /// How many messages may be without an outcome before a post finds the channel full. Default: 8,192.
     pub outbox_messages: u32,
     /// How many bytes of messages may be without an outcome before a post finds the channel full; one message may begin
-    /// below it and end above. A message larger than this fills the channel alone until it has its outcome: where such
-    /// ones are usual and others shall pass them, choose more than the largest. Default: 32 MiB.
+    /// below it and end above. One message of more than half of it counts as half, so that others pass it; while two of
+    /// such size are under way, others find the channel full. Default: 32 MiB.
     pub outbox_bytes: usize,
     /// How many messages that come back may wait in the receiver's queues. Default: 4,096.
     pub window_messages: u32,

@@ -13,7 +13,8 @@ pub struct Config {
     pub window_bytes: u64,
     /// Unresolved messages held for sending and resending.
     pub outbox_messages: u32,
-    /// Bytes held for sending and resending.
+    /// Bytes held for sending and resending. One message may begin below this and end above, and one of more than half
+    /// counts as half, so that it leaves room to others: at most this and two messages are held.
     pub outbox_bytes: usize,
     /// Largest frame, sent or taken (the value of the length field, bytes).
     pub max_frame: u32,

@@ -129,6 +129,7 @@ impl Lanes {
         self.pool.open -= 1;
         if let Some(message) = self.pop(to) {
             self.whole_bytes += message.size();
+            self.spare(message.post, message.size());
             let whole = Whole {
                 head: message.head,
                 shared: message.shared,

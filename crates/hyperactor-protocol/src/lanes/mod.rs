@@ -216,6 +216,8 @@ pub(crate) struct Lanes {
     /// Messages whose parts are all in the log.
     wholes: BTreeMap<u64, Whole>,
     whole_bytes: u64,
+    /// One message that is larger than half of the outbox, and by how much: it leaves that half to the others.
+    spared: Option<(u64, u64)>,
     waiting: Amount,
 
     starved: BTreeSet<u32>,
@@ -247,6 +249,7 @@ impl Lanes {
             pool: Pool::default(),
             wholes: BTreeMap::new(),
             whole_bytes: 0,
+            spared: None,
             waiting: Amount::default(),
             starved: BTreeSet::new(),
             room_at: Amount::MOST,
@@ -336,6 +339,7 @@ impl Lanes {
     }
 
     fn note_waiting(&mut self, to: Label, message: &Waiting) {
+        self.spare(message.post, message.size());
         self.waiting.add(1, message.size());
         self.lanes[to.index()].waiting_bytes += message.size();
         for label in [to, message.from] {
@@ -350,10 +354,32 @@ impl Lanes {
         }
     }
 
+    /// S-31: counts a large message as half of the outbox, one at a time.
+    fn spare(&mut self, post: u64, size: u64) {
+        let half = self.outbox.bytes / 2;
+        if self.spared.is_none() && size > half {
+            self.spared = Some((post, size - half));
+        }
+    }
+
+    fn forget_spared(&mut self, post: u64) {
+        if self.spared.is_some_and(|(spared, _)| spared == post) {
+            self.spared = None;
+        }
+    }
+
+    /// Bytes held that count for nothing where it is asked whether there is room.
+    #[inline]
+    pub(crate) fn spared_bytes(&self) -> usize {
+        self.spared.map_or(0, |(_, bytes)| bytes as usize)
+    }
+
     /// Takes the first message of a lane out.
     fn pop(&mut self, to: Label) -> Option<Waiting> {
         let lane = &mut self.lanes[to.index()];
         let message = lane.queue.pop_front()?;
+        self.forget_spared(message.post);
+        let lane = &mut self.lanes[to.index()];
         let size = message.size();
         lane.waiting_bytes -= size;
         self.waiting.messages -= 1;
@@ -437,6 +463,7 @@ impl Lanes {
     pub(crate) fn take_whole(&mut self, post: u64) -> Option<Whole> {
         let whole = self.wholes.remove(&post)?;
         self.whole_bytes -= whole.size();
+        self.forget_spared(post);
         Some(whole)
     }
 
@@ -491,6 +518,16 @@ impl Lanes {
         assert_eq!(rings, busy.count(), "a lane waits in two places");
         let bytes: u64 = self.wholes.values().map(Whole::size).sum();
         assert_eq!(bytes, self.whole_bytes);
+        if let Some((post, _)) = self.spared {
+            let waits = self.lanes.iter().flat_map(|lane| &lane.queue);
+            let is_held = waits
+                .map(|message| message.post)
+                .chain(self.wholes.keys().copied());
+            assert!(
+                is_held.into_iter().any(|held| held == post),
+                "what is gone is spared"
+            );
+        }
         self.check_large();
         self.check_served(gate, outbox);
     }

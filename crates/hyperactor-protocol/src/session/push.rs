@@ -240,9 +240,10 @@ impl Session {
     #[inline]
     pub(super) fn room(&self) -> Amount {
         let messages = u64::from(self.config.outbox_messages);
+        let held = self.held_bytes() - self.lanes.spared_bytes();
         Amount {
             messages: messages.saturating_sub(self.open),
-            bytes: (self.config.outbox_bytes.saturating_sub(self.held_bytes())) as u64,
+            bytes: self.config.outbox_bytes.saturating_sub(held) as u64,
         }
     }
 

@@ -13,4 +13,5 @@ mod names;
 mod parts;
 mod progress;
 mod resume;
+mod room;
 mod silence;

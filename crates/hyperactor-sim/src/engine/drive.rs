@@ -105,8 +105,9 @@ impl Sim<'_> {
         {
             self.seen.window_closed += 1;
         }
-        // One message may begin below the limit and end above; parts have headers of their own.
-        let bytes = config.outbox_bytes + config.max_message as usize;
+        // One message may begin below the limit and end above, and one more counts as half of it; parts have headers of
+        // their own.
+        let bytes = config.outbox_bytes + 2 * config.max_message as usize;
         let header = hyperactor_protocol::limits::DATA_HEADER_BYTES;
         let bytes = bytes + bytes / config.fragment_bytes as usize * header + 2 * header;
         if dump.unresolved > u64::from(config.outbox_messages) || dump.held_bytes > bytes {
