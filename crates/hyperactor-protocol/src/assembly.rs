@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 
 use crate::frame::DataFlags;
 use crate::limits::{ASSEMBLIES_MAX, CREDIT_FRACTION, READ_STEP_BYTES};
+use crate::shares::Telling;
 use crate::{Label, Seq, Violation};
 
 /// A message of which parts have come.
@@ -212,15 +213,19 @@ impl Assemblies {
         self.ungranted() != 0
     }
 
+    /// When the sender is to know of what can be granted: it waits for room where a message of its may not fit.
     #[inline]
-    pub(crate) fn is_credit_due(&self) -> bool {
-        self.ungranted().saturating_mul(CREDIT_FRACTION) >= self.room
-    }
-
-    /// Whether the sender may be waiting for room.
-    #[inline]
-    pub(crate) fn is_peer_short(&self) -> bool {
-        self.granted - self.begun < self.max_message
+    pub(crate) fn telling(&self) -> Telling {
+        let ungranted = self.ungranted();
+        if ungranted == 0 {
+            Telling::Along
+        } else if ungranted.saturating_mul(CREDIT_FRACTION) >= self.room {
+            Telling::Now
+        } else if self.granted - self.begun < self.max_message {
+            Telling::Soon
+        } else {
+            Telling::Along
+        }
     }
 
     /// A connection goes on from what has come.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::lanes::Amount;
 use crate::limits::{CREDIT_FRACTION, SPAN_WINDOWS};
 use crate::marks::Marks;
+use crate::shares::Telling;
 use crate::{Seq, Verdict, Violation};
 
 #[derive(Debug)]
@@ -293,12 +294,21 @@ impl Inbox {
         self.grantable() != self.granted()
     }
 
-    /// Whether it is enough to say so at once.
+    /// S-15: when the peer is to know of what can be granted.
     #[inline]
-    pub(crate) fn is_credit_due(&self) -> bool {
+    pub(crate) fn telling(&self) -> Telling {
         let (messages, bytes) = self.grantable();
-        (messages - self.granted_messages) * CREDIT_FRACTION >= self.window_messages
-            || (bytes - self.granted_bytes) * CREDIT_FRACTION >= self.window_bytes
+        let messages = messages - self.granted_messages;
+        let bytes = bytes - self.granted_bytes;
+        if messages * CREDIT_FRACTION >= self.window_messages
+            || bytes * CREDIT_FRACTION >= self.window_bytes
+        {
+            Telling::Now
+        } else if (messages != 0 || bytes != 0) && self.is_peer_short() {
+            Telling::Soon
+        } else {
+            Telling::Along
+        }
     }
 
     /// Whether the peer may run out soon, so that small credit matters.

@@ -52,8 +52,8 @@ pub(crate) struct Sizes {
 pub(crate) enum Pushed {
     /// It is in the log.
     Logged { seq: u64, size: u64 },
-    /// It is too large for one frame: here is its body.
-    Large { head: Bytes, shared: Bytes },
+    /// It is too large for one frame: here is what was encoded of it, and its shared end is where it was.
+    Large { head: Bytes },
 }
 
 #[derive(Debug)]
@@ -192,28 +192,24 @@ impl Outbox {
 
     /// Appends a message: its header, what `encode` writes behind it, then what is shared. One that turns out to be
     /// too large for a frame is given back instead.
+    #[inline]
     pub(crate) fn push<E>(
         &mut self,
         post: u64,
-        outgoing: Outgoing,
+        outgoing: &mut Outgoing,
         sizes: Sizes,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<Pushed, PushError<E>> {
-        let Outgoing {
-            flags,
-            to,
-            from,
-            room,
-            shared,
-        } = outgoing;
-        let inline = if shared.len() < SHARED_BODY_BYTES {
-            shared.len()
+        let shared = outgoing.shared.len();
+        let inline = if shared < SHARED_BODY_BYTES {
+            shared
         } else {
             0
         };
-        self.make_room(DATA_HEADER_BYTES + inline + room.max(SEGMENT_ROOM_BYTES));
+        self.make_room(DATA_HEADER_BYTES + inline + outgoing.room.max(SEGMENT_ROOM_BYTES));
         let start = self.tail_len;
-        let header = data_header(Seq(self.next), flags, (to, from), 0);
+        let labels = (outgoing.to, outgoing.from);
+        let header = data_header(Seq(self.next), outgoing.flags, labels, 0);
         self.tail.extend_from_slice(&header);
         let encoded = encode(&mut self.tail);
         let found = self.tail.get(start..).and_then(|tail| tail.first_chunk());
@@ -225,7 +221,7 @@ impl Outbox {
             self.cut_back();
             return Err(PushError::Encode(error));
         }
-        let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared.len()) as u64;
+        let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared) as u64;
         if size > sizes.message {
             self.cut_back();
             return Err(PushError::TooLarge {
@@ -235,7 +231,7 @@ impl Outbox {
         }
         if size > sizes.fragment {
             let head = self.part_with(start + DATA_HEADER_BYTES);
-            return Ok(Pushed::Large { head, shared });
+            return Ok(Pushed::Large { head });
         }
         let start = if size as usize >= SEGMENT_BYTES && start != 0 {
             self.part_from(start);
@@ -244,10 +240,14 @@ impl Outbox {
             start
         };
         if inline != 0 {
-            self.tail.extend_from_slice(&shared);
+            self.tail.extend_from_slice(&outgoing.shared);
         }
         let seq = self.next;
-        let rest = if inline == 0 { shared } else { Bytes::new() };
+        let rest = if inline == shared {
+            Bytes::new()
+        } else {
+            std::mem::take(&mut outgoing.shared)
+        };
         self.enter(start, Entry::Whole(post), rest);
         Ok(Pushed::Logged { seq, size })
     }
@@ -300,6 +300,7 @@ impl Outbox {
     }
 
     /// Takes what an encoder wrote from `body` on out of the tail, with the header before it.
+    #[cold]
     fn part_with(&mut self, body: usize) -> Bytes {
         if self.tail.len() - body <= SHARED_BODY_BYTES {
             let copy = Bytes::copy_from_slice(&self.tail[body..]);
@@ -336,6 +337,7 @@ impl Outbox {
 
     /// Gives the frame at `start`, a large one, a segment of its own: small ones before it, which may wait for their
     /// outcome for long, would hold its memory.
+    #[cold]
     fn part_from(&mut self, start: usize) {
         let mut large = std::mem::take(&mut self.tail);
         self.tail = BytesMut::from(&large[..start]);
@@ -344,6 +346,7 @@ impl Outbox {
     }
 
     /// Takes back what an encoder wrote, and the memory if it was much.
+    #[cold]
     fn cut_back(&mut self) {
         self.tail.truncate(self.tail_len);
         if self.tail.capacity() > BUFFER_KEPT_BYTES {
@@ -386,6 +389,7 @@ impl Outbox {
     }
 
     /// An encoder overwrote what it was to append to: the bodies of the tail's messages are gone.
+    #[cold]
     fn lose_tail(&mut self) {
         self.held_bytes -= self.tail_len;
         self.tail = BytesMut::new();

@@ -19,7 +19,7 @@ fn push(outbox: &mut Outbox, size: usize, result: Result<(), ()>) -> Result<u64,
         }
         result
     };
-    number(outbox.push(outbox.next(), Outgoing::default(), SIZES, encode))
+    number(outbox.push(outbox.next(), &mut Outgoing::default(), SIZES, encode))
 }
 
 /// One frame for everything, to look at the memory alone.
@@ -84,11 +84,11 @@ fn a_large_message_that_is_settled_is_not_held_by_a_small_one_before_it() {
             assert_eq!(push(&mut outbox, 5 << 20, Ok(())), Ok(2));
         } else {
             let tail = Bytes::from(vec![7; shared]);
-            let outgoing = Outgoing {
+            let mut outgoing = Outgoing {
                 shared: tail,
                 ..Outgoing::default()
             };
-            let pushed = outbox.push(2, outgoing, SIZES, |out| {
+            let pushed = outbox.push(2, &mut outgoing, SIZES, |out| {
                 out.put_bytes(7, 10);
                 Ok::<(), ()>(())
             });

@@ -71,6 +71,11 @@ impl Session {
         self.touch(now);
         self.heard = self.now;
         self.progress = self.now;
+        self.take_frame(frame)
+    }
+
+    /// Takes a frame of the current connection.
+    fn take_frame(&mut self, frame: Frame) -> Result<Accept, Violation> {
         let taken = match frame {
             Frame::Data {
                 seq,
@@ -78,7 +83,7 @@ impl Session {
                 to,
                 from,
                 body,
-            } => self.on_data(seq, flags, (to, from), body),
+            } => return self.on_data(seq, flags, (to, from), body),
             Frame::Ack { received, settled } => self.on_ack(received, settled),
             Frame::Settle {
                 first,
@@ -103,7 +108,10 @@ impl Session {
             Frame::Pong { .. } => Ok(Accept::Handled),
             Frame::Goodbye(goodbye) => self.on_goodbye(goodbye),
         };
-        taken.inspect_err(|violation| self.on_violation(*violation))
+        if let Err(violation) = &taken {
+            self.on_violation(*violation);
+        }
+        taken
     }
 
     /// The bytes that came over the connection of `epoch` were no frames: the session fails with `violation`.
@@ -129,57 +137,102 @@ impl Session {
         }
     }
 
+    /// Checked first and taken then, so that nothing is built of a message before it is known to be one.
     fn on_data(
         &mut self,
         seq: Seq,
         flags: DataFlags,
-        (to, from): (Label, Label),
+        labels: (Label, Label),
         body: Bytes,
     ) -> Result<Accept, Violation> {
+        match self.judge_data(seq, flags, labels, &body) {
+            Ok(Arrival::New) if flags.is_whole() => Ok(self.take_whole(seq, flags, labels, body)),
+            Ok(Arrival::New) => Ok(self.take_part(seq, flags, labels, body)),
+            Ok(Arrival::Duplicate) => {
+                // S-16: dropped, and acknowledged again, because the acknowledgement may be what was lost.
+                self.counters.duplicates += 1;
+                self.notice(|| Notice::Duplicate { seq });
+                let _timer_or_already_running = self.want_ack_soon();
+                Ok(Accept::Duplicate)
+            }
+            Err(violation) => {
+                self.on_violation(violation);
+                Err(violation)
+            }
+        }
+    }
+
+    #[inline]
+    fn judge_data(
+        &self,
+        seq: Seq,
+        flags: DataFlags,
+        (to, from): (Label, Label),
+        body: &Bytes,
+    ) -> Result<Arrival, Violation> {
         if self.inbox.arrival(seq)? == Arrival::Duplicate {
-            // S-16: dropped, and acknowledged again, because the acknowledgement may be what was lost.
-            self.counters.duplicates += 1;
-            self.notice(|| Notice::Duplicate { seq });
-            let _timer_or_already_running = self.want_ack_soon();
-            return Ok(Accept::Duplicate);
+            return Ok(Arrival::Duplicate);
         }
         self.shares.check_named(to)?;
         self.shares.check_named(from)?;
-        if !flags.is_whole() {
-            return self.on_part(seq, flags, (to, from), body);
+        if flags.is_whole() {
+            if self.assemblies.is_open(to) {
+                return Err(Violation::PartOutOfPlace { seq, label: to });
+            }
+        } else if !flags.contains(DataFlags::VOID) {
+            self.assemblies.check(seq, to, flags, body)?;
         }
-        if self.assemblies.is_open(to) {
-            return Err(Violation::PartOutOfPlace { seq, label: to });
-        }
-        // The decoder's limit is below the range of 32 bits.
-        let size = body.len() as u32;
-        self.inbox.receive(size.into());
-        self.shares.deliver(to, size.into(), false);
-        Ok(self.arrived(seq, flags, (to, from), Some(body), size))
+        Ok(Arrival::New)
     }
 
-    /// A frame that is not all of its message. S-33: what it takes of the window it gives back at once, because
-    /// messages in parts have a room of their own.
-    fn on_part(
+    /// A message in one frame.
+    #[inline]
+    fn take_whole(
         &mut self,
         seq: Seq,
         flags: DataFlags,
         (to, from): (Label, Label),
         body: Bytes,
-    ) -> Result<Accept, Violation> {
+    ) -> Accept {
+        // The decoder's limit is below the range of 32 bits.
+        let size = body.len() as u32;
+        self.inbox.receive(size.into());
+        self.shares.deliver(to, size.into(), false);
+        let ack_now = self.note_arrival(seq, flags);
+        if self.closing {
+            return self.refuse(seq, to, size);
+        }
+        Accept::Deliver {
+            seq,
+            to,
+            from,
+            body,
+            size,
+            ack_now,
+        }
+    }
+
+    /// A frame that is not all of its message. S-33: what it takes of the window it gives back at once, because
+    /// messages in parts have a room of their own.
+    fn take_part(
+        &mut self,
+        seq: Seq,
+        flags: DataFlags,
+        (to, from): (Label, Label),
+        body: Bytes,
+    ) -> Accept {
         let bytes = body.len() as u64;
         if flags.contains(DataFlags::VOID) {
             self.inbox.receive(bytes);
             if let Some(size) = self.assemblies.withdraw(to) {
                 self.shares.withdraw(to, size);
             }
-            return Ok(self.settle_part(seq, bytes));
+            return self.settle_part(seq, bytes);
         }
-        self.assemblies.check(seq, to, flags, &body)?;
         self.inbox.receive(bytes);
         let part = self.assemblies.take(to, flags, body, self.closing);
         let (body, size) = match part {
-            Part::Kept => return Ok(self.settle_part(seq, bytes)),
+            Part::Kept => return self.settle_part(seq, bytes),
             Part::Whole(body) => {
                 let size = body.len() as u64;
                 (Some(body), size)
@@ -188,8 +241,20 @@ impl Session {
         };
         self.inbox.release(0, bytes);
         self.shares.deliver(to, size, true);
+        let ack_now = self.note_arrival(seq, flags);
         // The limit of a message is within the range of 32 bits.
-        Ok(self.arrived(seq, flags, (to, from), body, size as u32))
+        let size = size as u32;
+        match body {
+            Some(body) => Accept::Deliver {
+                seq,
+                to,
+                from,
+                body,
+                size,
+                ack_now,
+            },
+            None => self.refuse(seq, to, size),
+        }
     }
 
     /// A part has no outcome of its own.
@@ -200,15 +265,9 @@ impl Session {
         Accept::Handled
     }
 
-    /// A message is here, all of it; without its body it is refused.
-    fn arrived(
-        &mut self,
-        seq: Seq,
-        flags: DataFlags,
-        (to, from): (Label, Label),
-        body: Option<Bytes>,
-        size: u32,
-    ) -> Accept {
+    /// A message is here, all of it. Says whether its sender waits for the outcome.
+    #[inline]
+    fn note_arrival(&mut self, seq: Seq, flags: DataFlags) -> bool {
         let ack_now = flags.contains(DataFlags::ACK_NOW);
         if ack_now {
             self.urgent_below = seq.0 + 1;
@@ -217,23 +276,16 @@ impl Session {
         if self.inbox.is_peer_short() && (self.inbox.has_credit() || self.shares.has_untold()) {
             let _timer_or_already_running = self.want_ack_soon();
         }
-        match body.filter(|_| !self.closing) {
-            Some(body) => Accept::Deliver {
-                seq,
-                to,
-                from,
-                body,
-                size,
-                ack_now,
-            },
-            None => {
-                // S-23: said rather than ignored, so that two sides that close at once both come to an end.
-                let verdict = Verdict::NotDelivered(Refusal::new(Refusal::CLOSING));
-                let settled = self.settle(seq, verdict);
-                let _driver_transmits_after_input = settled.max(self.release(to, size));
-                Accept::Handled
-            }
-        }
+        ack_now
+    }
+
+    /// S-23: said rather than ignored, so that two sides that close at once both come to an end.
+    #[cold]
+    fn refuse(&mut self, seq: Seq, to: Label, size: u32) -> Accept {
+        let verdict = Verdict::NotDelivered(Refusal::new(Refusal::CLOSING));
+        let settled = self.settle(seq, verdict);
+        let _driver_transmits_after_input = settled.max(self.release(to, size));
+        Accept::Handled
     }
 
     fn on_ack(&mut self, received: Seq, settled: Seq) -> Result<Accept, Violation> {

@@ -326,16 +326,14 @@ impl Session {
             return Wake::No;
         }
         // S-15: a quarter of the window at once; less only when the peer may be waiting for it.
-        if self.inbox.is_credit_due() || self.assemblies.is_credit_due() {
-            self.credit_due = true;
-            return Wake::Now;
+        match self.inbox.telling().max(self.assemblies.telling()) {
+            Telling::Now => {
+                self.credit_due = true;
+                Wake::Now
+            }
+            Telling::Soon => self.want_ack_soon(),
+            Telling::Along => Wake::No,
         }
-        let is_short = (self.inbox.is_peer_short() && self.inbox.has_credit())
-            || (self.assemblies.is_peer_short() && self.assemblies.has_credit());
-        if is_short {
-            return self.want_ack_soon();
-        }
-        Wake::No
     }
 
     /// S-32: what a label has released is told before its sender runs out of it.

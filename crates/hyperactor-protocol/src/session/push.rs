@@ -118,20 +118,23 @@ impl Session {
         outgoing: Outgoing,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<PostId, PushError<E>> {
-        let pushed = self.try_push(outgoing, encode);
-        match &pushed {
-            Ok(_) => {
+        match self.try_push(outgoing, encode) {
+            Ok(post) => {
                 self.open += 1;
                 self.next_post += 1;
+                Ok(post)
             }
-            Err(PushError::Damaged) => self.give_up(Cause::Damaged),
-            // A deliberate fault for the test of the simulator's oracle: one that is too large takes all others along.
-            Err(PushError::TooLarge { .. }) if cfg!(planted = "P12") => {
-                self.give_up(Cause::Damaged);
+            Err(error) => {
+                // A deliberate fault for the test of the simulator's oracle: one that is too large takes all others
+                // along.
+                let is_planted =
+                    cfg!(planted = "P12") && matches!(error, PushError::TooLarge { .. });
+                if matches!(error, PushError::Damaged) || is_planted {
+                    self.give_up(Cause::Damaged);
+                }
+                Err(error)
             }
-            Err(_) => {}
         }
-        pushed
     }
 
     fn try_push<E>(
@@ -161,9 +164,10 @@ impl Session {
         if !self.lanes.is_direct(to, free_of(self.credit, &self.outbox)) {
             return self.push_waiting(post, outgoing, encode);
         }
-        match self.outbox.push(post, outgoing, self.sizes, encode)? {
+        match self.outbox.push(post, &mut outgoing, self.sizes, encode)? {
             Pushed::Logged { seq, size } => self.lanes.logged(to, from, seq, size),
-            Pushed::Large { head, shared } => {
+            Pushed::Large { head } => {
+                let shared = outgoing.shared;
                 self.wait(to, waiting(post, flags, from, head, shared));
             }
         }
@@ -171,6 +175,7 @@ impl Session {
     }
 
     /// Its lane has no share, or others before it.
+    #[cold]
     fn push_waiting<E>(
         &mut self,
         post: u64,
