@@ -221,7 +221,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
             state.lanes.refuse(0);
             return Err(Reason::Full);
         };
-        if state.lanes.takes(to, room) {
+        if state.lanes.takes(to, room, self.outbox_messages) {
             return Ok(to);
         }
         state.lanes.refuse(to);
@@ -351,7 +351,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
             let mut state = self.state.lock();
             state.set_called(called);
             let room = self.outbox_messages.saturating_sub(state.slots.len());
-            state.lanes.offer_room(room);
+            state.lanes.offer_room(room, self.outbox_messages);
             // The other direction closes, and may wait for this one.
             let is_awaited = state.refusing && state.slots.is_empty();
             let waits = is_awaited.then(|| state.opposite.clone()).flatten();
@@ -399,7 +399,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
         } else if state.generation == generation && state.phase == Phase::Open {
             state.deliver = Some(deliver);
             let room = self.outbox_messages.saturating_sub(state.slots.len());
-            state.lanes.offer_room(room);
+            state.lanes.offer_room(room, self.outbox_messages);
         } else {
             state.farewell.push(deliver);
         }

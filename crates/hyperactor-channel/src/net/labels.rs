@@ -59,6 +59,8 @@ impl<N: Clone + Eq + Hash> Labels<N> {
                 return Ok((to, from));
             }
         }
+        // Labels were given, so the session knows of nobody who waits for one.
+        session.expect_room();
         Err(Reason::Full)
     }
 

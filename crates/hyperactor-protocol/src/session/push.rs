@@ -232,6 +232,12 @@ impl Session {
         label
     }
 
+    /// Someone waits for room although nothing was refused: [`Event::Room`] with [`Label::NONE`] comes with the next thing
+    /// that changes while there is enough.
+    pub fn expect_room(&mut self) {
+        self.starved = true;
+    }
+
     #[inline]
     fn is_within_limits(&self) -> bool {
         // A deliberate fault for the test of the simulator's oracle: a log without limits.

@@ -324,3 +324,15 @@ fn settlements_of_what_has_its_outcome_are_cheap() {
         begun.elapsed()
     );
 }
+
+/// Two names that each take the only idle label from the other: whoever has both of them waits for a second one.
+#[test]
+fn who_finds_a_label_and_not_two_is_told_when_it_is_worth_another_try() {
+    let mut pair = Pair::connected(&Config::default());
+    push(&mut pair.dialer, b"x");
+    pair.dialer.expect_room();
+    assert_eq!(events(&mut pair.dialer), []);
+    let told = pair.exchange(|_, _| Verdict::Delivered);
+    let room = Event::Room { label: Label::NONE };
+    assert_eq!(told.iter().filter(|event| **event == room).count(), 1);
+}
