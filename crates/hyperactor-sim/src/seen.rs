@@ -51,7 +51,7 @@ seen! {
     /// Frames of an older connection came.
     fenced = 50, "older connection fenced";
     /// A message came again with other bytes, and was dropped: only a liar says one twice.
-    duplicates = 20, "duplicates dropped";
+    duplicates = 10, "duplicates dropped";
     /// A sender waited for credit.
     window_closed = 500, "window closed";
     /// A sender found its log full.
