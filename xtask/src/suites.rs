@@ -205,7 +205,7 @@ const fn cost(waits: f64, works: f64) -> Cost {
 /// How much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tier {
-    /// A quick look at each: the whole group within 20 s.
+    /// A quick look at each: the whole group within 25 s.
     Smoke,
     /// What every change has to pass: the full figures once.
     Ci,
@@ -502,13 +502,13 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_look_at_each_group_takes_no_more_than_twenty_seconds() {
+    fn a_quick_look_at_each_group_takes_no_more_than_twenty_five_seconds() {
         for group in [Group::Chaos, Group::Limits, Group::Sec] {
             let of_group = SUITES.iter().filter(|suite| suite.group == group);
             let seconds: f64 = of_group
                 .map(|suite| suite.cost.waits + suite.cost.works * suite.smoke as f64 / 100.0)
                 .sum();
-            assert!(seconds <= 20.0, "{group:?}: {seconds}");
+            assert!(seconds <= 25.0, "{group:?}: {seconds}");
         }
     }
 

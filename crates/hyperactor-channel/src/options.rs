@@ -96,7 +96,8 @@ pub struct ServeOptions {
     pub silence_timeout: Duration,
     /// How long a session without a connection waits to be resumed. Default: 60 s.
     pub session_ttl: Duration,
-    /// How many sessions the server holds; in-process channels know no such limit. Default: 1,024.
+    /// How many sessions the server holds. When it has as many, one without a connection makes room, the longest without one
+    /// first; if all are connected, the next is refused. In-process channels know no such limit. Default: 1,024.
     pub sessions_max: usize,
     /// How many accepted connections may be without a finished handshake. Default: 128.
     pub unauthenticated_max: usize,

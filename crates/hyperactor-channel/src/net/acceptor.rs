@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::limits::{HANDSHAKE_DEADLINE, SESSION_HANDOVERS_MAX};
 use crate::net::admission::{self, Admission};
 use crate::net::handshake::{NoHello, read_hello};
-use crate::net::session::{self, Greeted, Service};
+use crate::net::session::{self, Alone, Greeted, Service};
 use crate::serve::{Ending, Phase, ending};
 use crate::transport::{Connected, Listen};
 use crate::{Accept, Codec, ServeOptions};
@@ -34,6 +34,7 @@ struct Server<C, A> {
 struct Entry {
     task: task::Id,
     connections: mpsc::Sender<Greeted>,
+    alone: Arc<Alone>,
 }
 
 /// Serves until the owner of the server wants it to end, then until every session has ended.
@@ -179,7 +180,7 @@ impl<C, A> Server<C, A> {
                 Err(mpsc::error::TrySendError::Closed(greeted)) => greeted,
             },
         };
-        if self.sessions.len() >= self.service.options.sessions_max {
+        if self.sessions.len() >= self.service.options.sessions_max && !self.give_one_up() {
             tracing::warn!(
                 sessions = self.sessions.len(),
                 "a session too many is refused"
@@ -190,10 +191,34 @@ impl<C, A> Server<C, A> {
         }
         let (connections, next) = mpsc::channel(SESSION_HANDOVERS_MAX);
         let service = Arc::clone(&self.service);
-        let session = session::run::<M, C, A>(service, greeted, next, self.phase.clone());
+        let alone = Arc::<Alone>::default();
+        let phase = self.phase.clone();
+        let session = session::run::<M, C, A>(service, greeted, next, phase, Arc::clone(&alone));
         let task = self.sessions.spawn(session).id();
-        self.table.insert(id, Entry { task, connections });
+        let entry = Entry {
+            task,
+            connections,
+            alone,
+        };
+        self.table.insert(id, entry);
         self.by_task.insert(task, id);
+    }
+
+    /// Ends the session that has been without a connection for the longest; says whether there is one. Those who died
+    /// without a goodbye must not lock others out until their sessions expire. A dialer that comes back after all faces a new
+    /// state, and learns that nobody knows of what it had under way.
+    fn give_one_up(&mut self) -> bool {
+        let alone = self
+            .table
+            .iter()
+            .filter_map(|(id, entry)| Some((entry.alone.since()?, *id)));
+        let Some((_, id)) = alone.min() else {
+            return false;
+        };
+        tracing::debug!(session = %id, "a session without a connection makes room for another");
+        // Its task ends when nobody can hand it connections any more.
+        self.table.remove(&id);
+        true
     }
 
     fn forget(&mut self, ended: &Result<(task::Id, ()), JoinError>) {

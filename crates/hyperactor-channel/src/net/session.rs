@@ -2,6 +2,7 @@
 //! It lives until the session is over: closed by the peer, expired, or stopped with its server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, Hello, HelloError, Session, Time};
@@ -52,6 +53,7 @@ pub(crate) async fn run<M, C, A>(
     first: Greeted,
     mut greeted: mpsc::Receiver<Greeted>,
     mut phase: watch::Receiver<Phase>,
+    alone: Arc<Alone>,
 ) where
     M: Send + 'static,
     C: Codec<M>,
@@ -87,6 +89,7 @@ pub(crate) async fn run<M, C, A>(
     let mut ends = Ends::<M, C, A>::new(owner, inbound, receiver);
     let mut connection = answer::<M, C, A>(&mut ends, first, epoch).await;
     while !ends.is_closed() {
+        alone.note(connection.is_none());
         let next = match &mut connection {
             Some(pump) => tokio::select! {
                 biased;
@@ -145,6 +148,32 @@ pub(crate) async fn run<M, C, A>(
         }
     }
     ends.finish();
+}
+
+/// Since when a session has no connection, for whoever has to choose which one to give up.
+#[derive(Debug, Default)]
+pub(crate) struct Alone {
+    /// Milliseconds of the process's clock, and one; nought while there is a connection.
+    since: AtomicU64,
+}
+
+impl Alone {
+    fn note(&self, is_alone: bool) {
+        let now = clock::now().since_start().as_millis() as u64 + 1;
+        match (is_alone, self.since.load(Ordering::Relaxed)) {
+            (false, _) => self.since.store(0, Ordering::Relaxed),
+            (true, 0) => self.since.store(now, Ordering::Relaxed),
+            (true, _) => {}
+        }
+    }
+
+    /// A moment that can be compared with those of others; `None` while there is a connection.
+    pub(crate) fn since(&self) -> Option<u64> {
+        match self.since.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(since),
+        }
+    }
 }
 
 enum Next {
