@@ -33,7 +33,6 @@ const X: Restart = Restart::Temporary;
 use End::{Fail, Kill, Panic, Stop};
 use Strategy::{OneForAll, OneForOne, RestForOne};
 
-#[expect(clippy::too_many_arguments, reason = "a row of the table")]
 const fn row(
     name: &'static str,
     strategy: Strategy,
