@@ -178,7 +178,7 @@ impl<A: Actor> ActorHandle<A> {
     }
 
     /// As [`stop`](Self::stop), and aborts the actor if it has not ended within `deadline`. Gives its exit, or nothing if it
-    /// blocks its thread and has not ended within [`limits::ABORT_GRACE`] either.
+    /// blocks its thread and has not ended within [`limits::ABORT_GRACE`](crate::limits::ABORT_GRACE) either.
     ///
     /// # Cancel safety
     /// A dropped future leaves the actor asked to stop, and does not abort it.
