@@ -298,7 +298,8 @@ fn mismatch<M: Message>() -> PayloadError {
     }
 }
 
-fn refusal(port_id: &PortId, error: PayloadError) -> NotDelivered {
+/// Why a payload is not what a port takes, as its sender is told.
+pub(crate) fn refusal(port_id: &PortId, error: PayloadError) -> NotDelivered {
     match error {
         PayloadError::TypeMismatch { expected, found } => NotDelivered::TypeMismatch {
             port_id: port_id.clone(),

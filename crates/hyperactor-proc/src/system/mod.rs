@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    EnvelopeHead, Mailbox, Message, MessageEnvelope, NotDelivered, Outbox, PayloadError, PortSink,
-    ReturnHandle, ReturnSink, Token, Undeliverable,
+    EnvelopeHead, Mailbox, Message, MessageEnvelope, NotDelivered, Outbox, PortSink, ReturnHandle,
+    ReturnSink, Token, Undeliverable,
 };
 use hyperactor_refs::{ActorId, PortId, ProcId};
 
@@ -20,7 +20,7 @@ use crate::names::{self, NameTable};
 use crate::proc::WeakProc;
 use crate::supervision::{self, Supervision};
 use crate::watch::{self, Watches};
-use crate::{Proc, snapshot};
+use crate::{Proc, cell, snapshot};
 
 pub(crate) use courier::Courier;
 pub(crate) use ticker::Ticker;
@@ -158,23 +158,10 @@ impl<M: Message> PortSink for Inline<M> {
                 (self.handle)(&proc, &head, message);
             }
             Err((payload, error)) => {
-                let reason = refusal(head.dest(), error);
+                let reason = cell::refusal(head.dest(), error);
                 return_handle.undeliverable(head.with_payload(payload), reason);
             }
         }
-    }
-}
-
-pub(crate) fn refusal(port_id: &PortId, error: PayloadError) -> NotDelivered {
-    match error {
-        PayloadError::TypeMismatch { expected, found } => NotDelivered::TypeMismatch {
-            port_id: port_id.clone(),
-            expected,
-            found,
-        },
-        other => NotDelivered::Decode {
-            error: other.to_string(),
-        },
     }
 }
 
