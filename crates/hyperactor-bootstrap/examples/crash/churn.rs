@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use hyperactor_host::{End, RoutePolicy};
-use hyperactor_testkit::Rng;
+use hyperactor_testkit::{Rng, children_of};
 
 use crate::lanes;
 use crate::report::{Context, Report, Result};
-use crate::world::{World, children_of};
+use crate::world::World;
 
 /// How many procs come and go.
 const PROCS: u64 = 1_000;

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use hyperactor_bootstrap::SocketDir;
 use hyperactor_host::RoutePolicy;
-use hyperactor_testkit::Rng;
+use hyperactor_testkit::{Rng, children_of, is_alive};
 use rustix::process::Signal;
 
 use crate::actors::ReceiverParams;
 use crate::lanes;
 use crate::report::{Context, Report, Result};
-use crate::world::{Batch, Role, World, children_of, gone_within, is_alive};
+use crate::world::{Batch, Role, World, gone_within};
 
 /// How many hosts are killed.
 const KILLS: u64 = 100;

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 
 use crate::lanes;
 use crate::report::{Context, Report, Result};
-use crate::world::{Role, World, children_of, gone_within, is_alive};
+use crate::world::{Role, World, gone_within};
+use hyperactor_testkit::{children_of, is_alive};
 
 /// How many hosts are killed.
 const KILLS: u64 = 200;

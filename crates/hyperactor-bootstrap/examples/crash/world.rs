@@ -10,6 +10,7 @@ use hyperactor_host::{Host, HostedProc, OutputPolicy, ProcConfig, RoutePolicy};
 use hyperactor_mailbox::PortRef;
 use hyperactor_proc::{ActorRef, Client};
 use hyperactor_refs::ChannelTransport;
+use hyperactor_testkit::is_alive;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::actors::{Item, Open, Opened, Receiver, ReceiverParams, Send, Sender, Told};
@@ -162,34 +163,6 @@ impl Drop for Role {
 pub(crate) fn signal(pid: u32, signal: Signal) -> Result {
     let pid = Pid::from_raw(i32::try_from(pid)?).ok_or("no process")?;
     Ok(kill_process(pid, signal)?)
-}
-
-/// Whether a process runs. One that has ended and waits to be reaped by whoever adopted it does not.
-pub(crate) fn is_alive(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    let state = stat
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.split_whitespace().next());
-    !matches!(state, Some("Z" | "X"))
-}
-
-/// The children of a process, whichever of its threads started them.
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    tasks
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 /// How long it took until every process had ended and the folder was gone; `None` when it did not happen in time.

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hyperactor_host::{End, EndedBy, ProcExit, RoutePolicy};
-use hyperactor_testkit::{eventually, eventually_blocking};
+use hyperactor_testkit::{children_of, eventually, eventually_blocking, is_alive};
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 
 use crate::actors::{Exit, Inspector, Sink, Sleep};
 use crate::trial;
-use crate::world::{Actor, TestResult, World, children_of, is_alive, send_signal};
+use crate::world::{Actor, TestResult, World, send_signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -103,7 +103,7 @@ pub(crate) fn after_boot(role: &str) -> TestResult {
                 let mut interrupt = signal(SignalKind::interrupt())?;
                 println!("BUSY");
                 interrupt.recv().await;
-                let alive = pids.map(crate::world::is_alive);
+                let alive = pids.map(hyperactor_testkit::is_alive);
                 println!("ALIVE {alive:?}");
                 world.end().await?;
                 println!("ENDED");
