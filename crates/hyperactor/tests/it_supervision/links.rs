@@ -4,8 +4,8 @@ use hyperactor::prelude::*;
 use libtest_mimic::Trial;
 
 use crate::nodes::{End, Node, Order, What};
-use crate::trial;
-use crate::worlds::{Kind, Place, World, soon};
+use crate::table;
+use crate::worlds::{Place, World, soon};
 
 /// How `a` comes to watch `b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,28 +114,7 @@ const CASES: &[Case] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for kind in [Kind::OneProc, Kind::TwoProcs] {
-        for case in CASES {
-            let name = format!("links::{}::{}", kind.name(), case.name);
-            trials.push(trial(name, move || async move {
-                let mut world = World::new(kind).await;
-                play(&mut world, case, "x").await;
-                world.end().await;
-            }));
-        }
-    }
-    // One pair of processes for all: what one case leaves must not disturb the next either.
-    let name = format!("links::{}::all_cases", Kind::TwoProcesses.name());
-    trials.push(trial(name, || async {
-        let mut world = World::new(Kind::TwoProcesses).await;
-        for (at, case) in CASES.iter().enumerate() {
-            eprintln!("case {}", case.name);
-            play(&mut world, case, &at.to_string()).await;
-        }
-        world.end().await;
-    }));
-    trials
+    table("links", CASES, |case| case.name, play)
 }
 
 async fn play(world: &mut World, case: &Case, tag: &str) {

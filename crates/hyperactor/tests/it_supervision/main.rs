@@ -18,6 +18,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use worlds::{Kind, World};
 
 fn main() -> ExitCode {
     hyperactor::boot(nodes::registry());
@@ -25,6 +26,37 @@ fn main() -> ExitCode {
     trials.extend(supervisors::trials());
     trials.extend(processes::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The cases of a table: each in one proc and across two, and all of them across one pair of processes.
+fn table<C: Sync>(
+    group: &str,
+    cases: &'static [C],
+    name_of: fn(&C) -> &'static str,
+    play: impl AsyncFn(&mut World, &C, &str) + Copy + Send + 'static,
+) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for kind in [Kind::OneProc, Kind::TwoProcs] {
+        for case in cases {
+            let name = format!("{group}::{}::{}", kind.name(), name_of(case));
+            trials.push(trial(name, move || async move {
+                let mut world = World::new(kind).await;
+                play(&mut world, case, "x").await;
+                world.end().await;
+            }));
+        }
+    }
+    // One pair of processes for all: what one case leaves must not disturb the next either.
+    let name = format!("{group}::{}::all_cases", Kind::TwoProcesses.name());
+    trials.push(trial(name, move || async move {
+        let mut world = World::new(Kind::TwoProcesses).await;
+        for (at, case) in cases.iter().enumerate() {
+            eprintln!("case {}", name_of(case));
+            play(&mut world, case, &at.to_string()).await;
+        }
+        world.end().await;
+    }));
+    trials
 }
 
 /// A test on a runtime of its own.

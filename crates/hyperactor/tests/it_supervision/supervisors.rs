@@ -8,8 +8,8 @@ use hyperactor::proc::{ChildSpec, ListChildren, Restart, Strategy, Supervisor, s
 use libtest_mimic::Trial;
 
 use crate::nodes::{End, Node, Order, What};
-use crate::trial;
 use crate::worlds::{Kind, Place, World, soon};
+use crate::{table, trial};
 
 struct Case {
     name: &'static str,
@@ -80,26 +80,7 @@ const CASES: &[Case] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for kind in [Kind::OneProc, Kind::TwoProcs] {
-        for case in CASES {
-            let name = format!("supervisors::{}::{}", kind.name(), case.name);
-            trials.push(trial(name, move || async move {
-                let mut world = World::new(kind).await;
-                play(&mut world, case, "x").await;
-                world.end().await;
-            }));
-        }
-    }
-    let name = format!("supervisors::{}::all_cases", Kind::TwoProcesses.name());
-    trials.push(trial(name, || async {
-        let mut world = World::new(Kind::TwoProcesses).await;
-        for (at, case) in CASES.iter().enumerate() {
-            eprintln!("case {}", case.name);
-            play(&mut world, case, &at.to_string()).await;
-        }
-        world.end().await;
-    }));
+    let mut trials = table("supervisors", CASES, |case| case.name, play);
     for kind in Kind::ALL {
         let name = format!(
             "supervisors::{}::a_supervisor_of_supervisors_starts_a_whole_branch_again",
