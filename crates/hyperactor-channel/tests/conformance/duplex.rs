@@ -28,7 +28,7 @@ async fn pairs(kind: Kind) -> (Pair, Pair, ChannelListener<Message>, Place) {
 }
 
 /// Sends so many messages as fast as there is room.
-async fn send_all(tx: &ChannelTx<Message>, count: u64) {
+pub(crate) async fn send_all(tx: &ChannelTx<Message>, count: u64) {
     for id in 0..count {
         let mut message = Message::new(id);
         while let Err((back, reason)) = tx.try_post(message) {
@@ -40,7 +40,8 @@ async fn send_all(tx: &ChannelTx<Message>, count: u64) {
     tx.flush().await.unwrap();
 }
 
-async fn receive_all(rx: &mut ChannelRx<Message>, count: u64) {
+/// Receives so many, in the order sent.
+pub(crate) async fn receive_all(rx: &mut ChannelRx<Message>, count: u64) {
     for id in 0..count {
         assert_eq!(soon("the next message", rx.recv()).await.unwrap().id, id);
     }

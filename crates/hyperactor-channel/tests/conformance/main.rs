@@ -36,20 +36,10 @@ async fn messages_arrive_in_the_order_sent(kind: Kind) {
     const COUNT: u64 = 20_000;
     let (tx, mut rx, _place) = pair(kind).await;
     let sender = tokio::spawn(async move {
-        for id in 0..COUNT {
-            let mut message = Message::new(id);
-            while let Err((back, reason)) = tx.try_post(message) {
-                assert_eq!(reason, Reason::Full);
-                message = back;
-                tx.ready().await.unwrap();
-            }
-        }
-        tx.flush().await.unwrap();
+        send_all(&tx, COUNT).await;
         tx
     });
-    for id in 0..COUNT {
-        assert_eq!(soon("the next message", rx.recv()).await.unwrap().id, id);
-    }
+    receive_all(&mut rx, COUNT).await;
     soon("the flush", sender).await.unwrap();
     assert!(rx.try_recv().is_none());
 }
