@@ -20,7 +20,7 @@ pub(crate) struct Suite {
     pub(crate) shows: &'static str,
 }
 
-/// Every suite. A new one is a line here and a file `tests/it_<name>.rs` in its crate.
+/// Every suite. A new one is a line here and a test target `it_<name>` in its crate.
 pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "seed",
@@ -57,6 +57,12 @@ pub(crate) const SUITES: &[Suite] = &[
         package: "hyperactor",
         binary: "it_mailbox",
         shows: "full mailboxes hold back their own senders, give back what they drop, and stay flat in memory",
+    },
+    Suite {
+        name: "bypass",
+        package: "hyperactor-bootstrap",
+        binary: "it_bypass",
+        shows: "each row of the table of LocalProcDialer: what goes straight, what does not, and what that costs",
     },
 ];
 

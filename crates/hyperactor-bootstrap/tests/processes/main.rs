@@ -11,11 +11,10 @@ mod starts;
 mod worker;
 mod world;
 
-use std::future::Future;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use world::{ROLE, TestResult};
+use libtest_mimic::{Arguments, Trial};
+use world::{ROLE, trial};
 
 fn main() -> ExitCode {
     let role = std::env::var(ROLE).ok();
@@ -51,17 +50,4 @@ impl<const N: usize> ConcatAll for [Vec<Trial>; N] {
     fn concat_all(self) -> Vec<Trial> {
         self.into_iter().flatten().collect()
     }
-}
-
-/// A test that runs on a runtime of its own.
-fn trial<F>(name: &str, test: fn() -> F) -> Trial
-where
-    F: Future<Output = TestResult> + 'static,
-{
-    Trial::test(name, move || {
-        let runtime = tokio::runtime::Runtime::new()?;
-        runtime
-            .block_on(test())
-            .map_err(|error| Failed::from(error.to_string()))
-    })
 }

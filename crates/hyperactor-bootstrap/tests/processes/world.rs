@@ -1,6 +1,7 @@
 //! What the tests share: a host with its children, the roles that the test binary plays in a process of its own, and
 //! looks at processes from outside.
 
+use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use hyperactor_bootstrap::ProcessManager;
 use hyperactor_host::{Host, HostedProc, ProcConfig, RoutePolicy};
 use hyperactor_proc::{ActorRef, Client};
 use hyperactor_refs::ChannelTransport;
+use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal};
 
 use crate::actors::{Arrived, Flood, ReadRoutes, Sink, Source, Tally};
@@ -20,6 +22,19 @@ pub(crate) const ROLE: &str = "HYPERACTOR_TEST_ROLE";
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// A test that runs on a runtime of its own.
+pub(crate) fn trial<F>(name: &str, test: fn() -> F) -> Trial
+where
+    F: Future<Output = TestResult> + 'static,
+{
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime
+            .block_on(test())
+            .map_err(|error| Failed::from(error.to_string()))
+    })
+}
 
 /// A host whose procs are processes.
 pub(crate) struct World {

@@ -1,0 +1,26 @@
+//! The suite `bypass`: each row of the acceptance table of `LocalProcDialer` (in `docs/suites.md`), with real processes and
+//! real sockets. The test binary is the program of its own children, as that of `tests/processes` is, from which it has
+//! its host and its actors.
+
+mod live;
+
+#[path = "../processes/actors.rs"]
+#[allow(dead_code, reason = "this suite needs a part of it")]
+mod actors;
+#[path = "../processes/worker.rs"]
+#[allow(dead_code, reason = "this suite needs a part of it")]
+mod worker;
+#[path = "../processes/world.rs"]
+#[allow(dead_code, reason = "this suite needs a part of it")]
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+use world::trial;
+
+fn main() -> ExitCode {
+    hyperactor_bootstrap::boot(actors::registry());
+    let trials = [live::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
