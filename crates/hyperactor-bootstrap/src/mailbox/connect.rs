@@ -41,15 +41,21 @@ pub(super) struct SocketConnect {
     /// `None` when the path is too long for the kernel: nothing there can be dialled, and the host is the way.
     addr: Option<ChannelAddr>,
     runtime: Option<Handle>,
+    options: DialOptions,
 }
 
 impl SocketConnect {
-    pub(super) fn new(path: PathBuf, runtime: Option<Handle>) -> Self {
+    pub(super) fn new(path: PathBuf, runtime: Option<Handle>, options: DialOptions) -> Self {
         let addr = ChannelAddr::unix_path(&path).ok();
         Self {
             path,
             addr,
             runtime,
+            options: DialOptions {
+                // There is another way: no need to wait for a socket to appear.
+                connect_give_up_local: Duration::ZERO,
+                ..options
+            },
         }
     }
 }
@@ -80,9 +86,7 @@ impl Connect for SocketConnect {
         let _inside = runtime.enter();
         let options = DialOptions {
             expect,
-            // There is another way: no need to wait for a socket to appear.
-            connect_give_up_local: Duration::ZERO,
-            ..DialOptions::default()
+            ..self.options.clone()
         };
         Some(Arc::new(MailboxClient::dial_with(addr, options)))
     }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
+use hyperactor_channel::DialOptions;
 use hyperactor_host::{RoutePolicy, SERVICE_PROC};
 use hyperactor_mailbox::{
     BoxFuture, BoxedMailboxSender, DeathCertificate, FlushError, MailboxSender, MessageEnvelope,
@@ -94,6 +95,7 @@ struct Shared {
     socket_dir: PathBuf,
     backend: BoxedMailboxSender,
     policy: RoutePolicy,
+    dial: DialOptions,
     own: Option<(Arc<ProcId>, BoxedMailboxSender)>,
     runtime: Option<Handle>,
     siblings: RwLock<HashMap<Box<str>, Arc<Sibling>>>,
@@ -143,6 +145,14 @@ impl LocalProcDialer {
         self.rebuilt(|shared| shared.policy = policy)
     }
 
+    /// Sets the options of the links to siblings, such as how long one may be silent. Two of them are decided here for each
+    /// link, whatever these say: the life that is expected, and not to wait for a socket that is absent. To be called before
+    /// the first message.
+    #[must_use]
+    pub fn with_dial_options(self, options: DialOptions) -> Self {
+        self.rebuilt(|shared| shared.dial = options)
+    }
+
     /// Names the proc that this is the forwarder of, and where its own messages go. A proc keeps those to itself, so this
     /// matters only where the dialer is used without one. To be called before the first message.
     #[must_use]
@@ -159,6 +169,7 @@ impl LocalProcDialer {
             old.backend.clone(),
         );
         shared.policy = old.policy;
+        shared.dial = old.dial.clone();
         shared.own = old.own.clone();
         change(&mut shared);
         Self {
@@ -242,6 +253,7 @@ impl Shared {
             socket_dir,
             backend,
             policy: RoutePolicy::Auto,
+            dial: DialOptions::default(),
             own: None,
             runtime: Handle::try_current().ok(),
             siblings: RwLock::default(),
@@ -287,7 +299,11 @@ impl Shared {
         }
         self.close_idle_links();
         let path = self.socket_dir.join(socket_name(name));
-        let connect = Arc::new(SocketConnect::new(path, self.runtime.clone()));
+        let connect = Arc::new(SocketConnect::new(
+            path,
+            self.runtime.clone(),
+            self.dial.clone(),
+        ));
         let proc_id = Arc::new(self.proc_id(name));
         let new = Sibling::new(proc_id, self.policy, self.backend.clone(), connect);
         let mut siblings = self.siblings.write();
