@@ -22,16 +22,20 @@ pub struct Peer {
     pub pid: Option<u32>,
     /// The life of the peer, as its hello says.
     pub incarnation: Incarnation,
+    /// Whether it takes messages: it dialled with [`dial_duplex`](crate::dial_duplex) or
+    /// [`dial_duplex_with`](crate::dial_duplex_with).
+    pub receives: bool,
 }
 
 impl Peer {
-    /// A peer of which only the incarnation is known.
+    /// A peer of which only the incarnation is known, and that takes no messages.
     pub fn new(incarnation: Incarnation) -> Self {
         Self {
             addr: None,
             uid: None,
             pid: None,
             incarnation,
+            receives: false,
         }
     }
 }

@@ -16,6 +16,8 @@ pub const MAGIC: [u8; 8] = *b"\x89HYP\r\n\x1a\n";
 pub const VERSION_MIN: u16 = 1;
 /// The newest version of the protocol that this library speaks.
 pub const VERSION_MAX: u16 = 1;
+/// W-14: the tag of the extension by which a dialer says that it takes messages, too. It has no value.
+pub const EXTENSION_RECEIVES: u8 = 1;
 
 /// Whether a hello asks, agrees or refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

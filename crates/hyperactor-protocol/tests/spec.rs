@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    ConnectionEpoch, DataFlags, EDGES, Extensions, Frame, FrameDecoder, Goodbye, Hello, HelloCode,
-    HelloKind, Incarnation, Label, Refusal, Released, Seq, SessionId, Verdict, Violation, limits,
+    ConnectionEpoch, DataFlags, EDGES, EXTENSION_RECEIVES, Extensions, Frame, FrameDecoder,
+    Goodbye, Hello, HelloCode, HelloKind, Incarnation, Label, Refusal, Released, Seq, SessionId,
+    Verdict, Violation, limits,
 };
 
 fn root() -> PathBuf {
@@ -304,6 +305,16 @@ fn sources(folder: &Path, all: &mut String) {
             all.push_str(&fs::read_to_string(&path).expect("text"));
         }
     }
+}
+
+/// W-14: what says that a dialer receives is an extension that older ones skip.
+#[test]
+fn a_dialer_that_receives_says_so_by_an_extension() {
+    let mut extensions = Extensions::default();
+    assert!(extensions.find(EXTENSION_RECEIVES).is_none());
+    assert!(extensions.push(EXTENSION_RECEIVES, &[]));
+    let tags: Vec<(u8, &[u8])> = extensions.iter().collect();
+    assert_eq!(tags, [(1, &[][..])]);
 }
 
 #[test]

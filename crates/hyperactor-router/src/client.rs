@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_channel as channel;
-use hyperactor_channel::{Completion, DialOptions, Reason, Rejected, Status, dial_with};
+use hyperactor_channel::{
+    Completion, DialOptions, Reason, Rejected, Status, dial_duplex_with, dial_with,
+};
 use hyperactor_mailbox::{
     BoxFuture, Capacity, FlushError, Hop, MailboxSender, MessageEnvelope, NotDelivered,
     ReturnHandle, Room,
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use crate::codec::EnvelopeCodec;
 use crate::completion::{EnvelopeCompletion, Way};
 use crate::overflow::{EnvelopeOutbound, Overflow};
+use crate::session::Incoming;
 
 /// Sends envelopes over a channel to one address. A clone is another handle of the same channel.
 ///
@@ -70,30 +73,64 @@ impl MailboxClient {
     #[must_use]
     pub fn dial_with(addr: ChannelAddr, options: DialOptions) -> Self {
         let capacity = u64::from(options.outbox_messages);
+        let outbound = dial_with(addr.clone(), options, EnvelopeCodec);
+        Self::over(outbound, addr, capacity, Handle::try_current().ok())
+    }
+
+    /// As [`dial_with`](Self::dial_with), and what the server sends back over the connection
+    /// ([`MailboxSession::back`](crate::MailboxSession::back)) is posted into `receive`, exactly as a
+    /// [`MailboxServer`](crate::MailboxServer) would: each arrival spends a step of its time to live, and what `receive`
+    /// says of it is its outcome.
+    ///
+    /// It connects at once, and stays connected as long as a handle of it is there. When it has
+    /// [closed](Self::closed), nothing comes back any more: dial anew then. That happens when the server stops in order or
+    /// closes the session, when nobody answers for the time that the options give, and on faults that another try would not
+    /// mend; a server that restarts meanwhile is found again.
+    #[must_use]
+    pub fn dial_duplex(
+        addr: ChannelAddr,
+        options: DialOptions,
+        receive: impl MailboxSender,
+    ) -> Self {
+        let capacity = u64::from(options.outbox_messages);
+        let outbound = dial_duplex_with(addr.clone(), options, EnvelopeCodec, |inbound| {
+            Incoming::new(receive, inbound)
+        });
+        Self::over(outbound, addr, capacity, Handle::try_current().ok())
+    }
+
+    /// A client over a channel that is there: one that was dialled, or the way back of one that was accepted.
+    pub(crate) fn over(
+        outbound: EnvelopeOutbound,
+        addr: ChannelAddr,
+        capacity: u64,
+        runtime: Option<Handle>,
+    ) -> Self {
         Self {
+            outbound,
+            overflow: Overflow::new(),
             way: Arc::new(Way {
-                addr: addr.clone(),
+                addr,
                 hop: None,
                 capacity,
             }),
-            outbound: dial_with(addr, options, EnvelopeCodec),
-            overflow: Overflow::new(),
-            runtime: Handle::try_current().ok(),
+            runtime,
         }
     }
 
     /// The same channel; what comes back through this handle and its clones has `hop` added to its route.
     #[must_use]
-    pub fn with_hop(self, hop: Hop) -> Self {
-        let way = Way {
-            hop: Some(hop),
-            addr: self.way.addr.clone(),
-            capacity: self.way.capacity,
-        };
-        Self {
-            way: Arc::new(way),
-            ..self
-        }
+    pub fn with_hop(mut self, hop: Hop) -> Self {
+        Arc::make_mut(&mut self.way).hop = Some(hop);
+        self
+    }
+
+    /// The same channel; what fails by this handle and its clones names `addr` as the other end. For the way back of a
+    /// session whose dialer is known by an address of its own.
+    #[must_use]
+    pub fn with_addr(mut self, addr: ChannelAddr) -> Self {
+        Arc::make_mut(&mut self.way).addr = addr;
+        self
     }
 
     /// Where it leads.

@@ -10,7 +10,7 @@ use hyperactor_refs::ChannelAddr;
 use crate::reasons;
 
 /// Where a client leads: shared by all that it has under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Way {
     pub(crate) addr: ChannelAddr,
     /// What is added to the route of whatever comes back.

@@ -10,11 +10,12 @@ mod overflow;
 mod prefix_router;
 mod reasons;
 mod server;
+mod session;
 mod slot;
 
 pub use client::MailboxClient;
 pub use codec::EnvelopeCodec;
 pub use dial_router::{BookFull, DialMailboxRouter};
-pub use hyperactor_channel::{DialOptions, ServeError, ServeOptions, Status};
+pub use hyperactor_channel::{DialOptions, Peer, ServeError, ServeOptions, Status};
 pub use prefix_router::MailboxRouter;
-pub use server::{MailboxServer, MailboxServerHandle};
+pub use server::{AcceptSession, MailboxServer, MailboxServerHandle, MailboxSession};

@@ -1,20 +1,22 @@
-//! Envelopes from channels into a sender: [`MailboxServer`].
+//! Envelopes from channels into a sender, [`MailboxServer`], and the sessions they come by, [`MailboxSession`], each of which
+//! can carry envelopes back to its dialer. How an envelope that came is settled is in `session`.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperactor_channel::{
-    Accept, Deliver, Ignore, Inbound, Outbound, Peer, ServeError, ServeOptions, ServerHandle,
-    Ticket, Verdict, serve_with,
+    Accept, Deliver, Inbound, Outbound, Peer, ServeError, ServeOptions, ServerHandle, Ticket,
+    serve_with,
 };
-use hyperactor_mailbox::{
-    Failure, MailboxSender, MessageEnvelope, ReturnHandle, ReturnSink, Token, Undeliverable,
-    Unknown,
-};
+use hyperactor_mailbox::{MailboxSender, MessageEnvelope};
 use hyperactor_refs::{BindSpec, ChannelAddr};
+use tokio::runtime::Handle;
 
+use crate::client::MailboxClient;
 use crate::codec::EnvelopeCodec;
-use crate::reasons;
+use crate::completion::EnvelopeCompletion;
+use crate::session::Incoming;
 
 /// Serves an address for envelopes.
 #[derive(Debug)]
@@ -37,7 +39,30 @@ impl MailboxServer {
         sender: impl MailboxSender + Clone,
         options: ServeOptions,
     ) -> Result<MailboxServerHandle, ServeError> {
-        let server = serve_with(bind, options, EnvelopeCodec, Sessions { sender }).await?;
+        Self::serve_duplex(bind, options, OneSender(sender)).await
+    }
+
+    /// As [`serve`](Self::serve), for dialers that are sent envelopes back over their own connection: each session that one
+    /// opens is shown to `acceptor`, which says who takes its envelopes.
+    ///
+    /// # Errors
+    /// [`ServeError`] says which address or path was refused, and why.
+    ///
+    /// # Cancel safety
+    /// Nothing is bound before it returns.
+    pub async fn serve_duplex(
+        bind: impl Into<BindSpec>,
+        options: ServeOptions,
+        acceptor: impl AcceptSession,
+    ) -> Result<MailboxServerHandle, ServeError> {
+        let sessions = Sessions {
+            acceptor: Arc::new(acceptor),
+            capacity: u64::from(options.outbox_messages),
+            opened: AtomicU64::new(0),
+            // A dialer in this process may open its session from a thread without one.
+            runtime: Handle::try_current().ok(),
+        };
+        let server = serve_with(bind, options, EnvelopeCodec, sessions).await?;
         Ok(MailboxServerHandle { server })
     }
 }
@@ -71,107 +96,140 @@ impl fmt::Debug for MailboxServerHandle {
     }
 }
 
-struct Sessions<S> {
-    sender: S,
+/// Takes the sessions that dialers open with a server: [`MailboxServer::serve_duplex`].
+///
+/// A session outlives its connections: one that is resumed over another connection is the same, and is not opened again.
+pub trait AcceptSession: Send + Sync + 'static {
+    /// Takes the envelopes of one session.
+    type Sender: MailboxSender;
+
+    /// A dialer has opened a session. Called before its first envelope is taken, by the task that reads it, so it must not
+    /// block.
+    fn opened(&self, session: &MailboxSession) -> Self::Sender;
+
+    /// A session has ended for good: its dialer closed it or was away for too long, or the server ended. No envelope of it
+    /// follows, and what was sent back has its outcomes. Called once for each that was opened.
+    fn closed(&self, session: &MailboxSession) {
+        let _nobody_asked = session;
+    }
 }
 
-impl<S: MailboxSender + Clone> Accept<MessageEnvelope> for Sessions<S> {
-    type Session = Session<S>;
-    type Completion = Ignore;
+/// A session that a dialer opened.
+#[derive(Clone)]
+pub struct MailboxSession {
+    id: u64,
+    peer: Peer,
+    back: Option<MailboxClient>,
+}
+
+impl MailboxSession {
+    /// Its number: no other session of this server has it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who dialled, as far as that can be verified: the kernel says the user and the process, the dialer itself its
+    /// incarnation.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Sends to the dialer, over the connection that it dialled; `None` where the dialer takes nothing
+    /// ([`MailboxClient::dial`]).
+    ///
+    /// It has the same outcomes, room and flush as a client that was dialled. Differences: its dialer connects again when
+    /// the connection is lost, this end waits for that; dropping it closes nothing; [closing](MailboxClient::close) it ends the
+    /// session in both directions; and its failures name the address of the dialer's end where that has one, else the
+    /// server's, unless another is [given](MailboxClient::with_addr).
+    #[must_use]
+    pub fn back(&self) -> Option<&MailboxClient> {
+        self.back.as_ref()
+    }
+}
+
+impl fmt::Debug for MailboxSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailboxSession")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives all sessions to one sender, and sends nothing back.
+struct OneSender<S>(S);
+
+impl<S: MailboxSender + Clone> AcceptSession for OneSender<S> {
+    type Sender = S;
+
+    fn opened(&self, _session: &MailboxSession) -> S {
+        self.0.clone()
+    }
+}
+
+struct Sessions<A> {
+    acceptor: Arc<A>,
+    capacity: u64,
+    opened: AtomicU64,
+    runtime: Option<Handle>,
+}
+
+impl<A: AcceptSession> Accept<MessageEnvelope> for Sessions<A> {
+    type Session = Session<A>;
+    type Completion = EnvelopeCompletion;
 
     fn open(
         &self,
-        _peer: Peer,
+        peer: Peer,
         inbound: Inbound,
-        _outbound: Outbound<MessageEnvelope, Ignore>,
-    ) -> Session<S> {
-        // Made once for the session: a return handle costs one reference count of it.
-        let sink = |inbound, is_awaited| {
-            Arc::new(SessionSink {
-                inbound,
-                is_awaited,
-            })
+        outbound: Outbound<MessageEnvelope, EnvelopeCompletion>,
+    ) -> Session<A> {
+        let back = peer.receives.then(|| {
+            let addr = peer.addr.as_ref().unwrap_or(outbound.addr()).clone();
+            MailboxClient::over(outbound, addr, self.capacity, self.runtime.clone())
+        });
+        let session = MailboxSession {
+            id: self.opened.fetch_add(1, Ordering::Relaxed),
+            peer,
+            back,
         };
-        let awaited = sink(inbound.clone(), true);
+        let sender = self.acceptor.opened(&session);
         Session {
-            sender: self.sender.clone(),
-            sink: sink(inbound, false),
-            awaited,
+            incoming: Incoming::new(sender, inbound),
+            _open: Open {
+                acceptor: Arc::clone(&self.acceptor),
+                session,
+            },
         }
     }
 }
 
-struct Session<S> {
-    sender: S,
-    sink: Arc<SessionSink>,
-    /// For messages whose sender waits for the outcome: a relay asks its next hop for an answer at once, too.
-    awaited: Arc<SessionSink>,
+struct Session<A: AcceptSession> {
+    incoming: Incoming<A::Sender>,
+    /// Declared last: whoever is told of the end finds the session's sender dropped.
+    _open: Open<A>,
 }
 
-impl<S: MailboxSender> Session<S> {
-    fn post(&self, sink: &Arc<SessionSink>, envelope: MessageEnvelope, ticket: Ticket) {
-        let token = Token {
-            id: ticket.seq,
-            size: ticket.size,
-            to: ticket.to,
-        };
-        self.sender
-            .post(envelope, ReturnHandle::new(sink.clone(), token));
-    }
-}
-
-impl<S: MailboxSender> Deliver<MessageEnvelope> for Session<S> {
+impl<A: AcceptSession> Deliver<MessageEnvelope> for Session<A> {
     fn deliver(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
-        self.post(&self.sink, envelope, ticket);
+        self.incoming.deliver(envelope, ticket);
     }
 
     fn deliver_awaited(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
-        self.post(&self.awaited, envelope, ticket);
+        self.incoming.deliver_awaited(envelope, ticket);
     }
 }
 
-/// Settles the messages of one session.
-struct SessionSink {
-    inbound: Inbound,
-    is_awaited: bool,
+/// Tells of the end of a session, however it ends: also when the sender of its envelopes panicked.
+struct Open<A: AcceptSession> {
+    acceptor: Arc<A>,
+    session: MailboxSession,
 }
 
-fn ticket(token: Token) -> Ticket {
-    Ticket {
-        seq: token.id,
-        size: token.size,
-        to: token.to,
-    }
-}
-
-impl ReturnSink for SessionSink {
-    fn delivered(&self, token: Token) {
-        self.inbound.settle(ticket(token), Verdict::Delivered);
-    }
-
-    fn undelivered(&self, token: Token, report: Undeliverable) {
-        let verdict = reasons::verdict_of(&report.failure, &report.route);
-        self.inbound.refuse(ticket(token), verdict, report.envelope);
-    }
-
-    fn abandoned(&self, token: Token) {
-        self.lost(token, Unknown::Dropped.into());
-    }
-
-    fn lost(&self, token: Token, failure: Failure) {
-        self.inbound
-            .settle(ticket(token), reasons::verdict_of(&failure, &[]));
-    }
-
-    fn released(&self, token: Token) {
-        self.inbound.release(ticket(token));
-    }
-
-    fn wants_release(&self) -> bool {
-        true
-    }
-
-    fn wants_outcome(&self) -> bool {
-        self.is_awaited
+impl<A: AcceptSession> Drop for Open<A> {
+    fn drop(&mut self) {
+        self.acceptor.closed(&self.session);
     }
 }

@@ -474,10 +474,10 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
             // The session before is still handing over its last messages.
             return Err(absent(&self.common.addr));
         };
-        let generation = {
+        let (generation, receives) = {
             let mut state = self.state.lock();
             state.generation += 1;
-            state.generation
+            (state.generation, state.is_eager)
         };
         let session = Arc::new(LocalSession {
             link: Arc::clone(self),
@@ -488,6 +488,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
             number: *number,
             incarnation: options.incarnation,
             expect: options.expect,
+            receives,
             inbound: Inbound::new(session.clone()),
             served: session.clone(),
         };

@@ -73,6 +73,7 @@ pub(crate) struct Dialer<'a> {
     pub(super) number: u64,
     pub(super) incarnation: Incarnation,
     pub(super) expect: Option<Incarnation>,
+    pub(super) receives: bool,
     pub(super) inbound: Inbound,
     pub(super) served: Arc<dyn Served>,
 }
@@ -122,6 +123,7 @@ pub(crate) fn open<M: Send + 'static>(
         uid: Some(rustix::process::geteuid().as_raw()),
         pid: Some(std::process::id()),
         incarnation: dialer.incarnation,
+        receives: dialer.receives,
     };
     let (deliver, back) = (server.open)(addr.clone(), peer, dialer.inbound, back);
     Ok(Opened {

@@ -5,7 +5,9 @@ use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, HelloCode, Seq, Time};
+use hyperactor_protocol::{
+    Cause, ConnectionEpoch, EXTENSION_RECEIVES, FrameDecoder, HelloCode, Seq, Time,
+};
 use hyperactor_refs::ChannelAddr;
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep, timeout};
@@ -220,8 +222,12 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Driver<M, 
         stream: &mut Box<dyn ByteStream>,
         decoder: &mut FrameDecoder,
     ) -> Result<ConnectionEpoch, Failed> {
-        let ours = self.ends.with(|session| session.hello(clock::now()));
+        let mut ours = self.ends.with(|session| session.hello(clock::now()));
         self.ends.finish();
+        // W-14: without it nobody would use the way back.
+        if self.receives() && !ours.extensions.push(EXTENSION_RECEIVES, &[]) {
+            tracing::warn!(addr = %self.addr(), "a hello has no room to say that this end receives");
+        }
         let io = |error: io::Error, addr: &ChannelAddr| {
             let errno = error.raw_os_error();
             Failed::Retry(Reason::Connect {

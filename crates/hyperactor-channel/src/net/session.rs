@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use hyperactor_protocol::{Cause, ConnectionEpoch, FrameDecoder, Hello, HelloError, Session, Time};
+use hyperactor_protocol::{
+    Cause, ConnectionEpoch, EXTENSION_RECEIVES, FrameDecoder, Hello, HelloError, Session, Time,
+};
 use hyperactor_refs::ChannelAddr;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
@@ -76,6 +78,8 @@ pub(crate) async fn run<M, C, A>(
         uid: first.identity.uid,
         pid: first.identity.pid,
         incarnation: first.hello.incarnation,
+        // W-14.
+        receives: first.hello.extensions.find(EXTENSION_RECEIVES).is_some(),
     };
     let shared = Shared::new(service.addr.clone(), Arc::clone(&service.codec), session);
     shared.drive();

@@ -102,6 +102,7 @@ pub(crate) async fn a_dialer_that_takes_nothing_bounds_what_comes_back(kind: Kin
 struct Returning {
     keeper: Keeper,
     ways: Arc<Mutex<Vec<Outbound<Message, Line>>>>,
+    receives: Arc<Mutex<Vec<bool>>>,
 }
 
 impl Accept<Message> for Returning {
@@ -114,6 +115,7 @@ impl Accept<Message> for Returning {
         inbound: Inbound,
         outbound: Outbound<Message, Line>,
     ) -> Self::Session {
+        self.receives.lock().push(peer.receives);
         self.ways.lock().push(outbound);
         self.keeper.session(peer, inbound)
     }
@@ -169,6 +171,23 @@ pub(crate) async fn outcomes_of_what_goes_back_are_the_dialers_verdicts(kind: Ki
             assert_eq!(entry, Entry::Delivered, "{id}");
         }
     }
+}
+
+/// W-14.
+pub(crate) async fn a_dialer_says_whether_it_receives(kind: Kind) {
+    let place = kind.place();
+    let server = Returning::default();
+    let options = ServeOptions::default();
+    let handle = serve_with(place.bind.clone(), options, Postcard, server.clone())
+        .await
+        .unwrap();
+    let sends: Outbound<Message, Line> =
+        dial_with(handle.addr().clone(), DialOptions::default(), Postcard);
+    sends.try_post(Message::new(0), Ledger::default().line(0));
+    server.way().await;
+    let _both = dial_duplex::<Message>(handle.addr().clone(), DialOptions::default(), Postcard);
+    eventually("two sessions", || server.ways.lock().len() == 2).await;
+    assert_eq!(*server.receives.lock(), [false, true]);
 }
 
 pub(crate) async fn a_dialer_that_only_sends_refuses_what_comes_back(kind: Kind) {

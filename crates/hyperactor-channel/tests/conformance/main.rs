@@ -562,6 +562,7 @@ suites!([
     the_accepting_end_may_be_the_only_one_that_sends,
     a_dialer_that_takes_nothing_bounds_what_comes_back,
     outcomes_of_what_goes_back_are_the_dialers_verdicts,
+    a_dialer_says_whether_it_receives,
     a_dialer_that_only_sends_refuses_what_comes_back,
     a_close_at_either_end_lets_both_directions_arrive_and_ends_both,
     a_pair_that_is_dropped_closes_its_session,
