@@ -80,6 +80,7 @@ mod tests {
             proc_id: Arc::new(ProcId::Direct(frontend.clone(), name.to_owned())),
             incarnation: Incarnation::new(u64::MAX),
             frontend,
+            aliases: vec!["unix:@also".parse().unwrap()],
             backend: "unix:/run/hyperactor/backend.sock".parse().unwrap(),
             config: ProcConfig::new().with_route(RoutePolicy::Relay),
         };

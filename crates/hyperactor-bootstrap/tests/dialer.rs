@@ -284,6 +284,7 @@ async fn what_is_not_for_a_sibling_goes_to_the_backend_unchanged() {
     let own = ProcId::direct(frontend.clone(), "own").unwrap();
     let kept = Arc::new(Mutex::new(Vec::new()));
     let dialer = LocalProcDialer::new(frontend, dir.path(), backend)
+        .with_aliases(["unix:@host".parse().unwrap()])
         .with_local(own, Recording(Arc::clone(&kept)));
     let others = [
         "tcp:127.0.0.1:4000,service",
@@ -294,17 +295,19 @@ async fn what_is_not_for_a_sibling_goes_to_the_backend_unchanged() {
     for dest in others {
         post(&dialer, dest);
     }
-    // A sibling in two spellings of the host's address: both are looked for, and meanwhile relayed.
+    // A sibling in any spelling is one proc with one id: it is looked for, and meanwhile relayed.
     post(&dialer, "tcp:127.0.0.1:4000,worker");
     post(&dialer, "tcp:localhost:4000,worker");
+    post(&dialer, "unix:@host,worker");
     post(&dialer, "tcp:127.0.0.1:4000,own");
+    post(&dialer, "unix:@host,own");
     let expected: Vec<String> = others
         .iter()
-        .chain(&["tcp:127.0.0.1:4000,worker", "tcp:localhost:4000,worker"])
+        .chain(&["tcp:127.0.0.1:4000,worker"; 3])
         .map(|proc_id| (*proc_id).to_owned())
         .collect();
     assert_eq!(*seen.lock(), expected);
-    assert_eq!(*kept.lock(), ["tcp:127.0.0.1:4000,own"]);
+    assert_eq!(*kept.lock(), ["tcp:127.0.0.1:4000,own"; 2]);
     assert_eq!(dialer.remote_count(), 3);
     let names: HashSet<String> = dialer
         .counts()

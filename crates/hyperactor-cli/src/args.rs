@@ -128,11 +128,25 @@ pub(crate) struct Target {
 Examples:
   hyperactor host serve
   hyperactor host serve unix:/run/user/1000/work.sock
-  hyperactor host serve tcp:127.0.0.1:7000")]
+  hyperactor host serve tcp:127.0.0.1:7000
+  hyperactor host serve unix: --also tcp:127.0.0.1:7000")]
 pub(crate) struct ServeArgs {
     /// Where the host is reached [default: unix:@hyperactor-UID]
     #[arg(value_name = "ADDR", env = "HYPERACTOR_HOST")]
     pub(crate) addr: Option<String>,
+
+    /// One more address at which the same procs are reached; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) also: Vec<String>,
+
+    /// An address that leads here although the host cannot know, such as a name of this machine; may be
+    /// given several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) alias: Vec<String>,
+
+    /// The address in the ids of the host's procs, in place of ADDR
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) advertise: Option<String>,
 
     /// Allows a TCP address beyond this machine, without encryption: whoever reaches it can run what the
     /// host can run

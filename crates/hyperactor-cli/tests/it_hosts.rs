@@ -16,13 +16,20 @@ use serde_json::Value;
 struct Served {
     sockets: TempSocketDir,
     addr: String,
+    aliases: Vec<String>,
     host: Child,
 }
 
 impl Served {
     fn start(bind: &str) -> Self {
+        Self::start_with(bind, &[])
+    }
+
+    fn start_with(bind: &str, more: &[&str]) -> Self {
         let sockets = TempSocketDir::new().unwrap();
-        let mut host = command(&sockets, &["host", "serve", bind, "--json"])
+        let mut arguments = vec!["host", "serve", bind, "--json"];
+        arguments.extend(more);
+        let mut host = command(&sockets, &arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -33,9 +40,12 @@ impl Served {
             .unwrap();
         let said: Value = serde_json::from_str(&line).unwrap();
         let addr = said["addr"].as_str().unwrap().to_owned();
+        let aliases = said["aliases"].as_array().unwrap().iter();
+        let aliases = aliases.map(|alias| alias.as_str().unwrap().to_owned());
         assert_eq!(said["pid"], host.id());
         Self {
             sockets,
+            aliases: aliases.collect(),
             addr,
             host,
         }
@@ -181,6 +191,36 @@ fn a_way_is_measured_followed_and_explained() {
         .find(|refusal| refusal["rung"] == "direct")
         .unwrap();
     assert_eq!(direct["code"], "policy", "{explained}");
+    served.text(&["stop"]);
+}
+
+#[test]
+fn every_address_of_a_host_leads_to_its_procs() {
+    let also = ["--also", "tcp:127.0.0.1:0", "--also", "local:"];
+    let served = Served::start_with("unix:", &also);
+    assert_eq!(served.aliases.len(), 2, "{:?}", served.aliases);
+    served.text(&["host", "spawn", "a"]);
+    served.text(&["host", "spawn", "b"]);
+    let tcp = &served.aliases[0];
+    for door in [served.addr.as_str(), tcp] {
+        let listed = served.json(&["ps", "--host", door]);
+        assert_eq!(listed["addr"], Value::String(served.addr.clone()));
+        let (code, said) = served.fails(&["ping", "walker", "--host", door]);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("it has: a, b, service"), "{said}");
+    }
+    // A child knows them all: none of these leaves its machine, nor passes its host.
+    let respelt = tcp.replace("127.0.0.1", "localhost");
+    for spelling in [&served.addr, tcp, &respelt, &served.aliases[1]] {
+        let to = format!("{spelling},b");
+        let explained = served.json(&["route", "a", &to]);
+        assert_ne!(explained["now"], "remote", "{to}: {explained}");
+        let refusals = explained["refusals"].as_array().unwrap();
+        let is_foreign = refusals
+            .iter()
+            .any(|refusal| refusal["code"] == "other-host");
+        assert!(!is_foreign, "{to}: {explained}");
+    }
     served.text(&["stop"]);
 }
 

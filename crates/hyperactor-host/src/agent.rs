@@ -146,6 +146,8 @@ pub struct ProcEnd {
 pub struct HostDescription {
     /// Where the world reaches its procs.
     pub addr: ChannelAddr,
+    /// The other addresses under which the world knows it.
+    pub aliases: Vec<ChannelAddr>,
     /// Where its procs reach it.
     pub backend: ChannelAddr,
     /// Which of its lives this is.
@@ -236,6 +238,7 @@ impl Handler<DescribeHost> for HostAgent {
     ) -> ActorResult {
         let description = self.host().map(|host| HostDescription {
             addr: host.addr().clone(),
+            aliases: host.addrs().others().to_vec(),
             backend: host.backend_addr().clone(),
             incarnation: host.service_proc().incarnation(),
             pid: std::process::id(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperactor_channel::ServeOptions;
-use hyperactor_refs::BindSpec;
+use hyperactor_refs::{BindSpec, ChannelAddr};
 
 use crate::config::ProcConfig;
 use crate::error::HostError;
@@ -16,6 +16,9 @@ pub struct HostBuilder {
     pub(crate) serve: ServeOptions,
     pub(crate) backend: Option<BindSpec>,
     pub(crate) config: ProcConfig,
+    pub(crate) also: Vec<BindSpec>,
+    pub(crate) aliases: Vec<ChannelAddr>,
+    pub(crate) advertised: Option<ChannelAddr>,
 }
 
 impl HostBuilder {
@@ -23,6 +26,32 @@ impl HostBuilder {
     #[must_use]
     pub fn serve_options(mut self, options: ServeOptions) -> Self {
         self.serve = options;
+        self
+    }
+
+    /// Serves another frontend as well: one more entrance to the same procs. An id that is spelt with its address means the
+    /// same proc as one that is spelt with the first frontend's.
+    ///
+    /// At most [`limits::FRONTENDS_MAX`](crate::limits::FRONTENDS_MAX) in all.
+    #[must_use]
+    pub fn also_serve(mut self, bind: impl Into<BindSpec>) -> Self {
+        self.also.push(bind.into());
+        self
+    }
+
+    /// Names an address that leads to a frontend of this host although the host cannot know: a name that resolves to the
+    /// machine, or the outer end of a forwarded port. Ids that are spelt with it mean the host's procs.
+    #[must_use]
+    pub fn alias(mut self, addr: ChannelAddr) -> Self {
+        self.aliases.push(addr);
+        self
+    }
+
+    /// Chooses the address in the ids of the host's procs, in place of the first frontend's own. For a frontend on all
+    /// addresses of a machine, which is otherwise known by the loopback address, that others cannot dial.
+    #[must_use]
+    pub fn advertise(mut self, addr: ChannelAddr) -> Self {
+        self.advertised = Some(addr);
         self
     }
 

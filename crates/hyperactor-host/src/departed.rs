@@ -4,12 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hyperactor_mailbox::{
-    BoxFuture, DeathCertificate, FlushError, MailboxSender, MessageEnvelope, NotDelivered,
-    ReturnHandle, Undeliverable,
-};
+use hyperactor_mailbox::DeathCertificate;
 use hyperactor_refs::ProcId;
-use hyperactor_router::DialMailboxRouter;
 use parking_lot::RwLock;
 
 use crate::limits;
@@ -60,42 +56,13 @@ impl Departed {
         self.0.count.store(book.by_name.len(), Ordering::Relaxed);
     }
 
-    fn find(&self, proc_id: &ProcId) -> Option<Arc<DeathCertificate>> {
+    pub(crate) fn find(&self, proc_id: &ProcId) -> Option<Arc<DeathCertificate>> {
         if self.0.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let book = self.0.book.read();
         let certificate = book.by_name.get(proc_id.name())?;
-        // The same host may be spelt in another way.
-        proc_id
-            .addr()
-            .is_local_to(certificate.proc_id.addr())
-            .then(|| Arc::clone(certificate))
-    }
-}
-
-/// The host's router, with an answer for those who send to a proc that has ended.
-#[derive(Clone)]
-pub(crate) struct Mourning {
-    pub(crate) router: DialMailboxRouter,
-    pub(crate) departed: Departed,
-}
-
-impl MailboxSender for Mourning {
-    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        match self.departed.find(envelope.dest().proc_id()) {
-            None => self.router.post_unchecked(envelope, return_handle),
-            Some(certificate) => {
-                let proc_id = Arc::clone(&certificate.proc_id);
-                let mut report = Undeliverable::new(envelope, NotDelivered::ProcGone { proc_id });
-                report.certificate = Some(certificate);
-                return_handle.report(report);
-            }
-        }
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        self.router.flush()
+        (certificate.proc_id.addr() == proc_id.addr()).then(|| Arc::clone(certificate))
     }
 }
 

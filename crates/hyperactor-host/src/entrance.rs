@@ -1,47 +1,41 @@
-//! The senders at the edges of a host: what the frontend lets in, and the way to the host's own proc.
+//! What the frontends of a host let in.
 
 use std::sync::{Arc, OnceLock};
 
 use hyperactor_mailbox::{
     BoxFuture, FlushError, MailboxSender, MessageEnvelope, NotDelivered, ReturnHandle,
 };
-use hyperactor_proc::Proc;
-use hyperactor_refs::ChannelAddr;
 
-use crate::departed::Mourning;
+use crate::relay::Relay;
 
-/// What the frontend leads into: the procs of this host, and nothing beyond. A host is no relay for strangers, who
+/// What a frontend leads into: the procs of this host, and nothing beyond. A host is no relay for strangers, who
 /// could reach through it what they cannot reach themselves.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Entrance {
-    router: Mourning,
-    /// Set as soon as the address is known; nobody can have a name below it before.
-    frontend: Arc<OnceLock<ChannelAddr>>,
+    /// Set as soon as all addresses are known; nobody can have a name below them before.
+    relay: Arc<OnceLock<Relay>>,
 }
 
 impl Entrance {
-    pub(crate) fn new(router: Mourning) -> Self {
-        Self {
-            router,
-            frontend: Arc::default(),
-        }
-    }
-
-    pub(crate) fn open(&self, frontend: ChannelAddr) {
-        self.frontend.get_or_init(|| frontend);
+    pub(crate) fn open(&self, relay: Relay) {
+        self.relay.get_or_init(|| relay);
     }
 }
 
 impl MailboxSender for Entrance {
-    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        let addr = envelope.dest().proc_id().addr();
-        match self.frontend.get() {
-            Some(frontend) if addr.is_local_to(frontend) => {
-                self.router.post_unchecked(envelope, return_handle);
+    fn post_unchecked(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        match self.relay.get() {
+            Some(relay) if relay.addrs().translate(&mut envelope) => {
+                relay.post_to_own(envelope, return_handle);
             }
-            frontend => {
-                let host = frontend.map(ToString::to_string).unwrap_or_default();
-                let detail = format!("the host at {host} takes messages for its own procs only");
+            relay => {
+                let detail = match relay {
+                    Some(relay) => format!(
+                        "the host at {} takes messages for its own procs only",
+                        relay.addrs().canonical()
+                    ),
+                    None => "the host is still starting".to_owned(),
+                };
                 let port_id = envelope.dest().clone();
                 return_handle.undeliverable(envelope, NotDelivered::NoRoute { port_id, detail });
             }
@@ -49,20 +43,9 @@ impl MailboxSender for Entrance {
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        self.router.flush()
-    }
-}
-
-/// The way to the host's own proc. Its flush has nothing to wait for: what is posted here is placed, or returned, before
-/// the post returns. (The proc's own flush would ask the router, which asks this.)
-pub(crate) struct OwnProc(pub(crate) Proc);
-
-impl MailboxSender for OwnProc {
-    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        self.0.post_unchecked(envelope, return_handle);
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        Box::pin(std::future::ready(Ok(())))
+        match self.relay.get() {
+            Some(relay) => relay.flush(),
+            None => Box::pin(std::future::ready(Ok(()))),
+        }
     }
 }

@@ -14,6 +14,14 @@ pub enum HostError {
     /// The address at which the world would reach the host cannot be served.
     #[error("the host's frontend: {0}")]
     Frontend(#[source] ServeError),
+    /// More frontends were asked for than a host may have.
+    #[error("the host was to have {asked} frontends, and {max} is the limit")]
+    TooManyFrontends {
+        /// How many were asked for.
+        asked: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The address at which the host's own procs would reach it cannot be served.
     #[error("the host's backend: {0}")]
     Backend(#[source] ServeError),
@@ -70,6 +78,7 @@ impl HostError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Frontend(_) => "frontend",
+            Self::TooManyFrontends { .. } => "too-many-frontends",
             Self::Backend(_) => "backend",
             Self::Name(_) => "name",
             Self::Reserved { .. } => "reserved",

@@ -15,17 +15,20 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use crate::addrs::HostAddrs;
 use crate::agent::{HOST_AGENT, HostAgent};
 use crate::builder::HostBuilder;
 use crate::config::ProcConfig;
-use crate::departed::{Departed, Mourning};
-use crate::entrance::{Entrance, OwnProc};
+use crate::departed::Departed;
+use crate::entrance::Entrance;
 use crate::error::HostError;
 use crate::events::ProcEvent;
 use crate::hosted::{Hosted, HostedProc};
+use crate::interfaces;
 use crate::keeper::Watch;
 use crate::limits;
 use crate::manager::ProcManager;
+use crate::relay::Relay;
 use crate::restart::Lives;
 use crate::spec::{End, EndedBy, ProcSpec};
 
@@ -45,7 +48,7 @@ pub struct Host {
 }
 
 pub(crate) struct Inner {
-    frontend: ChannelAddr,
+    addrs: HostAddrs,
     backend: ChannelAddr,
     router: DialMailboxRouter,
     service: Proc,
@@ -128,6 +131,9 @@ impl Host {
             serve,
             backend,
             config,
+            also,
+            aliases,
+            advertised,
         } = builder;
         let router = DialMailboxRouter::new();
         let incarnation = random_incarnation()?;
@@ -135,37 +141,33 @@ impl Host {
             incarnation,
             ..serve
         };
-
+        let binds: Vec<BindSpec> = std::iter::once(frontend).chain(also).collect();
+        let entrance = Entrance::default();
+        let (mut servers, served) = serve_all(&binds, &entrance, &serve).await?;
+        let addrs = HostAddrs::new(advertised.unwrap_or_else(|| served[0].clone()))
+            .with_all(served)
+            .with_all(aliases);
+        for addr in addrs.iter() {
+            router.own(addr.clone());
+        }
         let departed = Departed::default();
-        let mourning = Mourning {
-            router: router.clone(),
-            departed: departed.clone(),
-        };
-        let entrance = Entrance::new(mourning.clone());
-        let front = MailboxServer::serve(frontend, entrance.clone(), serve.clone())
-            .await
-            .map_err(HostError::Frontend)?;
-        let frontend = front.addr().clone();
-        router.own(frontend.clone());
-        entrance.open(frontend.clone());
+        let relay = Relay::new(addrs.clone(), router.clone(), departed.clone());
+        entrance.open(relay.clone());
 
         let backend = backend.unwrap_or_else(|| manager.backend());
-        let back = MailboxServer::serve(backend, mourning.clone(), serve)
+        let back = MailboxServer::serve(backend, relay.clone(), serve)
             .await
             .map_err(HostError::Backend)?;
         let backend = back.addr().clone();
         router.own(backend.clone());
+        servers.push(back);
 
-        let service_proc_id = ProcId::Direct(frontend.clone(), SERVICE_PROC.to_string());
-        let service =
-            Proc::with_incarnation(service_proc_id.clone(), incarnation, mourning.boxed());
-        router.bind_sender(
-            service_reference(&service_proc_id),
-            OwnProc(service.clone()),
-        );
+        let service_proc_id = ProcId::Direct(addrs.canonical().clone(), SERVICE_PROC.to_string());
+        let service = Proc::with_incarnation(service_proc_id.clone(), incarnation, relay.boxed());
+        router.bind_sender(service_reference(&service_proc_id), service.clone());
 
         let inner = Inner {
-            frontend,
+            addrs,
             backend,
             router,
             service,
@@ -176,7 +178,7 @@ impl Host {
             stopping: watch::Sender::new(false),
             stop_wanted: watch::Sender::new(None),
             since: Instant::now(),
-            servers: Mutex::new(vec![front, back]),
+            servers: Mutex::new(servers),
             manager,
         };
         let inner = Arc::new(inner);
@@ -207,7 +209,14 @@ impl Host {
     /// Where the world reaches the procs of this host; part of their ids.
     #[must_use]
     pub fn addr(&self) -> &ChannelAddr {
-        &self.inner.frontend
+        self.inner.addrs.canonical()
+    }
+
+    /// All addresses under which the world knows this host: that of [`addr`](Self::addr), the other frontends, what a
+    /// wildcard stood for when it was bound, and the aliases.
+    #[must_use]
+    pub fn addrs(&self) -> &HostAddrs {
+        &self.inner.addrs
     }
 
     /// Where the procs of this host reach it.
@@ -233,7 +242,7 @@ impl Host {
     /// # Errors
     /// [`HostError::Name`] when no proc can have the name.
     pub fn proc_id(&self, name: &str) -> Result<ProcId, HostError> {
-        Ok(ProcId::direct(self.inner.frontend.clone(), name)?)
+        Ok(ProcId::direct(self.addr().clone(), name)?)
     }
 
     /// Makes a proc called `name` and returns when it can be reached. Calls may overlap; a slow start delays nobody
@@ -333,13 +342,46 @@ impl Host {
             tracing::debug!(target: "hyperactor::host", "the servers did not say goodbye in time and were closed");
         }
         let left_behind = inner.manager.shutdown().await;
-        tracing::info!(target: "hyperactor::host", event = "host.stopped", addr = %inner.frontend, procs = procs.len(), left_behind = left_behind.len(), "the host has stopped");
+        tracing::info!(target: "hyperactor::host", event = "host.stopped", addr = %inner.addrs.canonical(), procs = procs.len(), left_behind = left_behind.len(), "the host has stopped");
         HostReport {
             procs,
             service,
             left_behind,
         }
     }
+}
+
+/// Serves all frontends of a host, and says where the world finds them: the first address of each bind is what was bound,
+/// the others are what a wildcard stands for.
+async fn serve_all(
+    binds: &[BindSpec],
+    entrance: &Entrance,
+    options: &ServeOptions,
+) -> Result<(Vec<MailboxServerHandle>, Vec<ChannelAddr>), HostError> {
+    if binds.len() > limits::FRONTENDS_MAX {
+        return Err(HostError::TooManyFrontends {
+            asked: binds.len(),
+            max: limits::FRONTENDS_MAX,
+        });
+    }
+    let mut servers = Vec::new();
+    let mut addrs = Vec::new();
+    for bind in binds {
+        match MailboxServer::serve(bind.clone(), entrance.clone(), options.clone()).await {
+            Ok(server) => {
+                addrs.push(server.addr().clone());
+                servers.push(server);
+            }
+            Err(error) => {
+                // Their addresses are free when this returns.
+                join_all(servers.into_iter().map(MailboxServerHandle::stop)).await;
+                return Err(HostError::Frontend(error));
+            }
+        }
+    }
+    let spelt = binds.iter().zip(addrs.clone());
+    addrs.extend(spelt.flat_map(|(bind, served)| interfaces::spellings(bind, &served)));
+    Ok((servers, addrs))
 }
 
 fn service_reference(proc_id: &ProcId) -> Reference {
@@ -371,11 +413,12 @@ impl Inner {
         config: ProcConfig,
         lives: Lives,
     ) -> Result<HostedProc, HostError> {
-        let proc_id = Arc::new(ProcId::direct(self.frontend.clone(), place.name)?);
+        let proc_id = Arc::new(ProcId::direct(self.addrs.canonical().clone(), place.name)?);
         let spec = ProcSpec {
             proc_id: Arc::clone(&proc_id),
             incarnation: random_incarnation()?,
-            frontend: self.frontend.clone(),
+            frontend: self.addrs.canonical().clone(),
+            aliases: self.addrs.others().to_vec(),
             backend: self.backend.clone(),
             config: config.clone(),
         };
@@ -514,7 +557,7 @@ impl Drop for Reservation<'_> {
             return;
         }
         self.host.procs.lock().by_name.remove(self.name);
-        if let Ok(proc_id) = ProcId::direct(self.host.frontend.clone(), self.name) {
+        if let Ok(proc_id) = ProcId::direct(self.host.addrs.canonical().clone(), self.name) {
             // Bound only if the last step failed.
             self.host.router.unbind(&Reference::from(Arc::new(proc_id)));
         }

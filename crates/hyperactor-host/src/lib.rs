@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod addrs;
 mod agent;
 mod builder;
 mod config;
@@ -10,14 +11,17 @@ mod events;
 mod forwarding;
 mod host;
 mod hosted;
+mod interfaces;
 mod keeper;
 pub mod limits;
 mod local;
 mod logs;
 mod manager;
+mod relay;
 mod restart;
 mod spec;
 
+pub use addrs::HostAddrs;
 pub use agent::{
     DescribeHost, EndProc, HOST_AGENT, HostAgent, HostDescription, HostRefusal, ProcDescription,
     ProcEnd, ReadLogs, SpawnProc, StopHost,

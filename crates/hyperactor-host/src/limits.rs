@@ -38,3 +38,9 @@ pub const NAMES_IN_REFUSAL_MAX: usize = 8;
 
 /// How many procs that have ended are remembered, so that who sends to them is told how they ended.
 pub const DEPARTED_MAX: usize = 1_024;
+
+/// How many addresses one host has, counting those that a wildcard stands for.
+pub const ADDRS_MAX: usize = 64;
+
+/// How many frontends a host serves at most.
+pub const FRONTENDS_MAX: usize = 16;

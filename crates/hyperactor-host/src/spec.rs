@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyperactor_refs::{ChannelAddr, Incarnation, ProcId};
 use serde::{Deserialize, Serialize};
 
+use crate::addrs::HostAddrs;
 use crate::config::ProcConfig;
 
 /// Everything that is decided about a proc before it exists.
@@ -16,12 +17,23 @@ pub struct ProcSpec {
     pub proc_id: Arc<ProcId>,
     /// Which of its lives this is: a number that no earlier life of the same id had.
     pub incarnation: Incarnation,
-    /// Where the world reaches the host.
+    /// Where the world reaches the host; the address in the id.
     pub frontend: ChannelAddr,
+    /// The other addresses under which the host is known.
+    #[serde(default)]
+    pub aliases: Vec<ChannelAddr>,
     /// Where the proc reaches the host.
     pub backend: ChannelAddr,
     /// What the caller chose.
     pub config: ProcConfig,
+}
+
+impl ProcSpec {
+    /// All addresses of the host.
+    #[must_use]
+    pub fn host_addrs(&self) -> HostAddrs {
+        HostAddrs::new(self.frontend.clone()).with_all(self.aliases.iter().cloned())
+    }
 }
 
 /// A proc that runs.

@@ -56,6 +56,12 @@ impl MessageEnvelope {
         &self.head.dest
     }
 
+    /// Sets where it goes, as a router does that knows the destination by another spelling of its id. What comes back then
+    /// names the new one.
+    pub fn set_dest(&mut self, dest: PortId) {
+        self.head.dest = dest;
+    }
+
     /// What it carries.
     #[must_use]
     pub fn payload(&self) -> &Payload {

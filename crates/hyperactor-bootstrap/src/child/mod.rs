@@ -200,6 +200,7 @@ fn live(
     let inside = runtime.enter();
     let backend = MailboxClient::dial(spec.backend.clone());
     let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend)
+        .with_aliases(spec.aliases.iter().cloned())
         .with_policy(spec.config.route);
     let dialer = FORWARDER.get_or_init(|| dialer).clone();
     drop(inside);

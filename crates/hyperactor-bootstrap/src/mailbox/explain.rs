@@ -106,11 +106,11 @@ pub(super) fn explain(shared: &Shared, proc_id: &ProcId) -> RouteReport {
         "other-process",
         "it is another process",
     );
-    if !proc_id.addr().is_local_to(&shared.frontend) {
+    if !shared.addrs.contains(proc_id.addr()) {
         let reason = format!(
             "it is a proc of {}, and this host is {}",
             proc_id.addr(),
-            shared.frontend
+            shared.addrs.canonical()
         );
         for rung in [RouteRung::SharedMemory, RouteRung::Direct, RouteRung::Relay] {
             refuse(&mut report, rung, "other-host", reason.clone());

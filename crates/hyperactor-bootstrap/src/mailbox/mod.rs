@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
 use hyperactor_channel::DialOptions;
-use hyperactor_host::{RoutePolicy, SERVICE_PROC};
+use hyperactor_host::{HostAddrs, RoutePolicy, SERVICE_PROC};
 use hyperactor_mailbox::{
     BoxFuture, BoxedMailboxSender, DeathCertificate, FlushError, MailboxSender, MessageEnvelope,
     NotDelivered, ReturnHandle,
@@ -91,7 +91,7 @@ pub struct LocalProcDialer {
 }
 
 struct Shared {
-    frontend: ChannelAddr,
+    addrs: HostAddrs,
     socket_dir: PathBuf,
     backend: BoxedMailboxSender,
     policy: RoutePolicy,
@@ -130,13 +130,20 @@ impl LocalProcDialer {
         backend_sender: impl MailboxSender,
     ) -> Self {
         let shared = Shared::new(
-            host_frontend_addr,
+            HostAddrs::new(host_frontend_addr),
             socket_dir.into(),
             backend_sender.into_boxed(),
         );
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// Names other addresses of the host: an id that is spelt with one of them means the same proc. To be called before the
+    /// first message.
+    #[must_use]
+    pub fn with_aliases(self, aliases: impl IntoIterator<Item = ChannelAddr>) -> Self {
+        self.rebuilt(|shared| shared.addrs = shared.addrs.clone().with_all(aliases))
     }
 
     /// Forces a route. To be called before the first message; it starts afresh, forgetting what was announced.
@@ -164,7 +171,7 @@ impl LocalProcDialer {
     fn rebuilt(self, change: impl FnOnce(&mut Shared)) -> Self {
         let old = &self.shared;
         let mut shared = Shared::new(
-            old.frontend.clone(),
+            old.addrs.clone(),
             old.socket_dir.clone(),
             old.backend.clone(),
         );
@@ -247,9 +254,9 @@ impl LocalProcDialer {
 }
 
 impl Shared {
-    fn new(frontend: ChannelAddr, socket_dir: PathBuf, backend: BoxedMailboxSender) -> Self {
+    fn new(addrs: HostAddrs, socket_dir: PathBuf, backend: BoxedMailboxSender) -> Self {
         Self {
-            frontend,
+            addrs,
             socket_dir,
             backend,
             policy: RoutePolicy::Auto,
@@ -264,7 +271,7 @@ impl Shared {
     }
 
     fn proc_id(&self, name: &str) -> ProcId {
-        ProcId::Direct(self.frontend.clone(), name.to_owned())
+        ProcId::Direct(self.addrs.canonical().clone(), name.to_owned())
     }
 
     fn known(&self) -> Vec<Arc<Sibling>> {
@@ -321,13 +328,14 @@ impl Shared {
 }
 
 impl MailboxSender for LocalProcDialer {
-    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+    fn post_unchecked(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let shared = &self.shared;
+        let is_of_host = shared.addrs.translate(&mut envelope);
         let proc_id = envelope.dest().proc_id();
         if let Some((_, sender)) = shared.own.as_ref().filter(|(own, _)| **own == *proc_id) {
             return sender.post_unchecked(envelope, return_handle);
         }
-        if !proc_id.addr().is_local_to(&shared.frontend) {
+        if !is_of_host {
             shared.remote.fetch_add(1, Ordering::Relaxed);
             return shared.backend.post_unchecked(envelope, return_handle);
         }
@@ -365,7 +373,7 @@ impl MailboxSender for LocalProcDialer {
 impl std::fmt::Debug for LocalProcDialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalProcDialer")
-            .field("frontend", &self.shared.frontend)
+            .field("frontend", self.shared.addrs.canonical())
             .field("socket_dir", &self.shared.socket_dir)
             .field("policy", &self.shared.policy)
             .field("siblings", &self.shared.siblings.read().len())

@@ -18,6 +18,7 @@ use crate::limits;
 #[derive(Serialize)]
 struct HostLine {
     addr: String,
+    aliases: Vec<String>,
     backend: String,
     pid: u32,
     incarnation: String,
@@ -30,6 +31,7 @@ impl From<&HostDescription> for HostLine {
     fn from(host: &HostDescription) -> Self {
         Self {
             addr: host.addr.to_string(),
+            aliases: host.aliases.iter().map(ToString::to_string).collect(),
             backend: host.backend.to_string(),
             pid: host.pid,
             incarnation: host.incarnation.to_string(),
@@ -47,6 +49,9 @@ impl fmt::Display for HostLine {
             "host {} (process {}, version {}, up {:.0} s)",
             self.addr, self.pid, self.version, self.up_seconds
         )?;
+        if !self.aliases.is_empty() {
+            write!(f, "\nalso {}", self.aliases.join(", "))?;
+        }
         if self.procs.is_empty() {
             return write!(f, "\nno procs; `hyperactor host spawn NAME` starts one");
         }

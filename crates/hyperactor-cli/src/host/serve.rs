@@ -19,6 +19,7 @@ use crate::signals::Signals;
 #[derive(Serialize)]
 struct Serving {
     addr: String,
+    aliases: Vec<String>,
     backend: String,
     pid: u32,
 }
@@ -49,16 +50,23 @@ impl fmt::Display for Ended {
 pub(super) async fn run(args: &ServeArgs, signals: &mut Signals) -> Result<Shows, Failure> {
     let default = address::default_host();
     let text = args.addr.as_deref().unwrap_or(&default);
-    let bind: BindSpec = text
-        .parse()
-        .map_err(|error| Failure::Input(format!("`{text}` cannot be served: {error}")))?;
+    let bind = bind_spec(text)?;
     let manager = ProcessManager::new().context("cannot start processes")?;
     let serve = ServeOptions {
         danger_plaintext_beyond_loopback: args.danger_plaintext,
         ..ServeOptions::default()
     };
-    let host = Host::builder()
-        .serve_options(serve)
+    let mut builder = Host::builder().serve_options(serve);
+    for also in &args.also {
+        builder = builder.also_serve(bind_spec(also)?);
+    }
+    for alias in &args.alias {
+        builder = builder.alias(address::host(Some(alias))?);
+    }
+    if let Some(addr) = &args.advertise {
+        builder = builder.advertise(address::host(Some(addr))?);
+    }
+    let host = builder
         .start(manager, bind)
         .await
         .with_context(|| format!("cannot serve a host at {text}"))?;
@@ -90,17 +98,32 @@ pub(super) async fn run(args: &ServeArgs, signals: &mut Signals) -> Result<Shows
     Ok(Shows::new(&ended, args.json)?.with_failure(failure))
 }
 
+fn bind_spec(text: &str) -> Result<BindSpec, Failure> {
+    text.parse()
+        .map_err(|error| Failure::Input(format!("`{text}` cannot be served: {error}")))
+}
+
 /// Whoever started the program waits for this line.
 fn announce(host: &Host, json: bool) -> Result<(), Failure> {
     let serving = Serving {
         addr: host.addr().to_string(),
+        aliases: host
+            .addrs()
+            .others()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         backend: host.backend_addr().to_string(),
         pid: std::process::id(),
     };
     let line = if json {
         serde_json::to_string(&serving).context("cannot write the address")?
     } else {
-        format!("serving {} (process {})", serving.addr, serving.pid)
+        let also = match serving.aliases.as_slice() {
+            [] => String::new(),
+            aliases => format!(", also {}", aliases.join(", ")),
+        };
+        format!("serving {}{also} (process {})", serving.addr, serving.pid)
     };
     let mut out = io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
