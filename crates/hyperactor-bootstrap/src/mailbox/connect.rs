@@ -45,7 +45,7 @@ pub(super) struct SocketConnect {
 }
 
 impl SocketConnect {
-    pub(super) fn new(path: PathBuf, runtime: Option<Handle>, options: DialOptions) -> Self {
+    pub(super) fn new(path: PathBuf, runtime: Option<Handle>, options: &DialOptions) -> Self {
         let addr = ChannelAddr::unix_path(&path).ok();
         Self {
             path,
@@ -54,7 +54,7 @@ impl SocketConnect {
             options: DialOptions {
                 // There is another way: no need to wait for a socket to appear.
                 connect_give_up_local: Duration::ZERO,
-                ..options
+                ..options.clone()
             },
         }
     }
