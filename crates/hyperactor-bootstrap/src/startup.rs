@@ -2,7 +2,7 @@
 //! takes its instructions out of the environment and its control stream off descriptor 0.
 //!
 //! The only unsafe code of the crate is here: two calls that are sound in a process of one thread, which is checked
-//! first. What the child does with what was found is in `child`.
+//! first, and two requests of `fcntl` that no safe function makes. What the child does with what was found is in `child`.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Dir, Mode, OFlags};
+use rustix::process::{Pid, Signal};
 
 use crate::error::BootError;
 use crate::instructions::Instructions;
@@ -146,4 +147,25 @@ fn take_control() -> Result<UnixStream, BootError> {
         .map_err(BootError::io("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(BootError::io("put /dev/null on descriptor 0"))?;
     Ok(UnixStream::from(control))
+}
+
+/// Which signal stands for an event: the same number in every architecture of Linux that Rust has.
+const F_SETSIG: libc::c_int = 10;
+
+/// Has the kernel send a signal to a process group whenever something happens on a descriptor that has `O_ASYNC` set. The
+/// kernel remembers the group itself and not its number, which may be another's later.
+pub(crate) fn signal_group_on_events(
+    descriptor: BorrowedFd<'_>,
+    group: Pid,
+    signal: Signal,
+) -> std::io::Result<()> {
+    let number = descriptor.as_raw_fd();
+    let owner = -group.as_raw_nonzero().get();
+    for (request, argument) in [(libc::F_SETOWN, owner), (F_SETSIG, signal.as_raw())] {
+        // SAFETY: the descriptor is open for as long as it is borrowed, and both requests take a number and no pointer.
+        if unsafe { libc::fcntl(number, request, argument) } == -1 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }

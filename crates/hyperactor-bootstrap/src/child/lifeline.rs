@@ -16,6 +16,7 @@ use crate::limits;
 use crate::mailbox::LocalProcDialer;
 use crate::socket_dir::SocketDir;
 
+use super::group;
 use super::hands::Hands;
 
 /// The exit status of a child that did not end in order within its grace after its host had died.
@@ -79,6 +80,7 @@ impl Lifeline {
         if let Err(error) = self.dir.leave(&self.name) {
             tracing::warn!(target: "hyperactor::bootstrap", proc = self.name, %error, "a socket stays behind");
         }
+        group::end_with_all();
         std::process::exit(EXIT_ORPHANED);
     }
 

@@ -1,6 +1,7 @@
 //! The life of a child process, from the bootstrap call to its exit: serve the socket, run the agent, report ready, obey,
 //! end in order. What is done while the process has one thread is in `startup`.
 
+mod group;
 mod hands;
 mod lifeline;
 
@@ -141,11 +142,16 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
         control,
     } = start;
     let mut host = HostLink::new(control);
+    // Before anything of the user's runs that could start a process.
+    let tied = group::tie_to_this_process();
     if !host.wait_for_go() {
         return end_before_the_start(&instructions);
     }
     if let Some(on_child_start) = bootstrap.on_child_start {
         on_child_start();
+    }
+    if let Err(error) = tied {
+        tracing::warn!(target: "hyperactor::bootstrap", event = "group.untied", %error, "what this proc starts is ended by its host, if that lives then");
     }
     match live(&instructions, &host, bootstrap.registry) {
         Ok(status) => status,
@@ -157,6 +163,7 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
                     "hyperactor: proc `{}` cannot start: {error}",
                     instructions.spec.proc_id.name()
                 );
+                group::end_with_all();
             }
             EXIT_REFUSED
         }
@@ -166,6 +173,7 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
 /// The host died before this child ran anything of its own.
 fn end_before_the_start(instructions: &Instructions) -> i32 {
     leave_abandoned(instructions);
+    group::end_with_all();
     EXIT_HOST_GONE
 }
 
@@ -240,7 +248,10 @@ fn live(
     leave(runtime, &dir, &name, end, host_closes);
     Ok(match end {
         Order::Terminate => EXIT_TERMINATED,
-        Order::Orphaned => EXIT_HOST_GONE,
+        Order::Orphaned => {
+            group::end_with_all();
+            EXIT_HOST_GONE
+        }
         Order::Live | Order::Drain(_) | Order::Stop => 0,
     })
 }

@@ -44,8 +44,9 @@ use table::Shared;
 ///
 /// The environment; no descriptor but its standard ones. Standard input is empty. Standard output and standard error lead to
 /// the host, which keeps the last lines and passes them on with the proc's name in front, unless
-/// [`OutputPolicy`] says otherwise. It is in a process group of its own, so that a Ctrl-C at the terminal is the host's to
-/// handle. Before it runs anything of its own it waits for its host to have set its limits.
+/// [`OutputPolicy`] says otherwise. It leads a process group of its own, so that a Ctrl-C at the terminal is the host's to
+/// handle, and so that whatever it starts ends with it: the group gets SIGKILL when the proc has ended, in whatever way. What
+/// is to outlive its proc has to leave the group, by `setsid`. Before it runs anything of its own it waits for its host to have set its limits.
 ///
 /// # How children end
 ///

@@ -1,10 +1,12 @@
 //! A child process that is owned until it is reaped. Every signal goes through its pidfd and every wait through the value
-//! that started it, so that no number is ever used that may mean another process by then.
+//! that started it, so that no number is ever used that may mean another process by then. A group has no descriptor; its
+//! number is its leader's, and so it is used until the leader is reaped and never after.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -35,6 +37,7 @@ impl OwnedChild {
             Err(error) => {
                 // Not reaped yet, so the number is its own.
                 child.kill()?;
+                end_group(pid);
                 child.wait()?;
                 Err(error)
             }
@@ -57,9 +60,27 @@ impl OwnedChild {
         Ok(())
     }
 
-    /// Reaps the child, which must have ended. `None` when that was done before.
+    /// Reaps the child, which must have ended, when all that is left of its group has been told to end too. `None` when that
+    /// was done before.
     pub(super) fn reap(&mut self) -> Option<io::Result<ResUse>> {
-        self.child.take().map(Wait4::wait4)
+        let child = self.child.take()?;
+        end_group(self.pid);
+        Some(child.wait4())
+    }
+}
+
+/// Sends SIGKILL to the group that a child leads, which must not have been reaped: as long as it is not, no other process and
+/// no other group can have its number. None can escape by starting another meanwhile: the kernel sees to that.
+fn end_group(pid: u32) {
+    let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    match rustix::process::kill_process_group(group, Signal::KILL) {
+        // It was ended before it came to lead a group.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => {
+            tracing::warn!(target: "hyperactor::bootstrap", pid, %error, "what an ended child started is left behind");
+        }
     }
 }
 
@@ -83,10 +104,56 @@ impl Drop for OwnedChild {
         if let Err(error) = self.signal(Signal::KILL) {
             tracing::debug!(target: "hyperactor::bootstrap", pid = self.pid, %error, "SIGKILL not sent");
         }
+        end_group(self.pid);
         // A killed process may still take a moment to end, and nobody here can wait for it.
         let reaper = std::thread::Builder::new().name("hyperactor-reap".to_owned());
         if let Err(error) = reaper.spawn(move || drop(child.wait4())) {
             tracing::warn!(target: "hyperactor::bootstrap", pid = self.pid, %error, "a killed child is not reaped before this process ends");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use hyperactor_testkit::{eventually, eventually_some, is_alive};
+
+    use super::*;
+
+    /// A child in a group of its own, which knows nothing of us, and a process that it started.
+    async fn child_with_another() -> (OwnedChild, u32) {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 600 & exec sleep 600"]);
+        let child = OwnedChild::new(command.process_group(0).spawn().unwrap()).unwrap();
+        let within = Duration::from_secs(10);
+        let other = eventually_some(within, || {
+            hyperactor_testkit::children_of(child.pid()).pop()
+        });
+        let other = other.await;
+        (child, other)
+    }
+
+    #[tokio::test]
+    async fn what_a_child_started_is_ended_before_the_child_is_reaped() {
+        let (mut child, other) = child_with_another().await;
+        child.signal(Signal::KILL).unwrap();
+        child.ended().await.unwrap();
+        assert!(is_alive(other));
+        assert!(child.reap().unwrap().is_ok());
+        eventually(Duration::from_secs(10), || !is_alive(other)).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_dropped_child_started_is_ended() {
+        let (child, other) = child_with_another().await;
+        let pid = child.pid();
+        drop(child);
+        eventually(Duration::from_secs(10), || {
+            !is_alive(other) && !is_alive(pid)
+        })
+        .await;
     }
 }

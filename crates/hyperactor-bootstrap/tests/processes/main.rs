@@ -5,6 +5,7 @@ mod actors;
 mod bounds;
 mod deaths;
 mod ends;
+mod groups;
 mod roles;
 mod routes;
 mod starts;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         routes::trials(),
         starts::trials(),
         ends::trials(),
+        groups::trials(),
         deaths::trials(),
         bounds::trials(),
     ]

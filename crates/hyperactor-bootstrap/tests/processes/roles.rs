@@ -81,6 +81,9 @@ pub(crate) fn after_boot(role: &str) -> TestResult {
         if role == "printing-host" {
             return crate::deaths::printing_host(world).await;
         }
+        if role == "fertile-host" {
+            return crate::groups::fertile_host(world).await;
+        }
         let pair = world.pair(RoutePolicy::Auto).await?;
         let pids = [&pair.a, &pair.b].map(|hosted| hosted.info().pid.unwrap_or_default());
         println!("DIR {}", world.dir.display());

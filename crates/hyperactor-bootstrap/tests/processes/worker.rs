@@ -6,7 +6,7 @@ use hyperactor_proc::{
 use serde::{Deserialize, Serialize};
 
 #[derive(Actor, Default)]
-#[actor(messages(Say, Eat, Tell))]
+#[actor(messages(Say, Eat, Tell, Launch))]
 pub(crate) struct Worker;
 
 /// Prints lines, and replies when they are written.
@@ -20,6 +20,15 @@ pub(crate) struct Say {
 /// Allocates this many bytes.
 #[derive(Message, Serialize, Deserialize)]
 pub(crate) struct Eat(pub(crate) u64);
+
+/// Starts a shell with a script, forgets it, and tells its process number.
+#[derive(Message, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) script: String,
+    /// Whether it gets the descriptors that are there to be inherited.
+    pub(crate) inherits: bool,
+    pub(crate) reply: OncePortRef<u32>,
+}
 
 /// Asks for facts about the process.
 #[derive(Message, Serialize, Deserialize)]
@@ -61,6 +70,25 @@ impl Handler<Eat> for Worker {
     async fn handle(&mut self, _: &Context<Self>, Eat(bytes): Eat) -> ActorResult {
         let eaten = vec![1u8; usize::try_from(bytes)?];
         std::hint::black_box(&eaten);
+        Ok(())
+    }
+}
+
+impl Handler<Launch> for Worker {
+    async fn handle(&mut self, cx: &Context<Self>, launch: Launch) -> ActorResult {
+        let script = if launch.inherits {
+            launch.script
+        } else {
+            // As other languages' libraries start programs: whatever could be inherited is closed.
+            let close = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; \
+                         [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done";
+            format!("{close} 2>/dev/null\n{}", launch.script)
+        };
+        let child = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::null())
+            .spawn()?;
+        cx.reply(launch.reply, child.id());
         Ok(())
     }
 }
