@@ -43,7 +43,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a child may take after SIGTERM before SIGKILL.
 pub const TERMINATE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a child drains when it gets SIGTERM from somewhere else than its host's ladder.
+/// How long a child drains when it gets SIGTERM from somewhere else than its host's ladder, or SIGHUP.
 pub const SIGTERM_DRAIN: Duration = Duration::from_millis(500);
 
 /// How long the outcomes of a child's last messages are waited for when it ends in order.

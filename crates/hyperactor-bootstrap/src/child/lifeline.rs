@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hyperactor_proc::Proc;
+use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::control::{Frames, ToChild};
@@ -31,8 +32,8 @@ pub(super) enum Order {
     Drain(Duration),
     /// End now, in order.
     Stop,
-    /// End: somebody sent SIGTERM.
-    Terminate,
+    /// End in order: somebody sent SIGTERM or SIGHUP.
+    Terminate(Signal),
     /// End: the host is gone.
     Orphaned,
 }

@@ -17,6 +17,7 @@ use hyperactor_mailbox::MailboxSender;
 use hyperactor_proc::{Proc, ProcAgent, Registry};
 use hyperactor_refs::{BindSpec, ChannelAddr};
 use hyperactor_router::{MailboxClient, MailboxServer, MailboxServerHandle};
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -32,8 +33,8 @@ use lifeline::{Lifeline, Order};
 
 /// The exit status of a child that could not start: EX_SOFTWARE of BSD's sysexits.
 const EXIT_REFUSED: i32 = 70;
-/// The exit status of a child that ended because of SIGTERM, as shells have it: 128 and the signal's number.
-const EXIT_TERMINATED: i32 = 128 + 15;
+/// The exit status of a child that ended in order because of a signal, as shells have it: this and the signal's number.
+const EXIT_SIGNALLED: i32 = 128;
 /// The exit status of a child that ended in order because its host was gone.
 const EXIT_HOST_GONE: i32 = 0;
 
@@ -247,7 +248,7 @@ fn live(
     let host_closes = closing.load(Ordering::Acquire);
     leave(runtime, &dir, &name, end, host_closes);
     Ok(match end {
-        Order::Terminate => EXIT_TERMINATED,
+        Order::Terminate(signal) => EXIT_SIGNALLED + signal.as_raw(),
         Order::Orphaned => {
             group::end_with_all();
             EXIT_HOST_GONE
@@ -288,7 +289,7 @@ async fn obey(
     let report = loop {
         let deadline = match order {
             Order::Drain(deadline) => deadline,
-            Order::Terminate => limits::SIGTERM_DRAIN,
+            Order::Terminate(_) => limits::SIGTERM_DRAIN,
             // Half of the time is left for the rest of the end.
             Order::Stop | Order::Orphaned | Order::Live => limits::ORPHAN_GRACE / 2,
         };
@@ -333,15 +334,19 @@ fn leave(runtime: Runtime, dir: &SocketDir, name: &str, end: Order, host_closes:
 struct Orders {
     host: watch::Receiver<Order>,
     terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Orders {
     fn new(host: watch::Receiver<Order>) -> Result<Self, BootError> {
-        let terminate = signal(SignalKind::terminate()).map_err(|source| BootError::Io {
-            what: "catch SIGTERM",
-            source,
-        })?;
-        Ok(Self { host, terminate })
+        let catch = |kind, what| signal(kind).map_err(|source| BootError::Io { what, source });
+        Ok(Self {
+            host,
+            terminate: catch(SignalKind::terminate(), "catch SIGTERM")?,
+            // The kernel sends it to the whole group when the host dies while a process in it is stopped: without this,
+            // the proc would die with its socket left behind.
+            hang_up: catch(SignalKind::hangup(), "catch SIGHUP")?,
+        })
     }
 
     /// The next order. Cancel safe.
@@ -352,7 +357,8 @@ impl Orders {
                 // The lifeline thread is gone, which it never is while the host lives.
                 Err(_) => Order::Orphaned,
             },
-            _ = self.terminate.recv() => Order::Terminate,
+            _ = self.terminate.recv() => Order::Terminate(Signal::TERM),
+            _ = self.hang_up.recv() => Order::Terminate(Signal::HUP),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_child_that_ends_by_itself_is_noticed_and_its_name_is_free",
             by_itself,
         ),
-        trial("sigterm_ends_a_child_in_order", sigterm),
+        trial("sigterm_and_sighup_end_a_child_in_order", by_signal),
         trial(
             "a_stopped_process_is_killed_after_its_deadline",
             frozen_child,
@@ -171,11 +171,13 @@ async fn by_itself() -> TestResult {
     world.end().await
 }
 
-async fn sigterm() -> TestResult {
+async fn by_signal() -> TestResult {
     let world = World::new().await?;
     let pair = world.pair(RoutePolicy::Auto).await?;
-    send_signal(pair.b.info().pid.ok_or("no process")?, Signal::TERM)?;
-    assert_eq!(pair.b.join().await, ProcExit::Exited(128 + 15));
+    for (proc, signal) in [(&pair.a, Signal::HUP), (&pair.b, Signal::TERM)] {
+        send_signal(proc.info().pid.ok_or("no process")?, signal)?;
+        assert_eq!(proc.join().await, ProcExit::Exited(128 + signal.as_raw()));
+    }
     world.end().await
 }
 
