@@ -20,6 +20,8 @@ pub struct ProcConfig {
     pub limits: ProcLimits,
     /// Whether it is started again when it ends.
     pub restart: RestartPolicy,
+    /// What becomes of it when its host dies without having ended it.
+    pub on_host_loss: OnHostLoss,
 }
 
 impl ProcConfig {
@@ -56,6 +58,26 @@ impl ProcConfig {
         self.restart = restart;
         self
     }
+
+    /// Chooses what becomes of the proc when its host dies without having ended it.
+    #[must_use]
+    pub fn with_on_host_loss(mut self, on_host_loss: OnHostLoss) -> Self {
+        self.on_host_loss = on_host_loss;
+        self
+    }
+}
+
+/// What becomes of a proc when its host dies, is dropped, or panics, without having ended it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnHostLoss {
+    /// It ends with its host.
+    #[default]
+    End,
+    /// It lives on, talks to other procs directly, and is taken back by the next host in the same place. For managers that
+    /// can do that; others refuse to make such a proc.
+    Stay,
 }
 
 /// How a proc's messages reach other procs of the same host.

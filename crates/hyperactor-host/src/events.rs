@@ -18,6 +18,8 @@ pub enum ProcEvent {
         info: ProcInfo,
         /// How often it was started again before this life.
         restarts: u32,
+        /// Whether it was made by an earlier life of this host, lived on without it, and is back.
+        taken_back: bool,
     },
     /// A life of a proc is over. Its name is free, unless it is to be started again.
     Ended {

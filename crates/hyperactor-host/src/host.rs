@@ -41,19 +41,20 @@ pub const SERVICE_PROC: &str = "service";
 /// host's own procs reach it. Both lead into one router, which knows where each proc is. A message to a name that is not
 /// there comes back at once, with the names that are. A clone is another handle of the same host.
 ///
-/// Dropping the last handle without [`stop`](Self::stop) ends all procs by force.
+/// Dropping the last handle without [`stop`](Self::stop) ends all procs by force, but for those that are to
+/// [stay](crate::OnHostLoss::Stay).
 #[derive(Clone)]
 pub struct Host {
     pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    addrs: HostAddrs,
-    backend: ChannelAddr,
-    router: DialMailboxRouter,
+    pub(crate) addrs: HostAddrs,
+    pub(crate) backend: ChannelAddr,
+    pub(crate) router: DialMailboxRouter,
     service: Proc,
     default_config: ProcConfig,
-    procs: Mutex<Procs>,
+    pub(crate) procs: Mutex<Procs>,
     departed: Departed,
     events: broadcast::Sender<ProcEvent>,
     /// Whether the host was told to stop.
@@ -64,16 +65,16 @@ pub(crate) struct Inner {
     /// Taken out when the host stops.
     servers: Mutex<Vec<MailboxServerHandle>>,
     /// Declared last: dropping it ends the procs that are still there.
-    manager: Arc<dyn ProcManager>,
+    pub(crate) manager: Arc<dyn ProcManager>,
 }
 
 #[derive(Default)]
-struct Procs {
+pub(crate) struct Procs {
     stopping: bool,
-    by_name: BTreeMap<String, Place>,
+    pub(crate) by_name: BTreeMap<String, Place>,
 }
 
-enum Place {
+pub(crate) enum Place {
     /// Somebody is starting a proc of this name.
     Taken,
     /// A proc of this name has ended and is to be started again.
@@ -191,6 +192,7 @@ impl Host {
             })?
             // From here on it can be reached from elsewhere.
             .bind();
+        inner.take_back_survivors()?;
         Ok(Self { inner })
     }
 
@@ -435,18 +437,30 @@ impl Inner {
         self.tell(ProcEvent::Ready {
             info: hosted.info().clone(),
             restarts: lives.total(),
+            taken_back: false,
         });
+        self.watch(hosted.clone(), config, lives, since);
+        Ok(hosted)
+    }
+
+    /// Watches over one life of a proc from here on.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        hosted: HostedProc,
+        config: ProcConfig,
+        lives: Lives,
+        since: Instant,
+    ) {
         let watch = Watch {
             host: Arc::downgrade(self),
             router: self.router.clone(),
-            hosted: hosted.clone(),
+            hosted,
             config,
             lives,
             stopping: self.stopping.subscribe(),
             since,
         };
         tokio::spawn(watch.run());
-        Ok(hosted)
     }
 
     /// Tells whoever listens.
@@ -520,6 +534,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.procs.lock().stopping {
+            self.manager.abandoned();
+        }
         for hosted in self.running() {
             hosted.inner.end_is_wanted_by(EndedBy::Host);
         }

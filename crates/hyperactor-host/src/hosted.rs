@@ -55,6 +55,11 @@ impl Hosted {
         self.exited.send_replace(Some(exit));
     }
 
+    /// Nobody watches the proc any more. Who waits for its end is told that it cannot be learnt here.
+    pub(crate) fn let_go(&self) {
+        self.exited.send_replace(Some(ProcExit::Lost));
+    }
+
     pub(crate) async fn end(&self, how: End, by: EndedBy) -> ProcExit {
         self.end_is_wanted_by(by);
         let ended = self.handle.end(how).await;

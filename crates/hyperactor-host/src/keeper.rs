@@ -34,8 +34,15 @@ impl Watch {
     pub(crate) async fn run(mut self) {
         let exit = {
             let mut exited = self.hosted.inner.handle.exited();
-            let exit = exited.wait_for(Option::is_some).await;
-            exit.ok().and_then(|exit| *exit).unwrap_or(ProcExit::Lost)
+            let exit = exited.wait_for(Option::is_some).await.map(|exit| *exit);
+            match exit {
+                Ok(exit) => exit.unwrap_or(ProcExit::Lost),
+                // Left to live on: its host is gone, and nothing is to be said of an end.
+                Err(_) if self.host.strong_count() == 0 => {
+                    return self.hosted.inner.let_go();
+                }
+                Err(_) => ProcExit::Lost,
+            }
         };
         let hosted = &self.hosted;
         let proc_id = Arc::clone(&hosted.info().proc_id);

@@ -20,6 +20,7 @@ mod manager;
 mod relay;
 mod restart;
 mod spec;
+mod survivors;
 
 pub use addrs::HostAddrs;
 pub use agent::{
@@ -27,7 +28,9 @@ pub use agent::{
     ProcEnd, ReadLogs, SpawnProc, StopHost,
 };
 pub use builder::HostBuilder;
-pub use config::{OutputPolicy, ProcConfig, ProcLimits, RoutePolicy, UnknownRoutePolicy};
+pub use config::{
+    OnHostLoss, OutputPolicy, ProcConfig, ProcLimits, RoutePolicy, UnknownRoutePolicy,
+};
 pub use error::HostError;
 pub use events::ProcEvent;
 pub use forwarding::{BackendForwarding, Forwarding};
@@ -36,6 +39,6 @@ pub use hosted::HostedProc;
 pub use hyperactor_mailbox::{DeathCertificate, OutOfMemory, ProcExit, ResourceUse};
 pub use local::LocalProcManager;
 pub use logs::{LogLine, LogTail, OutputStream, ProcLogs};
-pub use manager::{ProcHandle, ProcManager, ProcSpawnError};
+pub use manager::{ProcHandle, ProcManager, ProcSpawnError, Survivor};
 pub use restart::{RestartPolicy, RestartWhen};
 pub use spec::{End, EndedBy, ProcInfo, ProcSpec};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_mailbox::{BoxFuture, DeathCertificate, ProcExit};
-use hyperactor_refs::BindSpec;
+use hyperactor_refs::{BindSpec, ChannelAddr};
 use tokio::sync::watch;
 
 use crate::logs::ProcLogs;
@@ -35,6 +35,25 @@ pub trait ProcManager: Send + Sync + 'static {
     /// Notes that the host begins to end: its procs are asked to end next, and no others are made. A manager uses this to
     /// have its procs tidy up for a host that may not live long enough to do it. Does nothing by default.
     fn closing(&self) {}
+
+    /// The procs that an earlier life of this host made and did not end: those that live on and those that have ended since.
+    /// Called once, when both addresses of the host are served, and before it makes any proc. None by default.
+    ///
+    /// # Errors
+    /// [`ProcSpawnError`] when such a proc lives and cannot belong to a host at these addresses. The host does not start then,
+    /// and the proc lives on.
+    fn survivors(
+        &self,
+        frontend: &ChannelAddr,
+        backend: &ChannelAddr,
+    ) -> Result<Vec<Survivor>, ProcSpawnError> {
+        let _unused = (frontend, backend);
+        Ok(Vec::new())
+    }
+
+    /// Notes that the host goes without having been stopped: it was dropped, perhaps by a panic. Procs that are to outlive
+    /// their host are left alone from here on, when their handles are dropped as well. Does nothing by default.
+    fn abandoned(&self) {}
 
     /// Removes what belongs to no single proc. Called once, after the last proc has ended. Returns what could not
     /// be removed, in words.
@@ -69,6 +88,24 @@ pub trait ProcHandle: Send + Sync + 'static {
     /// The last lines that the proc's process wrote, also after its end. None by default.
     fn logs(&self) -> ProcLogs {
         ProcLogs::default()
+    }
+}
+
+/// A proc that outlived the host that made it.
+pub struct Survivor {
+    /// What was decided about it when it was made.
+    pub spec: ProcSpec,
+    /// Watches and ends it from now on. A proc that ended while it had no host has ended in this handle already.
+    pub handle: Box<dyn ProcHandle>,
+    /// Resolves when the proc listens to its new host: `false` when it ended before.
+    pub back: BoxFuture<'static, bool>,
+}
+
+impl std::fmt::Debug for Survivor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Survivor")
+            .field("info", self.handle.info())
+            .finish_non_exhaustive()
     }
 }
 

@@ -114,7 +114,7 @@ async fn world(policy: RestartPolicy) -> World {
 
 async fn ready(events: &mut broadcast::Receiver<ProcEvent>) -> (ProcInfo, u32) {
     match events.recv().await.unwrap() {
-        ProcEvent::Ready { info, restarts } => (info, restarts),
+        ProcEvent::Ready { info, restarts, .. } => (info, restarts),
         other => panic!("{other:?}"),
     }
 }

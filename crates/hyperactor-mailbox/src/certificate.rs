@@ -22,13 +22,15 @@ pub enum ProcExit {
     InProcess,
     /// It is over, and how it ended could not be learnt.
     Lost,
+    /// Its process is over. It is no child of its host, which cannot read its status: this is the one that it announced last.
+    Announced(i32),
 }
 
 impl ProcExit {
-    /// Whether the proc ended in order: stopped in its host's process, or exit status 0.
+    /// Whether the proc ended in order: stopped in its host's process, or exit status 0, read or announced.
     #[must_use]
     pub fn is_orderly(&self) -> bool {
-        matches!(self, Self::InProcess | Self::Exited(0))
+        matches!(self, Self::InProcess | Self::Exited(0) | Self::Announced(0))
     }
 }
 
@@ -39,6 +41,7 @@ impl fmt::Display for ProcExit {
             Self::Signalled(signal) => write!(f, "was ended by signal {signal}"),
             Self::InProcess => f.write_str("was stopped"),
             Self::Lost => f.write_str("ended in an unknown way"),
+            Self::Announced(status) => write!(f, "ended, having announced status {status}"),
         }
     }
 }
@@ -217,7 +220,13 @@ mod tests {
     fn only_a_zero_status_or_a_stop_is_orderly() {
         assert!(ProcExit::Exited(0).is_orderly());
         assert!(ProcExit::InProcess.is_orderly());
-        for exit in [ProcExit::Exited(1), ProcExit::Signalled(9), ProcExit::Lost] {
+        assert!(ProcExit::Announced(0).is_orderly());
+        for exit in [
+            ProcExit::Exited(1),
+            ProcExit::Signalled(9),
+            ProcExit::Lost,
+            ProcExit::Announced(1),
+        ] {
             assert!(!exit.is_orderly(), "{exit:?}");
         }
     }

@@ -229,7 +229,9 @@ async fn restarted() -> TestResult {
     send_signal(first.info().pid.ok_or("no process")?, Signal::KILL)?;
     let second = loop {
         match events.recv().await? {
-            ProcEvent::Ready { info, restarts: 1 } => break info,
+            ProcEvent::Ready {
+                info, restarts: 1, ..
+            } => break info,
             ProcEvent::Ended { certificate, .. } => {
                 assert_eq!(certificate.exit, ProcExit::Signalled(9));
             }
