@@ -309,7 +309,7 @@ impl Shared {
         let connect = Arc::new(SocketConnect::new(
             path,
             self.runtime.clone(),
-            self.dial.clone(),
+            &self.dial,
         ));
         let proc_id = Arc::new(self.proc_id(name));
         let new = Sibling::new(proc_id, self.policy, self.backend.clone(), connect);
