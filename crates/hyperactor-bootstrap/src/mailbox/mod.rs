@@ -306,11 +306,7 @@ impl Shared {
         }
         self.close_idle_links();
         let path = self.socket_dir.join(socket_name(name));
-        let connect = Arc::new(SocketConnect::new(
-            path,
-            self.runtime.clone(),
-            &self.dial,
-        ));
+        let connect = Arc::new(SocketConnect::new(path, self.runtime.clone(), &self.dial));
         let proc_id = Arc::new(self.proc_id(name));
         let new = Sibling::new(proc_id, self.policy, self.backend.clone(), connect);
         let mut siblings = self.siblings.write();

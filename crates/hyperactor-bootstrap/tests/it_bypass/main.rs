@@ -2,7 +2,13 @@
 //! real sockets. The test binary is the program of its own children, as that of `tests/processes` is, from which it has
 //! its host and its actors.
 
+mod ends;
+mod events;
+mod keeper;
 mod live;
+mod names;
+mod reach;
+mod rig;
 
 #[path = "../processes/actors.rs"]
 #[allow(dead_code, reason = "this suite needs a part of it")]
@@ -20,7 +26,15 @@ use libtest_mimic::Arguments;
 use world::trial;
 
 fn main() -> ExitCode {
-    hyperactor_bootstrap::boot(actors::registry());
-    let trials = [live::trials()].into_iter().flatten().collect();
+    hyperactor_bootstrap::boot(actors::registry().with::<keeper::Keeper>());
+    let trials = [
+        live::trials(),
+        reach::trials(),
+        names::trials(),
+        ends::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -1,8 +1,8 @@
 //! The actors that the tests spawn in child processes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyperactor_mailbox::{
@@ -109,6 +109,11 @@ pub(crate) struct Tally {
     /// Items with more than one outcome.
     pub(crate) doubled: u64,
     pub(crate) first_failure: Option<String>,
+    /// How many failed for each reason, by its code.
+    pub(crate) codes: BTreeMap<String, u64>,
+    /// From the post of an item to its outcome: half of them, and the slowest.
+    pub(crate) median: Duration,
+    pub(crate) slowest: Duration,
 }
 
 /// Asks for the messages by route: name of the proc, direct, relay.
@@ -126,8 +131,30 @@ impl RemoteSpawn for Source {
 #[derive(Default)]
 struct Book {
     settled: Vec<bool>,
+    posted: Vec<Instant>,
+    took: Vec<Duration>,
     tally: Tally,
     full: Option<(MessageEnvelope, Capacity)>,
+}
+
+impl Book {
+    /// An item is posted, perhaps once more because a queue was full.
+    fn post_at(&mut self, index: usize) {
+        let now = Instant::now();
+        self.posted.resize(index + 1, now);
+        self.posted[index] = now;
+    }
+
+    fn close(&mut self) -> Tally {
+        self.took.sort_unstable();
+        self.tally.median = self
+            .took
+            .get(self.took.len() / 2)
+            .copied()
+            .unwrap_or_default();
+        self.tally.slowest = self.took.last().copied().unwrap_or_default();
+        self.tally.clone()
+    }
 }
 
 #[derive(Default)]
@@ -142,6 +169,8 @@ impl Outcomes {
         if std::mem::replace(&mut book.settled[token.id as usize], true) {
             book.tally.doubled += 1;
         } else {
+            let took = book.posted[token.id as usize].elapsed();
+            book.took.push(took);
             count(&mut book.tally);
         }
         drop(book);
@@ -155,6 +184,7 @@ impl Outcomes {
                 Failure::Unknown(_) => tally.unknown += 1,
             }
             tally.first_failure.get_or_insert(text);
+            *tally.codes.entry(failure.code().to_owned()).or_default() += 1;
         });
     }
 }
@@ -205,6 +235,7 @@ impl Handler<Flood> for Source {
                     size: 0,
                     to: 0,
                 };
+                outcomes.book.lock().post_at(index as usize);
                 cx.post(envelope, ReturnHandle::new(outcomes.clone(), token));
                 let full = outcomes.book.lock().full.take();
                 if let Some((envelope, capacity)) = full {
@@ -216,8 +247,7 @@ impl Handler<Flood> for Source {
         while !outcomes.book.lock().settled.iter().all(|settled| *settled) {
             outcomes.changed.notified().await;
         }
-        let tally = outcomes.book.lock().tally.clone();
-        cx.reply(flood.reply, tally);
+        cx.reply(flood.reply, outcomes.book.lock().close());
         Ok(())
     }
 }

@@ -4,13 +4,10 @@ use std::time::{Duration, Instant};
 
 use hyperactor_bootstrap::{ExplainRoute, RouteAgent, RouteRung};
 use hyperactor_host::{End, ProcConfig, RoutePolicy};
-use hyperactor_mailbox::{Failure, NotDelivered, RouteKind};
-use hyperactor_proc::ActorRef;
-use hyperactor_refs::ActorId;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 
-use crate::actors::{Arrived, Item, Sink};
+use crate::actors::Arrived;
 use crate::trial;
 use crate::world::{TestResult, World, send_signal};
 
@@ -22,20 +19,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             forced_direct,
         ),
         trial(
-            "an_unknown_proc_comes_back_at_once_with_the_names_there_are",
-            unknown_proc,
-        ),
-        trial(
             "a_child_says_which_way_its_messages_go_and_why_no_faster_one",
             explained,
         ),
         trial(
             "a_killed_child_ends_each_message_under_way_once",
             killed_child,
-        ),
-        trial(
-            "a_restarted_name_is_reached_in_its_new_life",
-            restarted_name,
         ),
         trial("a_lost_socket_file_only_changes_the_route", lost_socket),
         trial(
@@ -95,40 +84,6 @@ async fn explained() -> TestResult {
     Ok(())
 }
 
-async fn unknown_proc() -> TestResult {
-    let world = World::new().await?;
-    let pair = world.pair(RoutePolicy::Auto).await?;
-    let nobody = world.host.proc_id("nobody")?;
-    let nowhere: ActorRef<Sink> = ActorRef::attest(ActorId::root(nobody, "sink"));
-
-    // From the host's own client.
-    let start = Instant::now();
-    nowhere.post(
-        &world.client,
-        Item {
-            source: 0,
-            number: 0,
-            body: Default::default(),
-        },
-    );
-    let report = world.client.next_undeliverable().await;
-    let Failure::NotDelivered(NotDelivered::UnknownProc { host, known, .. }) = &report.failure
-    else {
-        panic!("{report}");
-    };
-    assert_eq!(host, world.host.addr());
-    assert_eq!(*known, ["a", "b", "service"]);
-    assert!(start.elapsed() < Duration::from_secs(1));
-
-    // From a child, by way of the host.
-    let tally = world.flood(&pair.source, &nowhere, 0, 3).await?;
-    assert_eq!(tally.not_delivered, 3, "{tally:?}");
-    let text = tally.first_failure.ok_or("no failure was noted")?;
-    assert!(text.contains("a, b, service"), "{text}");
-    assert!(text.contains(&RouteKind::Relay.to_string()), "{text}");
-    world.end().await
-}
-
 async fn killed_child() -> TestResult {
     let world = World::new().await?;
     let pair = world.pair(RoutePolicy::Auto).await?;
@@ -157,51 +112,6 @@ async fn killed_child() -> TestResult {
     );
     assert_eq!(pair.b.join().await.to_string(), "was ended by signal 9");
     assert!(world.host.proc("b").is_none(), "its name is free");
-    world.end().await
-}
-
-async fn restarted_name() -> TestResult {
-    let world = World::new().await?;
-    let pair = world.pair(RoutePolicy::Auto).await?;
-    assert_eq!(
-        world
-            .flood(&pair.source, &pair.sink, 0, 100)
-            .await?
-            .delivered,
-        100
-    );
-    for round in 1..=3 {
-        let old = world.host.proc("b").ok_or("b does not run")?;
-        let how = if round == 2 {
-            End::Kill
-        } else {
-            End::Drain {
-                deadline: Duration::from_secs(5),
-            }
-        };
-        old.end(how).await;
-        let new = world.spawn("b", RoutePolicy::Auto).await?;
-        assert_ne!(new.info().incarnation, old.info().incarnation);
-        assert_ne!(new.info().pid, old.info().pid);
-        let sink = new.spawn::<Sink>(&world.client, "sink", ()).await?;
-        let (before, _) = world.routes(&pair.source, "b").await?;
-        let tally = world.flood(&pair.source, &sink, 0, 1_000).await?;
-        assert_eq!(tally.delivered, 1_000, "round {round}: {tally:?}");
-        assert_eq!(world.arrived(&sink).await?, 1_000, "round {round}");
-        // The announcement of the new life may still have been on its way.
-        let mut next = 1_000;
-        while world.routes(&pair.source, "b").await?.0 <= before {
-            assert!(
-                next < 100_000,
-                "round {round}: the new life was never reached straight"
-            );
-            assert_eq!(
-                world.flood(&pair.source, &sink, next, 100).await?.delivered,
-                100
-            );
-            next += 100;
-        }
-    }
     world.end().await
 }
 

@@ -23,7 +23,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_child_inherits_no_descriptor_and_no_instructions",
             clean_child,
         ),
-        trial("odd_names_are_names", odd_names),
         trial(
             "a_name_in_use_is_refused_and_free_after_the_exit",
             name_in_use,
@@ -105,31 +104,6 @@ async fn clean_child() -> TestResult {
         seen.iter().all(|(fd, _)| *fd != u32::MAX),
         "the instructions are still there"
     );
-    world.end().await
-}
-
-async fn odd_names() -> TestResult {
-    let world = World::new().await?;
-    let long = "x".repeat(200);
-    for name in ["..", "a/b", "名前", "@abstract", "with space, comma", &long] {
-        let proc = world.spawn(name, RoutePolicy::Auto).await?;
-        let inspector = proc
-            .spawn::<Inspector>(&world.client, "inspector", ())
-            .await?;
-        inspector.ask(&world.client, Look).await?;
-    }
-    let error = world
-        .host
-        .spawn("", ProcConfig::new())
-        .await
-        .expect_err("it was started");
-    assert_eq!(error.code(), "name");
-    let error = world
-        .host
-        .spawn("service", ProcConfig::new())
-        .await
-        .expect_err("it was started");
-    assert_eq!(error.code(), "reserved");
     world.end().await
 }
 

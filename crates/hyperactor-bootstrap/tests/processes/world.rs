@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyperactor_bootstrap::ProcessManager;
 use hyperactor_host::{Host, HostedProc, ProcConfig, RoutePolicy};
 use hyperactor_proc::{ActorRef, Client};
-use hyperactor_refs::ChannelTransport;
+use hyperactor_refs::{BindSpec, ChannelTransport};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal};
 
@@ -45,9 +45,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> TestResult<Self> {
+        Self::at(ChannelTransport::Unix).await
+    }
+
+    pub(crate) async fn at(frontend: impl Into<BindSpec>) -> TestResult<Self> {
         let manager = ProcessManager::new()?;
         let dir = manager.socket_dir().to_path_buf();
-        let host = Host::new(manager, ChannelTransport::Unix).await?;
+        let host = Host::new(manager, frontend).await?;
         let client = host.service_proc().client("test")?;
         Ok(Self { host, client, dir })
     }
