@@ -1,6 +1,6 @@
-//! The suites that break, overload and deceive the channels over real sockets: `chaos`, `limits` and `sec`. Each is run
-//! by an example program of the channel crate in a process of its own; this file knows their names and what they cost,
-//! chooses how much of each is run, and adds up their counts. What they do stands in that program.
+//! The suites that break, overload and deceive what runs over real sockets: `chaos`, `limits` and `sec`. Each is run by an
+//! example program of the crate that it is about, in a process of its own; this file knows their names and what they cost,
+//! chooses how much of each is run, and adds up their counts. What they do stands in those programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,8 +13,24 @@ use crate::counts::Counts;
 use crate::shell;
 use crate::workspace::Workspace;
 
-const PACKAGE: &str = "hyperactor-channel";
-const PROGRAM: &str = "suites";
+/// An example that runs suites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Program {
+    package: &'static str,
+    name: &'static str,
+}
+
+/// Breaks channels.
+const CHANNELS: Program = Program {
+    package: "hyperactor-channel",
+    name: "suites",
+};
+
+/// Breaks the routes between procs.
+const ROUTES: Program = Program {
+    package: "hyperactor-bootstrap",
+    name: "routes",
+};
 
 /// The longest that one run of a suite may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +50,7 @@ pub(crate) enum Group {
 struct Suite {
     group: Group,
     name: &'static str,
+    program: Program,
     /// What a person learns from its passing.
     shows: &'static str,
     cost: Cost,
@@ -55,6 +72,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "resets",
+        program: CHANNELS,
         shows: "2,000 cuts at exact bytes over 200,000 messages on each transport change nothing",
         cost: cost(0.0, 7.0),
         smoke: 5,
@@ -63,6 +81,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "halfopen",
+        program: CHANNELS,
         shows: "a new connection takes over from a silent one at once; late bytes have no effect",
         cost: cost(2.0, 4.0),
         smoke: 10,
@@ -71,6 +90,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "stall",
+        program: CHANNELS,
         shows: "a connection that stalls inside a frame leaves no message without an outcome",
         cost: cost(5.3, 0.5),
         smoke: 100,
@@ -79,6 +99,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "slow",
+        program: CHANNELS,
         shows: "a receiver that sleeps: what fits is acknowledged, what comes back never arrives",
         cost: cost(5.5, 0.0),
         smoke: 50,
@@ -87,6 +108,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "stuck",
+        program: CHANNELS,
         shows: "destinations that take nothing stop their own senders; the others notice nothing",
         cost: cost(0.7, 3.0),
         smoke: 20,
@@ -95,6 +117,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "restarts",
+        program: CHANNELS,
         shows: "a receiver restarted 200 times on its address is usable at the first handshake",
         cost: cost(0.0, 5.5),
         smoke: 10,
@@ -103,6 +126,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "expiry",
+        program: CHANNELS,
         shows: "a dialer whose session the server gave up learns what became of each message",
         cost: cost(2.0, 0.0),
         smoke: 100,
@@ -111,14 +135,25 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Chaos,
         name: "herd",
+        program: CHANNELS,
         shows: "200 senders whose host restarts come back without a storm of dials",
         cost: cost(0.5, 20.5),
         smoke: 20,
         soak: 40,
     },
     Suite {
+        group: Group::Chaos,
+        name: "routes",
+        program: ROUTES,
+        shows: "500 changes of route under 100,000 messages, both ways and across lives, keep the order",
+        cost: cost(0.5, 13.0),
+        smoke: 5,
+        soak: 50,
+    },
+    Suite {
         group: Group::Limits,
         name: "memory",
+        program: CHANNELS,
         shows: "a writer that tries 1 GiB against a reader that never reads: both stay in bounds",
         cost: cost(3.0, 0.0),
         smoke: 100,
@@ -127,6 +162,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Limits,
         name: "fds",
+        program: CHANNELS,
         shows: "500 dials against 64 descriptors: sessions live on, and all recover",
         cost: cost(3.7, 0.0),
         smoke: 100,
@@ -135,6 +171,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Limits,
         name: "frames",
+        program: CHANNELS,
         shows: "512 MiB of address space: memory follows what arrived, not what was announced",
         cost: cost(0.1, 0.6),
         smoke: 100,
@@ -143,6 +180,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Limits,
         name: "large",
+        program: CHANNELS,
         shows: "a message of 1 GiB delays no small one and is held once by each end",
         cost: cost(0.5, 15.0),
         smoke: 10,
@@ -151,6 +189,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Sec,
         name: "garbage",
+        program: CHANNELS,
         shows: "10,000 connections of random bytes on each transport: only their own dies",
         cost: cost(0.0, 4.5),
         smoke: 5,
@@ -159,6 +198,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Sec,
         name: "oversize",
+        program: CHANNELS,
         shows: "lengths that cannot be end the session; lengths that can cost no memory",
         cost: cost(0.0, 0.3),
         smoke: 100,
@@ -167,6 +207,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Sec,
         name: "versions",
+        program: CHANNELS,
         shows: "foreign versions are refused with the range spoken here, newer fields skipped",
         cost: cost(0.1, 31.0),
         smoke: 10,
@@ -175,6 +216,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Sec,
         name: "liar",
+        program: CHANNELS,
         shows: "each lie ends the session with its code and disturbs no other",
         cost: cost(2.1, 0.0),
         smoke: 100,
@@ -183,6 +225,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Sec,
         name: "slowloris",
+        program: CHANNELS,
         shows: "1,000 peers that never finish their hello lock nobody out",
         cost: cost(5.3, 0.0),
         smoke: 100,
@@ -191,6 +234,7 @@ const SUITES: &[Suite] = &[
     Suite {
         group: Group::Sec,
         name: "bombs",
+        program: CHANNELS,
         shows: "bodies that claim huge contents cost neither memory nor time",
         cost: cost(0.0, 0.3),
         smoke: 100,
@@ -358,7 +402,15 @@ pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
             help(group)
         );
     }
-    let (program, folder) = build()?;
+    let workspace = Workspace::load()?;
+    for program in [CHANNELS, ROUTES] {
+        if chosen.iter().any(|(suite, _)| suite.program == program) {
+            program.build(&workspace)?;
+        }
+    }
+    let folder = workspace.target_directory.join("suites");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
     let mut counts = Counts::default();
     let mut table = String::new();
     let mut pace = Pace::new(arguments.budget);
@@ -372,6 +424,7 @@ pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
             // At least 1: no row is ever left out.
             scale = ((arguments.scale_of(suite) as f64 * allowed / 100.0) as u64).max(1);
             let began = Instant::now();
+            let program = suite.program.path(&workspace);
             let found = run_one(&program, suite, scale, arguments, &log).unwrap_or_else(|error| {
                 println!("FAILED  {}: {error:#}", suite.name);
                 Counts::one(false)
@@ -405,23 +458,21 @@ pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Builds the program; gives its path and the folder for what it says.
-fn build() -> Result<(PathBuf, PathBuf)> {
-    let workspace = Workspace::load()?;
-    if !workspace.has_target(PACKAGE, "example", PROGRAM) {
-        bail!("package `{PACKAGE}` has no example `{PROGRAM}`");
+impl Program {
+    fn build(self, workspace: &Workspace) -> Result<()> {
+        let Self { package, name } = self;
+        if !workspace.has_target(package, "example", name) {
+            bail!("package `{package}` has no example `{name}`");
+        }
+        let mut build = shell::cargo();
+        build.args(["build", "--release", "--package", package]);
+        shell::run(build.args(["--example", name]))
     }
-    let mut build = shell::cargo();
-    build.args(["build", "--release", "--package", PACKAGE]);
-    shell::run(build.args(["--example", PROGRAM]))?;
-    let folder = workspace.target_directory.join("suites");
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    let program = workspace
-        .target_directory
-        .join("release/examples")
-        .join(PROGRAM);
-    Ok((program, folder))
+
+    fn path(self, workspace: &Workspace) -> PathBuf {
+        let examples = workspace.target_directory.join("release/examples");
+        examples.join(self.name)
+    }
 }
 
 /// Runs one suite and reads its last line. What it says of each step (every script of a proxy) goes to its log.
@@ -482,6 +533,7 @@ mod tests {
         let suite = Suite {
             group: Group::Chaos,
             name: "one",
+            program: CHANNELS,
             shows: "",
             cost: cost(10.0, 100.0),
             smoke: 1,

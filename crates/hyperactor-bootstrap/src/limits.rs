@@ -65,6 +65,9 @@ pub const PROBE_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long nothing may go over a direct link before it is closed; at most twice as long. The next message opens another.
 pub const LINK_IDLE: Duration = Duration::from_secs(60);
 
+/// The least of it that can be chosen: looking at every link costs something, too.
+pub const LINK_IDLE_MIN: Duration = Duration::from_millis(1);
+
 /// How long one attempt to reach a sibling's socket may take.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -10,16 +10,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyperactor_bootstrap::SocketDir;
 use hyperactor_bootstrap::mailbox::LocalProcDialer;
+use hyperactor_channel::{ServeOptions, process_incarnation};
 use hyperactor_host::{End, Host, HostedProc, LocalProcManager, ProcConfig, RoutePolicy};
-use hyperactor_mailbox::{Mailbox, MailboxSender, MessageEnvelope, ReturnHandle};
+use hyperactor_mailbox::{
+    BoxFuture, FlushError, Mailbox, MailboxSender, MessageEnvelope, ReturnHandle,
+};
 use hyperactor_proc::{
     Actor, ActorError, ActorRef, ActorResult, Context, Handler, Message, OncePortRef, Outbox, Proc,
     Registry, RemoteSpawn,
 };
 use hyperactor_refs::{BindSpec, ChannelAddr, ChannelTransport, ProcId};
-use hyperactor_router::{DialMailboxRouter, MailboxClient};
+use hyperactor_router::{DialMailboxRouter, MailboxClient, MailboxServer, MailboxServerHandle};
 use hyperactor_testkit::eventually;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -320,6 +324,71 @@ async fn what_is_not_for_a_sibling_goes_to_the_backend_unchanged() {
     );
 }
 
+#[tokio::test]
+async fn a_link_is_closed_after_the_idle_time_that_was_chosen_and_opened_again() {
+    let (dir, dialer, worker) = with_worker();
+    let dialer = dialer.with_link_idle(Duration::from_millis(1));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let _worker = serve(&dir, Recording(Arc::clone(&seen))).await;
+    dialer.announce(worker.name(), process_incarnation());
+    for count in 1..=2 {
+        post(&dialer, &worker.to_string());
+        eventually(Duration::from_secs(10), || seen.lock().len() == count).await;
+        let is_idle = || {
+            dialer
+                .explain(&worker)
+                .refusals
+                .iter()
+                .any(|way| way.code == "idle")
+        };
+        eventually(Duration::from_secs(10), is_idle).await;
+    }
+    assert_eq!(dialer.counts()[0].direct, 2);
+}
+
+#[tokio::test]
+async fn a_flush_waits_for_what_went_straight() {
+    let (dir, dialer, worker) = with_worker();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let _worker = serve(&dir, Keeping(Arc::clone(&kept))).await;
+    dialer.announce(worker.name(), process_incarnation());
+    post(&dialer, &worker.to_string());
+    eventually(Duration::from_secs(10), || !kept.lock().is_empty()).await;
+    let mut flush = dialer.flush();
+    let early = (&mut flush).now_or_never();
+    assert!(early.is_none(), "the message has no outcome yet");
+    let (_, handle) = kept.lock().pop().unwrap();
+    drop(handle.delivered());
+    flush.await.unwrap();
+}
+
+/// A sibling's name, the directory in which its socket is, and a dialer whose backend takes everything.
+fn with_worker() -> (SocketDir, LocalProcDialer, ProcId) {
+    let frontend: ChannelAddr = "tcp:127.0.0.1:4000".parse().unwrap();
+    let dir = SocketDir::create().unwrap();
+    let worker = ProcId::direct(frontend.clone(), "worker").unwrap();
+    let dialer = LocalProcDialer::new(frontend, dir.path(), Recording(Arc::default()));
+    (dir, dialer, worker)
+}
+
+/// Serves the sibling's socket.
+async fn serve(dir: &SocketDir, sender: impl MailboxSender + Clone) -> MailboxServerHandle {
+    let addr = ChannelAddr::unix_path(dir.socket_path("worker")).unwrap();
+    MailboxServer::serve(addr, sender, ServeOptions::default())
+        .await
+        .unwrap()
+}
+
+/// Keeps what it gets, for the test to settle.
+#[derive(Clone)]
+struct Keeping(Arc<Mutex<Vec<(MessageEnvelope, ReturnHandle)>>>);
+
+impl MailboxSender for Keeping {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.0.lock().push((envelope, return_handle));
+    }
+}
+
 /// Notes where messages were addressed to.
 #[derive(Clone)]
 struct Recording(Arc<Mutex<Vec<String>>>);
@@ -328,6 +397,11 @@ impl MailboxSender for Recording {
     fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         self.0.lock().push(envelope.dest().proc_id().to_string());
         drop(return_handle.delivered());
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        // Everything is settled before a post returns.
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

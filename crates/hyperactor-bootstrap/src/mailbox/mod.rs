@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use hyperactor_channel::DialOptions;
 use hyperactor_host::{HostAddrs, RoutePolicy, SERVICE_PROC};
@@ -47,7 +48,8 @@ use words::Life;
 /// stale or lost, it is tried again later (after 10 ms to 2 s), and no error is remembered for longer than that.
 /// What never left on a connection that failed goes by the backend; what may have arrived comes back as
 /// unknown. [`RoutePolicy`] forces one route; [`explain`](Self::explain) says which is taken, and why.
-/// A link over which nothing went for [`limits::LINK_IDLE`] is closed, and opened again by the next message.
+/// A link over which nothing went for [`limits::LINK_IDLE`], or [as long as was chosen](Self::with_link_idle), is closed, and
+/// opened again by the next message.
 ///
 /// # Ordering
 ///
@@ -98,6 +100,7 @@ struct Shared {
     dial: DialOptions,
     own: Option<(Arc<ProcId>, BoxedMailboxSender)>,
     runtime: Option<Handle>,
+    link_idle: Duration,
     siblings: RwLock<HashMap<Box<str>, Arc<Sibling>>>,
     /// Starts the task that closes idle links.
     idle: Once,
@@ -160,6 +163,13 @@ impl LocalProcDialer {
         self.rebuilt(|shared| shared.dial = options)
     }
 
+    /// Chooses how long nothing may go over a link before it is closed; it is closed after twice as long at most. The default
+    /// is [`limits::LINK_IDLE`], the least that is taken [`limits::LINK_IDLE_MIN`]. To be called before the first message.
+    #[must_use]
+    pub fn with_link_idle(self, idle: Duration) -> Self {
+        self.rebuilt(|shared| shared.link_idle = idle.max(limits::LINK_IDLE_MIN))
+    }
+
     /// Names the proc that this is the forwarder of, and where its own messages go. A proc keeps those to itself, so this
     /// matters only where the dialer is used without one. To be called before the first message.
     #[must_use]
@@ -178,6 +188,7 @@ impl LocalProcDialer {
         shared.policy = old.policy;
         shared.dial = old.dial.clone();
         shared.own = old.own.clone();
+        shared.link_idle = old.link_idle;
         change(&mut shared);
         Self {
             shared: Arc::new(shared),
@@ -263,6 +274,7 @@ impl Shared {
             dial: DialOptions::default(),
             own: None,
             runtime: Handle::try_current().ok(),
+            link_idle: limits::LINK_IDLE,
             siblings: RwLock::default(),
             idle: Once::new(),
             service: AtomicU64::new(0),
@@ -284,10 +296,10 @@ impl Shared {
             return;
         };
         self.idle.call_once(|| {
-            let shared = Arc::downgrade(self);
+            let (shared, idle) = (Arc::downgrade(self), self.link_idle);
             runtime.spawn(async move {
                 loop {
-                    tokio::time::sleep(limits::LINK_IDLE).await;
+                    tokio::time::sleep(idle).await;
                     let Some(shared) = shared.upgrade() else {
                         return;
                     };
