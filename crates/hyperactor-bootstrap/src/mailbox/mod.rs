@@ -65,8 +65,9 @@ use words::Life;
 /// # Events
 ///
 /// Changes of route are `tracing` events of the target `hyperactor::route`, with the sibling in the field `proc` and one of
-/// these names in the field `event`: `route.announced`, `route.no_answer`, `route.direct`, `route.lost` (with the failure's
-/// `code`), `route.closed`.
+/// these names in the field `event`: `route.announced`, `route.no_answer`, `route.stranger` (somebody else's socket is in a
+/// sibling's place), `route.direct`, `route.lost` (with the failure's `code`), `route.closed`. A reason why the straight way
+/// fails is said once, at the level INFO or, for a stranger, WARN; that it still does is a detail.
 ///
 /// ```no_run
 /// use hyperactor_bootstrap::mailbox::LocalProcDialer;

@@ -159,11 +159,18 @@ impl<L: Clone> Routes<L> {
         }
     }
 
-    /// The straight way cannot be used for now.
-    pub(super) fn not_opened(&mut self, now: Instant, why: String) {
+    /// The straight way cannot be used for now. Returns whether that is news: not what was said last, with no success since.
+    pub(super) fn not_opened(&mut self, now: Instant, why: String) -> bool {
         self.opening = false;
-        self.fault = Some((now, why));
         self.back_off(now);
+        self.note_fault(now, why)
+    }
+
+    fn note_fault(&mut self, now: Instant, why: String) -> bool {
+        let last = self.fault.replace((now, why));
+        let is_same =
+            |(_, last): (_, String)| self.fault.as_ref().is_some_and(|(_, why)| *why == last);
+        !last.is_some_and(is_same)
     }
 
     /// Decides about a new message.
@@ -268,8 +275,9 @@ impl<L: Clone> Routes<L> {
         let UnderWay {
             kept, is_direct, ..
         } = self.under_way.remove(id)?;
-        if is_direct && self.retry_at.is_some() {
-            // The way is good: after the next fault it is tried again at once.
+        if is_direct && (self.retry_at.is_some() || self.fault.is_some()) {
+            // The way is good: after the next fault, which is news then, it is tried again at once.
+            self.fault = None;
             self.retry_at = None;
             self.backoff = Duration::ZERO;
         }
@@ -307,14 +315,14 @@ impl<L: Clone> Routes<L> {
                 back,
                 was_direct: false,
                 useless: None,
+                is_news: false,
                 settled,
             };
         };
         let failed = is_direct && fault != Fault::None;
-        let useless = if failed {
-            self.direct_failed(now, why)
-        } else {
-            None
+        let (useless, is_news) = match failed.then(|| self.direct_failed(now, why)).flatten() {
+            Some((link, is_news)) => (Some(link), is_news),
+            None => (None, false),
         };
         let reroute = failed && fault == Fault::NeverSent && self.policy == RoutePolicy::Auto;
         // The sender of a held message was not told of the full queue, so the message waits here.
@@ -349,21 +357,22 @@ impl<L: Clone> Routes<L> {
             back,
             was_direct: is_direct,
             useless,
+            is_news,
             settled,
         }
     }
 
-    /// Messages go by the host from now on, or by a new link where the host is not to be used. Returns the old link.
-    fn direct_failed(&mut self, now: Instant, why: &impl Display) -> Option<L> {
+    /// Messages go by the host from now on, or by a new link where the host is not to be used. Returns the old link, and
+    /// whether the reason is news.
+    fn direct_failed(&mut self, now: Instant, why: &impl Display) -> Option<(L, bool)> {
         let next = match self.policy {
             RoutePolicy::Direct => Next::Unlinked,
             _ => Next::Relay,
         };
         match std::mem::replace(&mut self.route, Route::Fence(next)) {
             Route::Direct(link) | Route::Fence(Next::Direct(link)) => {
-                self.fault = Some((now, why.to_string()));
                 self.back_off(now);
-                Some(link)
+                Some((link, self.note_fault(now, why.to_string())))
             }
             other => {
                 self.route = other;
@@ -429,7 +438,7 @@ impl<L: Clone> Routes<L> {
         };
         self.retry_at = None;
         self.pass_fence();
-        useless
+        useless.map(|(link, _)| link)
     }
 
     /// Takes out everything that is held, in order.

@@ -1,6 +1,7 @@
 //! One sibling: carries out what its `Routes` decide. Messages are posted, links dialled and senders told outside the
 //! lock; under it only the state machine moves.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -204,22 +205,40 @@ impl Core {
             let Some(core) = core.upgrade() else { return };
             match answer {
                 Ok(Ok(())) => core.dial(),
-                failed => {
-                    tracing::trace!(
-                        target: "hyperactor::route", event = "route.no_answer", proc = %core.proc_id, ?failed,
-                        "a sibling's socket does not answer"
-                    );
-                    core.not_opened(match failed {
-                        Ok(Err(error)) => format!("its socket does not answer: {error}"),
-                        _ => format!("its socket does not answer within {:?}", limits::PROBE_TIMEOUT),
-                    });
-                }
+                Ok(Err(error)) => core.not_answered(&error),
+                Err(_) => core.not_answered(&io::ErrorKind::TimedOut.into()),
             }
         });
     }
 
+    /// A sibling's socket does not answer, or not as one of ours.
+    fn not_answered(&self, error: &io::Error) {
+        let why = format!("its socket does not answer: {error}");
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return self.not_opened(why);
+        }
+        if self.routes.lock().not_opened(Instant::now(), why) {
+            tracing::warn!(
+                target: "hyperactor::route", event = "route.stranger", proc = %self.proc_id, %error,
+                "where a sibling's socket should be is something that is not ours"
+            );
+        }
+    }
+
+    /// A sibling cannot be reached straight for now. The same reason again is a detail: it is tried again and again.
     fn not_opened(&self, why: impl Into<String>) {
-        self.routes.lock().not_opened(Instant::now(), why.into());
+        let why = why.into();
+        if self.routes.lock().not_opened(Instant::now(), why.clone()) {
+            tracing::info!(
+                target: "hyperactor::route", event = "route.no_answer", proc = %self.proc_id, why,
+                "a sibling cannot be reached straight"
+            );
+        } else {
+            tracing::trace!(
+                target: "hyperactor::route", event = "route.no_answer", proc = %self.proc_id, why,
+                "a sibling still cannot be reached straight"
+            );
+        }
     }
 
     /// Makes a link. It connects with the first message; nothing is waited for here.
@@ -408,12 +427,18 @@ impl Core {
             back,
             was_direct,
             useless,
+            is_news,
             settled,
         } = returned;
-        if useless.is_some() {
+        if is_news {
             tracing::info!(
                 target: "hyperactor::route", event = "route.lost", proc = %self.proc_id, code = failure.code(),
                 "the direct route to a sibling failed: {failure}"
+            );
+        } else if useless.is_some() {
+            tracing::debug!(
+                target: "hyperactor::route", event = "route.lost", proc = %self.proc_id, code = failure.code(),
+                "the direct route to a sibling failed again: {failure}"
             );
         }
         self.discard(useless);

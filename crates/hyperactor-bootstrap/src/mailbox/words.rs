@@ -59,6 +59,8 @@ pub(super) struct Returned<L> {
     pub(super) was_direct: bool,
     /// A link to close: it is of no use any more.
     pub(super) useless: Option<L>,
+    /// Whether the reason is another than the last time, or there was a success since.
+    pub(super) is_news: bool,
     pub(super) settled: Settled,
 }
 

@@ -7,6 +7,8 @@ mod events;
 mod keeper;
 mod live;
 mod names;
+mod needs;
+mod peers;
 mod reach;
 mod rig;
 
@@ -26,15 +28,29 @@ use libtest_mimic::Arguments;
 use world::trial;
 
 fn main() -> ExitCode {
+    let role = std::env::var(world::ROLE).unwrap_or_default();
+    if role == needs::STRANGER {
+        return played(peers::listen());
+    }
     hyperactor_bootstrap::boot(actors::registry().with::<keeper::Keeper>());
     let trials = [
         live::trials(),
         reach::trials(),
         names::trials(),
         ends::trials(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+        peers::trials(),
+    ];
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The end of a process that played a role in a test.
+fn played(role: world::TestResult) -> ExitCode {
+    match role {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
