@@ -6,13 +6,14 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 
 static ALL: OnceLock<Mutex<Vec<Event>>> = OnceLock::new();
 
 /// One event of this project.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
+    pub(crate) level: Level,
     /// Its field `event`.
     pub(crate) name: String,
     /// Every field with its value, the message too.
@@ -42,6 +43,11 @@ impl Events {
         self.filter(|event| event.name == name && event.text.contains(about))
     }
 
+    /// What is said of something in a log without details: events of the level INFO and more important ones.
+    pub(crate) fn lines(&self, about: &str) -> Vec<Event> {
+        self.filter(|event| event.level <= Level::INFO && event.text.contains(about))
+    }
+
     fn filter(&self, is_meant: impl Fn(&Event) -> bool) -> Vec<Event> {
         let Some(all) = ALL.get() else {
             return Vec::new();
@@ -67,6 +73,7 @@ impl Subscriber for Watcher {
         event.record(&mut fields);
         if let Some(all) = ALL.get() {
             all.lock().push(Event {
+                level: *event.metadata().level(),
                 name: fields.name,
                 text: fields.text,
             });

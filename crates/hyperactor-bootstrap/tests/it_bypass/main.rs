@@ -9,6 +9,7 @@ mod live;
 mod names;
 mod needs;
 mod peers;
+mod places;
 mod reach;
 mod rig;
 
@@ -33,15 +34,24 @@ fn main() -> ExitCode {
         return played(peers::listen());
     }
     hyperactor_bootstrap::boot(actors::registry().with::<keeper::Keeper>());
+    if role == needs::CROWDED {
+        return played(alone(places::crowded_host()));
+    }
     let trials = [
         live::trials(),
         reach::trials(),
         names::trials(),
         ends::trials(),
         peers::trials(),
+        places::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Plays a role on a runtime of its own.
+fn alone(role: impl Future<Output = world::TestResult>) -> world::TestResult {
+    tokio::runtime::Runtime::new()?.block_on(role)
 }
 
 /// The end of a process that played a role in a test.

@@ -7,6 +7,9 @@ use libtest_mimic::Trial;
 /// The role of a process of another user.
 pub(crate) const STRANGER: &str = "stranger";
 
+/// The role of a host whose disk is full.
+pub(crate) const CROWDED: &str = "crowded";
+
 /// The user that owns nothing, as the kernel has it.
 pub(crate) const NOBODY: &str = "65534";
 

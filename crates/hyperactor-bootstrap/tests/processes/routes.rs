@@ -26,11 +26,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_killed_child_ends_each_message_under_way_once",
             killed_child,
         ),
-        trial("a_lost_socket_file_only_changes_the_route", lost_socket),
-        trial(
-            "a_lost_directory_stops_new_procs_with_a_reason_and_no_message",
-            lost_directory,
-        ),
     ]
 }
 
@@ -112,51 +107,5 @@ async fn killed_child() -> TestResult {
     );
     assert_eq!(pair.b.join().await.to_string(), "was ended by signal 9");
     assert!(world.host.proc("b").is_none(), "its name is free");
-    world.end().await
-}
-
-async fn lost_socket() -> TestResult {
-    let world = World::new().await?;
-    let pair = world.pair(RoutePolicy::Auto).await?;
-    // Before anybody has dialled it, the socket goes; the host's own connection stays.
-    world.arrived(&pair.sink).await?;
-    std::fs::remove_file(world.dir.join(hyperactor_bootstrap::socket_name("b")))?;
-    let tally = world.flood(&pair.source, &pair.sink, 0, 1_000).await?;
-    assert_eq!(tally.delivered, 1_000, "{tally:?}");
-    assert_eq!(world.arrived(&pair.sink).await?, 1_000);
-    let (direct, relay) = world.routes(&pair.source, "b").await?;
-    assert_eq!((direct, relay), (0, 1_000));
-    world.end().await
-}
-
-async fn lost_directory() -> TestResult {
-    let world = World::new().await?;
-    let pair = world.pair(RoutePolicy::Auto).await?;
-    assert_eq!(
-        world
-            .flood(&pair.source, &pair.sink, 0, 100)
-            .await?
-            .delivered,
-        100
-    );
-    std::fs::remove_dir_all(&world.dir)?;
-    assert_eq!(
-        world
-            .flood(&pair.source, &pair.sink, 100, 100)
-            .await?
-            .delivered,
-        100
-    );
-    assert_eq!(world.arrived(&pair.sink).await?, 200);
-    let error = world
-        .host
-        .spawn("c", ProcConfig::new())
-        .await
-        .expect_err("it was started");
-    assert_eq!(error.code(), "refused");
-    assert!(
-        error.to_string().contains(&world.dir.display().to_string()),
-        "{error}"
-    );
     world.end().await
 }
