@@ -101,7 +101,7 @@ pub(crate) async fn refusal_of(
 }
 
 /// Waits until a child has heard from its host that another is up.
-async fn has_heard_of(world: &World, from: &HostedProc, of: &HostedProc) -> TestResult {
+pub(crate) async fn has_heard_of(world: &World, from: &HostedProc, of: &HostedProc) -> TestResult {
     let start = Instant::now();
     while refusal_of(world, from, of).await?.as_deref() == Some("unknown") {
         assert!(start.elapsed() < LONG, "nobody announced it");

@@ -2,6 +2,7 @@
 //! real sockets. The test binary is the program of its own children, as that of `tests/processes` is, from which it has
 //! its host and its actors.
 
+mod cost;
 mod ends;
 mod events;
 mod keeper;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ends::trials(),
         peers::trials(),
         places::trials(),
+        cost::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -266,7 +266,7 @@ impl Handler<ReadRoutes> for Source {
 
 /// Looks around in its process.
 #[derive(Actor, Default)]
-#[actor(messages(Look, Exit))]
+#[actor(messages(Look, Exit, Touch))]
 pub(crate) struct Inspector;
 
 /// Asks for open descriptors (number and target), then the bootstrap variable if it is set.
@@ -276,6 +276,13 @@ pub(crate) struct Look(pub(crate) OncePortRef<Vec<(u32, String)>>);
 /// Ends the process without a word, with this status.
 #[derive(Message, Serialize, Deserialize)]
 pub(crate) struct Exit(pub(crate) i32);
+
+/// Looks for a file, so that whoever traces the process sees when.
+#[derive(Message, Serialize, Deserialize)]
+pub(crate) struct Touch {
+    pub(crate) path: String,
+    pub(crate) reply: OncePortRef<bool>,
+}
 
 impl RemoteSpawn for Inspector {
     type Params = ();
@@ -299,6 +306,13 @@ impl Handler<Look> for Inspector {
             seen.push((u32::MAX, value));
         }
         cx.reply(reply, seen);
+        Ok(())
+    }
+}
+
+impl Handler<Touch> for Inspector {
+    async fn handle(&mut self, cx: &Context<Self>, Touch { path, reply }: Touch) -> ActorResult {
+        cx.reply(reply, std::path::Path::new(&path).exists());
         Ok(())
     }
 }

@@ -49,7 +49,13 @@ impl World {
     }
 
     pub(crate) async fn at(frontend: impl Into<BindSpec>) -> TestResult<Self> {
-        let manager = ProcessManager::new()?;
+        Self::of(ProcessManager::new()?, frontend).await
+    }
+
+    pub(crate) async fn of(
+        manager: ProcessManager,
+        frontend: impl Into<BindSpec>,
+    ) -> TestResult<Self> {
         let dir = manager.socket_dir().to_path_buf();
         let host = Host::new(manager, frontend).await?;
         let client = host.service_proc().client("test")?;
