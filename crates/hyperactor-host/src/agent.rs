@@ -18,6 +18,7 @@ use crate::hosted::HostedProc;
 use crate::limits;
 use crate::logs::ProcLogs;
 use crate::spec::End;
+use crate::visitors::Attached;
 
 /// The name of a host's agent in its service proc.
 pub const HOST_AGENT: &str = "host";
@@ -148,6 +149,12 @@ pub struct HostDescription {
     pub addr: ChannelAddr,
     /// The other addresses under which the world knows it.
     pub aliases: Vec<ChannelAddr>,
+    /// The hosts that it stands behind: the next one, then the one before that, and so on.
+    pub above: Vec<ChannelAddr>,
+    /// The hosts that stand directly behind it.
+    pub attached: Vec<AttachedHost>,
+    /// How many guests it has.
+    pub guests: u64,
     /// Where its procs reach it.
     pub backend: ChannelAddr,
     /// Which of its lives this is.
@@ -160,6 +167,34 @@ pub struct HostDescription {
     pub up: Duration,
     /// Its running procs, by name; its own is not among them.
     pub procs: Vec<ProcDescription>,
+}
+
+/// A host that stands behind another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Message)]
+#[non_exhaustive]
+pub struct AttachedHost {
+    /// The address in the ids of its procs.
+    pub addr: ChannelAddr,
+    /// Its other addresses, and those of the hosts behind it.
+    pub others: Vec<ChannelAddr>,
+    /// Which of its lives this is.
+    pub incarnation: Incarnation,
+    /// Whether its connection is there at the moment.
+    pub connected: bool,
+}
+
+impl From<Attached> for AttachedHost {
+    fn from(attached: Attached) -> Self {
+        let connected = attached.is_connected();
+        let mut addrs = attached.addrs.into_iter();
+        Self {
+            // A claim has one at least.
+            addr: addrs.next().unwrap_or_else(|| attached.back.addr().clone()),
+            others: addrs.collect(),
+            incarnation: attached.incarnation,
+            connected,
+        }
+    }
 }
 
 /// A running proc.
@@ -200,6 +235,11 @@ pub struct HostRefusal {
 }
 
 impl HostRefusal {
+    pub(crate) fn new(code: &str, text: String) -> Self {
+        let code = code.to_owned();
+        Self { code, text }
+    }
+
     fn no_such_proc(host: &Host, name: &str) -> Self {
         let known: Vec<String> = host
             .procs()
@@ -239,6 +279,16 @@ impl Handler<DescribeHost> for HostAgent {
         let description = self.host().map(|host| HostDescription {
             addr: host.addr().clone(),
             aliases: host.addrs().others().to_vec(),
+            above: host.hosts_above(),
+            attached: host
+                .inner
+                .relay
+                .visitors()
+                .attached()
+                .into_iter()
+                .map(AttachedHost::from)
+                .collect(),
+            guests: host.guests().len() as u64,
             backend: host.backend_addr().clone(),
             incarnation: host.service_proc().incarnation(),
             pid: std::process::id(),

@@ -19,6 +19,7 @@ pub struct HostBuilder {
     pub(crate) also: Vec<BindSpec>,
     pub(crate) aliases: Vec<ChannelAddr>,
     pub(crate) advertised: Option<ChannelAddr>,
+    pub(crate) behind: Option<ChannelAddr>,
 }
 
 impl HostBuilder {
@@ -52,6 +53,18 @@ impl HostBuilder {
     #[must_use]
     pub fn advertise(mut self, addr: ChannelAddr) -> Self {
         self.advertised = Some(addr);
+        self
+    }
+
+    /// Puts the host behind another, whose frontend is at `addr`: what arrives there for this host is carried on to it, and
+    /// what its procs send to that host, to its guests, and to the hosts that it stands behind itself, goes there. One
+    /// connection carries both, which this host dials and keeps; its own frontends need not be reachable from there.
+    ///
+    /// The start of the host waits for it, and fails when the other refuses: it is this very host, it stands behind this
+    /// host, or it has another host of the same address behind it. Later the connection is made again whenever it is lost.
+    #[must_use]
+    pub fn behind(mut self, addr: ChannelAddr) -> Self {
+        self.behind = Some(addr);
         self
     }
 

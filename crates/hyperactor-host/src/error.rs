@@ -1,7 +1,7 @@
 //! What can go wrong between a caller and a host.
 
 use hyperactor_channel::ServeError;
-use hyperactor_refs::NameError;
+use hyperactor_refs::{ChannelAddr, NameError};
 use hyperactor_router::BookFull;
 
 use crate::limits;
@@ -25,11 +25,21 @@ pub enum HostError {
     /// The address at which the host's own procs would reach it cannot be served.
     #[error("the host's backend: {0}")]
     Backend(#[source] ServeError),
+    /// The host cannot stand behind another.
+    #[error("the host cannot stand behind the one at {addr}: {reason}")]
+    Behind {
+        /// Where the other was looked for.
+        addr: ChannelAddr,
+        /// A short name of the reason: `unreachable`, `itself`, `circle`, `address-taken`, or another of the other host's.
+        code: String,
+        /// The reason in words.
+        reason: String,
+    },
     /// The name cannot be that of a proc.
     #[error("no proc can have this name: {0}")]
     Name(#[from] NameError),
-    /// The name is that of the host's own proc.
-    #[error("`{name}` is the name of the host's own proc: choose another")]
+    /// The name is that of the host's own proc, or could be a guest's.
+    #[error("`{name}` is kept for the host's own proc or for a guest: choose another name")]
     Reserved {
         /// The name.
         name: String,
@@ -80,6 +90,7 @@ impl HostError {
             Self::Frontend(_) => "frontend",
             Self::TooManyFrontends { .. } => "too-many-frontends",
             Self::Backend(_) => "backend",
+            Self::Behind { .. } => "behind",
             Self::Name(_) => "name",
             Self::Reserved { .. } => "reserved",
             Self::NameInUse { .. } => "name-in-use",

@@ -15,11 +15,13 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use crate::above::{self, Above, Attachment};
 use crate::addrs::HostAddrs;
 use crate::agent::{HOST_AGENT, HostAgent};
 use crate::builder::HostBuilder;
 use crate::config::ProcConfig;
 use crate::departed::Departed;
+use crate::door;
 use crate::entrance::Entrance;
 use crate::error::HostError;
 use crate::events::ProcEvent;
@@ -28,9 +30,10 @@ use crate::interfaces;
 use crate::keeper::Watch;
 use crate::limits;
 use crate::manager::ProcManager;
-use crate::relay::Relay;
+use crate::relay::{Relay, Ways};
 use crate::restart::Lives;
 use crate::spec::{End, EndedBy, ProcSpec};
+use crate::visitors::Visitors;
 
 /// The name of a host's own proc.
 pub const SERVICE_PROC: &str = "service";
@@ -52,7 +55,10 @@ pub(crate) struct Inner {
     pub(crate) addrs: HostAddrs,
     pub(crate) backend: ChannelAddr,
     pub(crate) router: DialMailboxRouter,
+    pub(crate) relay: Relay,
     service: Proc,
+    /// Taken out when the host stops.
+    attachment: Mutex<Option<Attachment>>,
     default_config: ProcConfig,
     pub(crate) procs: Mutex<Procs>,
     departed: Departed,
@@ -135,6 +141,7 @@ impl Host {
             also,
             aliases,
             advertised,
+            behind,
         } = builder;
         let router = DialMailboxRouter::new();
         let incarnation = random_incarnation()?;
@@ -143,7 +150,7 @@ impl Host {
             ..serve
         };
         let binds: Vec<BindSpec> = std::iter::once(frontend).chain(also).collect();
-        let entrance = Entrance::default();
+        let entrance = Entrance::new(incarnation);
         let (mut servers, served) = serve_all(&binds, &entrance, &serve).await?;
         let addrs = HostAddrs::new(advertised.unwrap_or_else(|| served[0].clone()))
             .with_all(served)
@@ -152,8 +159,19 @@ impl Host {
             router.own(addr.clone());
         }
         let departed = Departed::default();
-        let relay = Relay::new(addrs.clone(), router.clone(), departed.clone());
-        entrance.open(relay.clone());
+        let service_proc_id = Arc::new(ProcId::Direct(
+            addrs.canonical().clone(),
+            SERVICE_PROC.to_string(),
+        ));
+        let relay = Relay::new(Ways {
+            incarnation,
+            service: Arc::clone(&service_proc_id),
+            addrs: addrs.clone(),
+            router: router.clone(),
+            departed: departed.clone(),
+            visitors: Visitors::new(),
+            above: Above::default(),
+        });
 
         let backend = backend.unwrap_or_else(|| manager.backend());
         let back = MailboxServer::serve(backend, relay.clone(), serve)
@@ -163,15 +181,28 @@ impl Host {
         router.own(backend.clone());
         servers.push(back);
 
-        let service_proc_id = ProcId::Direct(addrs.canonical().clone(), SERVICE_PROC.to_string());
-        let service = Proc::with_incarnation(service_proc_id.clone(), incarnation, relay.boxed());
+        let service =
+            Proc::with_incarnation((*service_proc_id).clone(), incarnation, relay.boxed());
         router.bind_sender(service_reference(&service_proc_id), service.clone());
-
+        // Before anybody can be answered who the host is: that includes whom it stands behind.
+        let attachment = match behind {
+            Some(addr) => match above::attach(&relay, &service, addr).await {
+                Ok(attachment) => Some(attachment),
+                Err(error) => {
+                    router.unbind(&service_reference(&service_proc_id));
+                    join_all(servers.into_iter().map(MailboxServerHandle::stop)).await;
+                    return Err(error);
+                }
+            },
+            None => None,
+        };
         let inner = Inner {
             addrs,
             backend,
             router,
+            relay,
             service,
+            attachment: Mutex::new(attachment),
             default_config: config,
             procs: Mutex::default(),
             departed,
@@ -193,6 +224,7 @@ impl Host {
             // From here on it can be reached from elsewhere.
             .bind();
         inner.take_back_survivors()?;
+        entrance.open(&inner.relay);
         Ok(Self { inner })
     }
 
@@ -219,6 +251,26 @@ impl Host {
     #[must_use]
     pub fn addrs(&self) -> &HostAddrs {
         &self.inner.addrs
+    }
+
+    /// The guests that are here, by their ids.
+    #[must_use]
+    pub fn guests(&self) -> Vec<Arc<ProcId>> {
+        self.inner.relay.visitors().guests()
+    }
+
+    /// The hosts that this one stands behind: the next one, then the one before that, and so on.
+    #[must_use]
+    pub fn hosts_above(&self) -> Vec<ChannelAddr> {
+        let floors = self.inner.relay.above().floors();
+        let addrs = floors.iter().map(|floor| floor.addrs.canonical().clone());
+        addrs.collect()
+    }
+
+    /// The addresses of the hosts behind this one, and of those behind them.
+    #[must_use]
+    pub fn addrs_behind(&self) -> Vec<ChannelAddr> {
+        self.inner.relay.visitors().addrs()
     }
 
     /// Where the procs of this host reach it.
@@ -262,7 +314,7 @@ impl Host {
     pub async fn spawn(&self, name: &str, config: ProcConfig) -> Result<HostedProc, HostError> {
         let inner = &self.inner;
         self.proc_id(name)?;
-        if name == SERVICE_PROC {
+        if name == SERVICE_PROC || door::is_guest(name) {
             return Err(HostError::Reserved {
                 name: name.to_owned(),
             });
@@ -335,6 +387,10 @@ impl Host {
         });
         let procs = join_all(ends).await;
         let service = inner.service.stop(deadline).await;
+        let attachment = inner.attachment.lock().take();
+        if let Some(attachment) = attachment {
+            attachment.end().await;
+        }
         let servers = std::mem::take(&mut *inner.servers.lock());
         let goodbyes = join_all(servers.into_iter().map(MailboxServerHandle::stop));
         if tokio::time::timeout(limits::SERVER_STOP_TIMEOUT, goodbyes)
@@ -368,8 +424,9 @@ async fn serve_all(
     }
     let mut servers = Vec::new();
     let mut addrs = Vec::new();
-    for bind in binds {
-        match MailboxServer::serve(bind.clone(), entrance.clone(), options.clone()).await {
+    for (number, bind) in binds.iter().enumerate() {
+        let entrance = entrance.numbered(number);
+        match MailboxServer::serve_duplex(bind.clone(), options.clone(), entrance).await {
             Ok(server) => {
                 addrs.push(server.addr().clone());
                 servers.push(server);

@@ -44,3 +44,38 @@ pub const ADDRS_MAX: usize = 64;
 
 /// How many frontends a host serves at most.
 pub const FRONTENDS_MAX: usize = 16;
+
+/// How many guests a host has at most.
+pub const GUESTS_MAX: usize = 1_024;
+
+/// How many hosts stand directly behind one at most.
+pub const ATTACHED_MAX: usize = 64;
+
+/// How many addresses a host behind another claims at most, counting those of the hosts behind itself.
+pub const CLAIM_ADDRS_MAX: usize = 256;
+
+/// How many hosts stand in a row behind each other at most.
+pub const FLOORS_MAX: usize = 16;
+
+/// How long a host may take to say who it is.
+pub const DOOR_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a guest, or a host behind this one, may be without a connection before it is given up. Longer than it takes to
+/// notice that a connection is dead, so that a short fault of the network costs nobody a place.
+pub const VISITOR_ABSENT_MAX: Duration = Duration::from_secs(15);
+
+/// How long a host that starts tries to get behind another.
+pub const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a host tells the one before it which addresses it has: the longest time for which one of the two may be
+/// mistaken about the other.
+pub const ATTACH_REFRESH: Duration = Duration::from_secs(2);
+
+/// The first pause before a host tries again to get behind another.
+pub const ATTACH_BACKOFF_MIN: Duration = Duration::from_millis(10);
+
+/// The longest such pause.
+pub const ATTACH_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How many messages wait at the frontends of a host that is not ready yet. More come back.
+pub const HELD_MAX: usize = 4_096;

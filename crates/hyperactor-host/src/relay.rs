@@ -7,38 +7,118 @@ use hyperactor_mailbox::{
     BoxFuture, FlushError, MailboxSender, MessageEnvelope, NotDelivered, ReturnHandle,
     Undeliverable,
 };
+use hyperactor_refs::{Incarnation, ProcId};
 use hyperactor_router::DialMailboxRouter;
 
-use crate::addrs::HostAddrs;
+use crate::above::Above;
+use crate::addrs::{HostAddrs, readdressed};
 use crate::departed::Departed;
+use crate::door::{self, Floor};
+use crate::visitors::Visitors;
 
 /// Moves the messages of a host. A clone is another handle of the same.
 #[derive(Clone)]
 pub(crate) struct Relay(Arc<Ways>);
 
-struct Ways {
-    addrs: HostAddrs,
-    router: DialMailboxRouter,
-    departed: Departed,
+pub(crate) struct Ways {
+    pub(crate) incarnation: Incarnation,
+    /// The host's own proc.
+    pub(crate) service: Arc<ProcId>,
+    pub(crate) addrs: HostAddrs,
+    pub(crate) router: DialMailboxRouter,
+    pub(crate) departed: Departed,
+    pub(crate) visitors: Visitors,
+    pub(crate) above: Above,
+}
+
+/// How far a message from outside may go through this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To this host and those behind it.
+    Below,
+    /// To those before it, too.
+    Around,
 }
 
 impl Relay {
-    pub(crate) fn new(addrs: HostAddrs, router: DialMailboxRouter, departed: Departed) -> Self {
-        Self(Arc::new(Ways {
-            addrs,
-            router,
-            departed,
-        }))
+    pub(crate) fn new(ways: Ways) -> Self {
+        Self(Arc::new(ways))
     }
 
     pub(crate) fn addrs(&self) -> &HostAddrs {
         &self.0.addrs
     }
 
+    pub(crate) fn service(&self) -> &Arc<ProcId> {
+        &self.0.service
+    }
+
+    pub(crate) fn visitors(&self) -> &Visitors {
+        &self.0.visitors
+    }
+
+    pub(crate) fn above(&self) -> &Above {
+        &self.0.above
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.0.incarnation
+    }
+
+    /// This host, and those that it stands behind.
+    pub(crate) fn floors(&self) -> Vec<Floor> {
+        let own = Floor {
+            incarnation: self.0.incarnation,
+            addrs: self.0.addrs.clone(),
+        };
+        std::iter::once(own).chain(self.0.above.floors()).collect()
+    }
+
+    /// Moves an envelope on that came in by a frontend, or from the host that this one stands behind.
+    pub(crate) fn post_from_outside(
+        &self,
+        mut envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+        reach: Reach,
+    ) {
+        let ways = &self.0;
+        if ways.addrs.translate(&mut envelope) {
+            return self.post_to_own(envelope, return_handle);
+        }
+        let addr = envelope.dest().proc_id().addr();
+        let way = ways.visitors.way(addr).or_else(|| match reach {
+            Reach::Below => None,
+            Reach::Around => ways.above.way(addr),
+        });
+        match way {
+            // Spends a step: it may lead back here.
+            Some(way) => way.post(envelope, return_handle),
+            None => {
+                let detail = format!(
+                    "the host at {} takes messages for its own procs only, and for those of hosts behind it",
+                    ways.addrs.canonical()
+                );
+                let port_id = envelope.dest().clone();
+                return_handle.undeliverable(envelope, NotDelivered::NoRoute { port_id, detail });
+            }
+        }
+    }
+
     /// Moves an envelope on whose destination is spelt as the host spells it.
-    pub(crate) fn post_to_own(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        match self.0.departed.find(envelope.dest().proc_id()) {
-            None => self.0.router.post_unchecked(envelope, return_handle),
+    fn post_to_own(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let ways = &self.0;
+        let proc_id = envelope.dest().proc_id();
+        if door::is_guest(proc_id.name())
+            && let Some(guest) = ways.visitors.guest(proc_id.name())
+        {
+            if *guest.proc_id != *proc_id {
+                let dest = readdressed(envelope.dest(), guest.proc_id);
+                envelope.set_dest(dest);
+            }
+            return guest.back.post(envelope, return_handle);
+        }
+        match ways.departed.find(proc_id) {
+            None => ways.router.post_unchecked(envelope, return_handle),
             Some(certificate) => {
                 let proc_id = Arc::clone(&certificate.proc_id);
                 let mut report = Undeliverable::new(envelope, NotDelivered::ProcGone { proc_id });
@@ -51,15 +131,25 @@ impl Relay {
 
 impl MailboxSender for Relay {
     fn post_unchecked(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        if self.0.addrs.translate(&mut envelope) {
-            self.post_to_own(envelope, return_handle);
-        } else {
-            self.0.router.post_unchecked(envelope, return_handle);
+        let ways = &self.0;
+        if ways.addrs.translate(&mut envelope) {
+            return self.post_to_own(envelope, return_handle);
+        }
+        let addr = envelope.dest().proc_id().addr();
+        let way = ways.visitors.way(addr).or_else(|| ways.above.way(addr));
+        match way {
+            Some(way) => way.post(envelope, return_handle),
+            None => ways.router.post_unchecked(envelope, return_handle),
         }
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        self.0.router.flush()
+        let ways = &self.0;
+        Box::pin(async {
+            let visitors = ways.visitors.flush().await;
+            let above = ways.above.flush().await;
+            ways.router.flush().await.and(visitors).and(above)
+        })
     }
 }
 

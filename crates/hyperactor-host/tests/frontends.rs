@@ -4,56 +4,17 @@
     reason = "the panic of a test, and of its helpers, is its report"
 )]
 
-use std::time::Duration;
+mod parrots;
 
 use hyperactor_channel::ServeOptions;
-use hyperactor_host::{Host, LocalProcManager, ProcConfig, limits};
+use hyperactor_host::{Host, ProcConfig, limits};
 use hyperactor_mailbox::{
     Failure, MailboxSender, MessageEnvelope, NotDelivered, ReturnHandle, SendFailure,
 };
-use hyperactor_proc::{
-    Actor, ActorError, ActorRef, ActorResult, Context, Handler, Message, OncePortRef, Registry,
-    RemoteSpawn,
-};
+use hyperactor_proc::ActorRef;
 use hyperactor_refs::{ActorId, BindSpec, ChannelAddr, ChannelTransport, PortId, ProcId};
 use hyperactor_router::MailboxClient;
-use serde::{Deserialize, Serialize};
-
-const DEADLINE: Duration = Duration::from_secs(5);
-
-/// Says who it is, or asks another who that is.
-#[derive(Actor, Default)]
-#[actor(messages(WhoAreYou))]
-struct Parrot;
-
-#[derive(Message, Serialize, Deserialize)]
-struct WhoAreYou {
-    ask: Option<ActorRef<Parrot>>,
-    reply: OncePortRef<ProcId>,
-}
-
-impl RemoteSpawn for Parrot {
-    type Params = ();
-
-    fn create((): ()) -> Result<Self, ActorError> {
-        Ok(Self)
-    }
-}
-
-impl Handler<WhoAreYou> for Parrot {
-    async fn handle(&mut self, cx: &Context<Self>, asked: WhoAreYou) -> ActorResult {
-        let answer = match asked.ask {
-            Some(next) => next.ask(cx, |reply| WhoAreYou { ask: None, reply }).await?,
-            None => cx.actor_id().proc_id().clone(),
-        };
-        cx.reply(asked.reply, answer);
-        Ok(())
-    }
-}
-
-fn manager() -> LocalProcManager {
-    LocalProcManager::new(Registry::new().with::<Parrot>())
-}
+use parrots::{DEADLINE, Parrot, manager, parrot, spawn_parrot, who, who_by};
 
 /// A host on every transport, with two procs that have a parrot each.
 async fn many_doors(first: impl Into<BindSpec>) -> (Host, ActorRef<Parrot>) {
@@ -71,18 +32,9 @@ async fn many_doors(first: impl Into<BindSpec>) -> (Host, ActorRef<Parrot>) {
         .start(manager(), first)
         .await
         .unwrap();
-    let client = host.service_proc().client("start").unwrap();
-    let mut parrots = Vec::new();
-    for name in ["a", "b"] {
-        let proc = host.spawn(name, ProcConfig::new()).await.unwrap();
-        parrots.push(proc.spawn::<Parrot>(&client, "parrot", ()).await.unwrap());
-    }
-    (host, parrots.swap_remove(0))
-}
-
-fn parrot(addr: &ChannelAddr, name: &str) -> ActorRef<Parrot> {
-    let proc_id = ProcId::direct(addr.clone(), name).unwrap();
-    ActorRef::attest(ActorId::root(proc_id, "parrot"))
+    let a = spawn_parrot(&host, "a").await;
+    spawn_parrot(&host, "b").await;
+    (host, a)
 }
 
 /// The address with its host written in another way, where there is one.
@@ -111,26 +63,14 @@ async fn every_spelling_of_an_id_means_the_same_proc() {
         for addr in addrs.iter().flat_map(|addr| [addr.clone(), respelt(addr)]) {
             // Everybody inside knows the alias, and no name is resolved for it; outside, it leads nowhere.
             let is_alias = addr.to_string().contains("example");
+            let to = parrot(&addr, "b");
             if !is_alias {
-                let asked = parrot(&addr, "b")
-                    .ask_within(&from_outside, DEADLINE, |reply| WhoAreYou {
-                        ask: None,
-                        reply,
-                    })
-                    .await;
+                let asked = who(&from_outside, &to).await;
                 assert_eq!(asked.unwrap(), id, "from outside as {addr}");
             }
-            let asked = parrot(&addr, "b")
-                .ask_within(&from_inside, DEADLINE, |reply| WhoAreYou {
-                    ask: None,
-                    reply,
-                })
-                .await;
+            let asked = who(&from_inside, &to).await;
             assert_eq!(asked.unwrap(), id, "from the host's own proc as {addr}");
-            let ask = Some(parrot(&addr, "b"));
-            let asked = inside
-                .ask_within(&from_inside, DEADLINE, |reply| WhoAreYou { ask, reply })
-                .await;
+            let asked = who_by(&from_inside, &inside, &to).await;
             assert_eq!(asked.unwrap(), id, "from a sibling as {addr}");
         }
         assert!(host.stop(DEADLINE).await.is_clean());
@@ -184,9 +124,7 @@ async fn an_advertised_address_stands_in_the_ids() {
     let proc = host.spawn("a", ProcConfig::new()).await.unwrap();
     assert_eq!(*proc.proc_id().addr(), name);
     proc.spawn::<Parrot>(&client, "parrot", ()).await.unwrap();
-    let asked = parrot(&bound, "a")
-        .ask_within(&client, DEADLINE, |reply| WhoAreYou { ask: None, reply })
-        .await;
+    let asked = who(&client, &parrot(&bound, "a")).await;
     assert_eq!(asked.unwrap(), *proc.proc_id());
     host.stop(DEADLINE).await;
 }
