@@ -9,7 +9,7 @@ use crate::counts::Counts;
 use crate::suites::{self, Group};
 use crate::test::Selection;
 use crate::workspace::Workspace;
-use crate::{examples, fuzz, it, layers, lint, mutants, shell, sim, spec, test};
+use crate::{crash, examples, fuzz, it, layers, lint, mutants, shell, sim, spec, test};
 
 /// The longest that the demo may take before it counts as hung.
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
@@ -20,11 +20,12 @@ const DIRECT_SHARE: f64 = 0.9;
 /// The longest that all tests may take, their build included.
 const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
 
-/// The longest that each group of suites over real sockets may take on a machine that is much slower than two cores:
-/// beyond, they run with fewer cases.
+/// The longest that each group of suites over real sockets, and that in which processes die, may take on a machine that is
+/// much slower than two cores: beyond, they run with fewer cases.
 const CHAOS_BUDGET: Duration = Duration::from_secs(150);
 const LIMITS_BUDGET: Duration = Duration::from_secs(75);
 const SEC_BUDGET: Duration = Duration::from_secs(105);
+const CRASH_BUDGET: Duration = Duration::from_secs(120);
 
 /// A step gives back the tests it ran, if it is one that runs tests.
 type Work = fn() -> Result<Option<Counts>>;
@@ -52,6 +53,9 @@ const STEPS: &[(&str, Work)] = &[
     ("chaos", || suite(Group::Chaos, CHAOS_BUDGET)),
     ("limits", || suite(Group::Limits, LIMITS_BUDGET)),
     ("sec", || suite(Group::Sec, SEC_BUDGET)),
+    ("crash", || {
+        crash::run_suites(&crash::Arguments::ci(CRASH_BUDGET)).map(Some)
+    }),
     ("examples", || examples::run_examples(None).map(Some)),
     ("demo", || demo().map(|()| None)),
 ];

@@ -18,6 +18,7 @@ mod it;
 mod layers;
 mod lint;
 mod mutants;
+mod pace;
 mod shell;
 mod sim;
 mod spec;

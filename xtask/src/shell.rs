@@ -72,6 +72,24 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 pub(crate) fn watch(
     command: &mut Command,
     limit: Duration,
+    on_line: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    watch_into(command, limit, (io::stdout(), io::stderr()), on_line)
+}
+
+/// As [`watch`], but passes nothing through: for a program that runs beside others.
+pub(crate) fn watch_quietly(
+    command: &mut Command,
+    limit: Duration,
+    on_line: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    watch_into(command, limit, (io::sink(), io::sink()), on_line)
+}
+
+fn watch_into(
+    command: &mut Command,
+    limit: Duration,
+    (out, error): (impl Write + Send + 'static, impl Write + Send + 'static),
     mut on_line: impl FnMut(&str),
 ) -> Result<ExitStatus> {
     eprintln!("$ {}", line(command));
@@ -96,8 +114,8 @@ pub(crate) fn watch(
         .stderr
         .take()
         .context("standard error was not piped")?;
-    pass_through(stdout, io::stdout(), lines.clone());
-    pass_through(stderr, io::stderr(), lines);
+    pass_through(stdout, out, lines.clone());
+    pass_through(stderr, error, lines);
 
     let started = Instant::now();
     let mut ended: Option<(ExitStatus, Instant)> = None;

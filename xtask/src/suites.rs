@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::counts::Counts;
+use crate::pace::{Cost, Pace, cost, duration};
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -35,9 +36,6 @@ const ROUTES: Program = Program {
 /// The longest that one run of a suite may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// The least share of the full figures, in percent, that still proves something.
-const SCALE_MIN: u64 = 25;
-
 /// What a suite is about: the command that runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
@@ -58,14 +56,6 @@ struct Suite {
     smoke: u64,
     /// How often the full figures are run in a soak.
     soak: u64,
-}
-
-/// Seconds of one run at the full figures on two cores.
-struct Cost {
-    /// What no scale shortens: timeouts that have to pass.
-    waits: f64,
-    /// What grows with the figures.
-    works: f64,
 }
 
 const SUITES: &[Suite] = &[
@@ -242,10 +232,6 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-const fn cost(waits: f64, works: f64) -> Cost {
-    Cost { waits, works }
-}
-
 /// How much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tier {
@@ -307,72 +293,6 @@ impl Arguments {
     }
 }
 
-/// Reads `90s` or `5m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        _ => return Err("expected a number of seconds or minutes, such as 90s or 5m".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
-}
-
-/// What is left of a budget while the suites are run.
-struct Pace {
-    ends: Option<Instant>,
-    /// Seconds that the work of the suites so far should have taken, and those that it took.
-    expected: f64,
-    took: f64,
-    /// The least percentage that the budget allowed.
-    least: f64,
-}
-
-impl Pace {
-    fn new(budget: Option<Duration>) -> Self {
-        Self {
-            ends: budget.map(|budget| Instant::now() + budget),
-            expected: 0.0,
-            took: 0.0,
-            least: 100.0,
-        }
-    }
-
-    /// Percent of the wanted figures for which the time left is enough, on a machine as fast as this one has been.
-    fn allows(&mut self, rest: &[(&Suite, u64)]) -> f64 {
-        let Some(ends) = self.ends else { return 100.0 };
-        let left = ends.saturating_duration_since(Instant::now()).as_secs_f64();
-        let sum = |part: fn(&Suite) -> f64| -> f64 {
-            rest.iter()
-                .map(|(suite, times)| part(suite) * *times as f64)
-                .sum()
-        };
-        let works = sum(|suite| suite.cost.works) * self.slowness();
-        let percent = if works > 0.0 {
-            (left - sum(|suite| suite.cost.waits)) / works * 100.0
-        } else {
-            100.0
-        };
-        let percent = percent.clamp(0.0, 100.0);
-        self.least = self.least.min(percent);
-        percent.max(SCALE_MIN as f64)
-    }
-
-    /// How many times slower than the machine of the table this one is.
-    fn slowness(&self) -> f64 {
-        if self.expected < 1.0 {
-            return 1.0;
-        }
-        (self.took / self.expected).max(1.0)
-    }
-
-    fn ran(&mut self, suite: &Suite, scale: u64, took: Duration) {
-        self.expected += suite.cost.works * scale as f64 / 100.0;
-        self.took += (took.as_secs_f64() - suite.cost.waits).max(0.0);
-    }
-}
-
 /// Runs the suites of one group and fails unless everything passed.
 pub(crate) fn run(group: Group, arguments: &Arguments) -> Result<()> {
     let counts = run_group(group, arguments)?;
@@ -418,7 +338,10 @@ pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
         let log = folder.join(format!("{}.log", suite.name));
         let (mut of_suite, started, mut scale) = (Counts::default(), Instant::now(), 100);
         for time in 0..*times {
-            let mut rest = chosen[index..].to_vec();
+            let mut rest: Vec<_> = chosen[index..]
+                .iter()
+                .map(|(suite, times)| (suite.cost, *times))
+                .collect();
             rest[0].1 -= time;
             let allowed = pace.allows(&rest);
             // At least 1: no row is ever left out.
@@ -429,7 +352,7 @@ pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
                 println!("FAILED  {}: {error:#}", suite.name);
                 Counts::one(false)
             });
-            pace.ran(suite, scale, began.elapsed());
+            pace.ran(suite.cost, scale, began.elapsed());
             if found.failed > 0 {
                 let kept = folder.join(format!("{}-failed.log", suite.name));
                 std::fs::copy(&log, &kept)
@@ -449,12 +372,7 @@ pub(crate) fn run_group(group: Group, arguments: &Arguments) -> Result<Counts> {
     }
     let total = format!("{:<10} {:>11} {:>8}", "suite", "scale", "seconds");
     println!("\n{total}  result\n{table}");
-    if pace.least < SCALE_MIN as f64 {
-        bail!(
-            "the budget leaves time for {:.0} % of the figures on this machine; less than {SCALE_MIN} % proves too little",
-            pace.least
-        );
-    }
+    pace.judge()?;
     Ok(counts)
 }
 
@@ -529,31 +447,6 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_scales_the_figures_and_never_below_a_quarter() {
-        let suite = Suite {
-            group: Group::Chaos,
-            name: "one",
-            program: CHANNELS,
-            shows: "",
-            cost: cost(10.0, 100.0),
-            smoke: 1,
-            soak: 1,
-        };
-        let percent = |budget, slowness: f64| {
-            let mut pace = Pace::new(Some(Duration::from_secs(budget)));
-            (pace.expected, pace.took) = (10.0, 10.0 * slowness);
-            let allowed = pace.allows(&[(&suite, 1)]);
-            (allowed.round() as u64, pace.least.round() as u64)
-        };
-        assert_eq!(percent(500, 1.0), (100, 100));
-        assert_eq!(percent(60, 1.0), (50, 50));
-        assert_eq!(percent(110, 2.0), (50, 50));
-        assert_eq!(percent(30, 2.0), (25, 10));
-        assert_eq!(percent(5, 1.0), (25, 0));
-        assert!((Pace::new(None).allows(&[(&suite, 9)]) - 100.0).abs() < f64::EPSILON);
-    }
-
-    #[test]
     fn a_quick_look_at_each_group_takes_no_more_than_twenty_five_seconds() {
         for group in [Group::Chaos, Group::Limits, Group::Sec] {
             let of_group = SUITES.iter().filter(|suite| suite.group == group);
@@ -561,15 +454,6 @@ mod tests {
                 .map(|suite| suite.cost.waits + suite.cost.works * suite.smoke as f64 / 100.0)
                 .sum();
             assert!(seconds <= 25.0, "{group:?}: {seconds}");
-        }
-    }
-
-    #[test]
-    fn durations_are_read() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for wrong in ["", "5", "m", "5h", "-1s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -24,7 +24,10 @@ use tokio::sync::Notify;
 use crate::clock;
 
 pub(crate) fn registry() -> Registry {
-    Registry::new().with::<Receiver>().with::<Sender>()
+    Registry::new()
+        .with::<Receiver>()
+        .with::<Sender>()
+        .with::<crate::breeder::Breeder>()
 }
 
 /// One stamped message: the encoded form of [`Stamped`].

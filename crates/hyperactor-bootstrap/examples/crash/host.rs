@@ -2,7 +2,6 @@
 //! these talk, while they end. All children are gone within 2 s, with every socket, and nothing is left anywhere; where no child
 //! lived that could tidy up, the next host does.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use hyperactor_testkit::{Rng, children_of, is_alive};
 use rustix::process::Signal;
 
 use crate::actors::ReceiverParams;
+use crate::census::listing;
 use crate::lanes;
 use crate::report::{Context, Report, Result};
 use crate::world::{Batch, Role, World, gone_within};
@@ -122,16 +122,6 @@ impl Lane {
         }
         Ok(())
     }
-}
-
-fn listing(folder: impl AsRef<std::path::Path>) -> BTreeSet<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return BTreeSet::new();
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    names
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect()
 }
 
 /// The role of the host: starts children, has them talk, ends them, and begins again.

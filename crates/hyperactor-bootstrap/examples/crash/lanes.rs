@@ -12,9 +12,17 @@ pub(crate) fn rounds(lane: u64, all: u64) -> impl Iterator<Item = u64> {
 
 /// Runs lanes that block, each in a thread of its own.
 pub(crate) fn run_blocking<T: Send>(lane: impl Fn(u64) -> Result<T> + Sync) -> Result<Vec<T>> {
+    run_blocking_in(LANES, lane)
+}
+
+/// Runs so many lanes that block, each in a thread of its own.
+pub(crate) fn run_blocking_in<T: Send>(
+    lanes: u64,
+    lane: impl Fn(u64) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let lanes: Vec<_> = std::thread::scope(|scope| {
         let lane = &lane;
-        let threads: Vec<_> = (0..LANES)
+        let threads: Vec<_> = (0..lanes)
             .map(|number| scope.spawn(move || lane(number).map_err(|error| error.to_string())))
             .collect();
         threads

@@ -10,6 +10,8 @@
 )]
 
 mod actors;
+mod breeder;
+mod census;
 mod churn;
 mod clock;
 mod driver;
@@ -17,6 +19,7 @@ mod host;
 mod lanes;
 mod pause;
 mod race;
+mod random;
 mod receiver;
 mod report;
 mod restart;
@@ -69,6 +72,9 @@ const SUITES: &[Suite] = &[
     ("thread", |context, report| {
         Box::pin(thread::run(context, report))
     }),
+    ("random", |context, report| {
+        Box::pin(random::run(context, report))
+    }),
 ];
 
 fn main() -> ExitCode {
@@ -97,6 +103,8 @@ fn play(role: &str, rest: &[String]) -> Result {
     match role {
         "host" => runtime.block_on(host::play()),
         "race" => runtime.block_on(race::play(rest)),
+        "random" => runtime.block_on(random::play(rest)),
+        "inner" => runtime.block_on(random::play_inner()),
         other => Err(format!("no such role: {other}").into()),
     }
 }

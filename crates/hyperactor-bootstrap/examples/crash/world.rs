@@ -1,6 +1,6 @@
 //! A host with procs, and looks at processes from outside.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -105,22 +105,41 @@ pub(crate) struct Batch {
 pub(crate) struct Role {
     pub(crate) process: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    /// Not left in `process`, whose `wait` would close it.
+    stdin: std::process::ChildStdin,
 }
 
 impl Role {
     pub(crate) fn play(role: &str, arguments: &[&str]) -> Result<Self> {
+        Self::play_with(role, arguments, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn play_with(
+        role: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut process = Command::new("/proc/self/exe")
             .arg("--role")
             .arg(role)
             .args(arguments)
-            .stdin(Stdio::null())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = process.stdout.take().ok_or("no standard output")?;
+        let stdin = process.stdin.take().ok_or("no standard input")?;
         Ok(Self {
             process,
             lines: BufReader::new(stdout).lines(),
+            stdin,
         })
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn tell(&mut self, line: &str) -> Result {
+        Ok(writeln!(self.stdin, "{line}")?)
     }
 
     /// The rest of the first line that begins with `word`.
