@@ -15,9 +15,7 @@ use hyperactor_bootstrap::SocketDir;
 use hyperactor_bootstrap::mailbox::LocalProcDialer;
 use hyperactor_channel::{ServeOptions, process_incarnation};
 use hyperactor_host::{End, Host, HostedProc, LocalProcManager, ProcConfig, RoutePolicy};
-use hyperactor_mailbox::{
-    BoxFuture, FlushError, Mailbox, MailboxSender, MessageEnvelope, ReturnHandle,
-};
+use hyperactor_mailbox::{BoxFuture, FlushError, MailboxSender, MessageEnvelope, ReturnHandle};
 use hyperactor_proc::{
     Actor, ActorError, ActorRef, ActorResult, Context, Handler, Message, OncePortRef, Outbox, Proc,
     Registry, RemoteSpawn,
@@ -256,26 +254,6 @@ async fn a_stale_socket_costs_no_message_and_the_next_life_is_reached() {
     }
     let numbers = b.ask(&world.client, Numbers).await.unwrap();
     assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_covers_both_routes() {
-    let world = World::new(in_dir).await;
-    let ((_a, a), (_b, b)) = (world.keeper("a").await, world.keeper("b").await);
-    let mut sent = 0;
-    eventually_direct(&world, &a, &b, &mut sent).await;
-    let dialer = world.dialers.lock()[0].1.clone();
-    let mailbox = Mailbox::new(a.actor_id().clone());
-    for number in 0..100 {
-        let dest = b.port::<Number>().port_id().clone();
-        let envelope =
-            MessageEnvelope::typed(mailbox.actor_id().clone(), dest, Number(sent + number));
-        dialer.post(envelope, ReturnHandle::monitored());
-    }
-    dialer.flush().await.unwrap();
-    let numbers = b.ask(&world.client, Numbers).await.unwrap();
-    assert_eq!(numbers.len() as u64, sent + 100);
     world.end().await;
 }
 

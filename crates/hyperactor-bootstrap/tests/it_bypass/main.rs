@@ -5,6 +5,7 @@
 mod cost;
 mod ends;
 mod events;
+mod flush;
 mod keeper;
 mod live;
 mod names;
@@ -13,6 +14,7 @@ mod peers;
 mod places;
 mod reach;
 mod rig;
+mod starts;
 
 #[path = "../processes/actors.rs"]
 #[allow(dead_code, reason = "this suite needs a part of it")]
@@ -26,6 +28,7 @@ mod world;
 
 use std::process::ExitCode;
 
+use hyperactor_bootstrap::Bootstrap;
 use libtest_mimic::Arguments;
 use world::trial;
 
@@ -34,7 +37,10 @@ fn main() -> ExitCode {
     if role == needs::STRANGER {
         return played(peers::listen());
     }
-    hyperactor_bootstrap::boot(actors::registry().with::<keeper::Keeper>());
+    Bootstrap::new()
+        .registry(actors::registry().with::<keeper::Keeper>())
+        .on_child_start(starts::wait_at_the_barrier)
+        .run_if_child();
     if role == needs::CROWDED {
         return played(alone(places::crowded_host()));
     }
@@ -46,6 +52,8 @@ fn main() -> ExitCode {
         peers::trials(),
         places::trials(),
         cost::trials(),
+        flush::trials(),
+        starts::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

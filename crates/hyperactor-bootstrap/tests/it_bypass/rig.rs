@@ -48,6 +48,16 @@ impl Rig {
         })
     }
 
+    /// What is left of a rig, with a new dialer.
+    pub(crate) fn resumed(world: World, backend: Backend, posts: Posts) -> Self {
+        Self {
+            dialer: dialer(&world, &backend),
+            world,
+            backend,
+            posts,
+        }
+    }
+
     /// Another dialer beside the first.
     pub(crate) fn dialer_with(
         &self,
@@ -165,7 +175,13 @@ impl Backend {
 
     /// Lets go what was kept, in order. Nothing may be posted meanwhile.
     pub(crate) fn open(&self) {
-        for (envelope, handle) in self.take() {
+        let kept = self.take();
+        self.pass(kept);
+    }
+
+    /// Lets go what was taken out.
+    pub(crate) fn pass(&self, kept: Vec<(MessageEnvelope, ReturnHandle)>) {
+        for (envelope, handle) in kept {
             self.0.client.post_unchecked(envelope, handle);
         }
     }

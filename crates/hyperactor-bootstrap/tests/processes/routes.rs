@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hyperactor_bootstrap::{ExplainRoute, RouteAgent, RouteRung};
-use hyperactor_host::{End, ProcConfig, RoutePolicy};
+use hyperactor_host::{End, RoutePolicy};
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 
