@@ -41,6 +41,11 @@ pub const CONNECT_GIVE_UP_LOCAL: Duration = Duration::from_secs(1);
 /// socket that refuses says so. Long enough for a server that rebinds its address at once.
 pub const REDIAL_GIVE_UP_LOCAL: Duration = Duration::from_millis(200);
 
+/// How long what was sent over TCP may stay unanswered by the other machine's kernel before the connection is given up. By
+/// itself TCP asks again after pauses that double, so that a link which was cut for twenty seconds is found healed twenty
+/// later; a new connection asks each second at first. Pings see to it that something is under way.
+pub const TCP_UNANSWERED_MAX: Duration = Duration::from_secs(5);
+
 /// How long one attempt to connect may take.
 pub const CONNECT_ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use hyperactor_channel::{
     Accept, ChannelTx, Deliver, DialOptions, Ignore, Inbound, Outbound, Outcome, Peer, Postcard,
-    ServeOptions, Ticket, dial_tx, serve_with,
+    Reason, ServeOptions, Ticket, dial_tx, serve_with,
 };
 use hyperactor_protocol::{
     Config, DataFlags, Frame, FrameDecoder, Hello, HelloKind, Label, Seq, Session, SessionId, Time,
@@ -123,6 +123,42 @@ async fn a_hung_handshake_does_not_outlast_the_delivery_timeout() {
         "it took {:?}",
         began.elapsed()
     );
+}
+
+/// Answers a dialer's hello as a server of life 6 that took nothing before.
+async fn greet(stream: &mut TcpStream) {
+    let theirs = read_hello(stream).await;
+    let mut session =
+        Session::acceptor(Config::default(), Incarnation::new(6), &theirs, Time::ZERO);
+    session.on_hello(&theirs, Time::ZERO).unwrap();
+    let answer = session.hello(Time::ZERO);
+    stream.write_all(&answer.to_bytes()).await.unwrap();
+}
+
+/// That nobody lets the sender in any more says nothing of what was sent before.
+#[tokio::test]
+async fn what_was_sent_to_a_peer_that_cannot_be_reached_any_more_ends_by_its_silence() {
+    let (listener, addr) = listener().await;
+    let options = DialOptions {
+        delivery_timeout: SILENCE,
+        ..Default::default()
+    };
+    let tx: ChannelTx<Message> = dial_tx(addr, options, Postcard);
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        greet(&mut stream).await;
+        // The first byte of the message: it was sent.
+        stream.read_u8().await.unwrap();
+        drop(stream);
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = soon("an outcome", tx.send(Message::new(1))) => outcome,
+        () = server => unreachable!("it never ends"),
+    };
+    assert_eq!(outcome, Outcome::Unknown(Reason::Silent(SILENCE)));
 }
 
 /// Tells when a session has ended.

@@ -562,8 +562,14 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
     fn failure<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, failure: CoreFailure) -> Failure {
         match failure {
             CoreFailure::NotDelivered(cause) => Failure::NotDelivered(self.reason(shared, cause)),
+            // Why there is no other connection says nothing of what was sent over an earlier one.
+            CoreFailure::Unknown(Cause::TimedOut) => Failure::Unknown(self.silent()),
             CoreFailure::Unknown(cause) => Failure::Unknown(self.reason(shared, cause)),
         }
+    }
+
+    fn silent(&self) -> Reason {
+        Reason::Silent(self.session.config().delivery_timeout)
     }
 
     fn reason<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, cause: Cause) -> Reason {
@@ -583,10 +589,7 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
                 text: code.to_string(),
             },
             Cause::Violation(violation) => Reason::Violation(violation.to_string()),
-            Cause::TimedOut => self
-                .reason
-                .clone()
-                .unwrap_or(Reason::Silent(self.session.config().delivery_timeout)),
+            Cause::TimedOut => self.reason.clone().unwrap_or_else(|| self.silent()),
             Cause::Damaged => Reason::Encode("an encoder damaged the outgoing log".to_owned()),
             _ => self.reason.clone().unwrap_or(Reason::Dropped),
         }

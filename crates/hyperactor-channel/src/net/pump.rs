@@ -90,8 +90,10 @@ pub(crate) struct Pump {
     /// Handed out by the session and not yet taken by the stream.
     out: VecDeque<Bytes>,
     out_bytes: usize,
-    /// Taken by the stream, and not yet told to the session.
-    wrote: usize,
+    /// The stream took no more the last time.
+    is_full: bool,
+    /// A stream that was full takes bytes again, and the session was not told yet.
+    has_drained: bool,
     alarm: Alarm,
     /// Frames may have come along with the hello: the decoder is looked into once without anything being read.
     is_new: bool,
@@ -114,7 +116,8 @@ impl Pump {
             epoch,
             out: VecDeque::new(),
             out_bytes: 0,
-            wrote: 0,
+            is_full: false,
+            has_drained: false,
             alarm: Alarm::new(),
             is_new: true,
             over_by: None,
@@ -163,10 +166,12 @@ impl Pump {
                 continue;
             }
             // Nothing to read, nothing to write, or no room to write it: wait for either, or for the next deadline.
-            let Self { epoch, wrote, .. } = self;
+            let has_drained = std::mem::take(&mut self.has_drained);
             let next = endpoint.with(|session| {
                 // Told before the wait: told at its end, what a full buffer took first would count as taken then.
-                session.wrote(*epoch, std::mem::take(wrote), now);
+                if has_drained {
+                    session.drained(self.epoch, now);
+                }
                 session.next_timeout()
             });
             let next = self.over_by.or(next);
@@ -214,11 +219,9 @@ impl Pump {
                 epoch,
                 frames,
                 arrived,
-                wrote,
                 ..
             } = self;
             endpoint.with(|session| {
-                session.wrote(*epoch, std::mem::take(wrote), now);
                 session.heard(*epoch, now);
                 take_frames(session, *epoch, frames, arrived, now);
                 if let Some(violation) = violation {
@@ -274,11 +277,13 @@ impl Pump {
             epoch,
             out,
             out_bytes,
-            wrote,
+            has_drained,
             ..
         } = self;
         endpoint.with(|session| {
-            session.wrote(*epoch, std::mem::take(wrote), now);
+            if std::mem::take(has_drained) {
+                session.drained(*epoch, now);
+            }
             while *out_bytes < WRITE_BATCH_BYTES && out.len() < WRITE_PARTS_MAX {
                 let Some(part) = session.transmit(*epoch, now, WRITE_BATCH_BYTES - *out_bytes)
                 else {
@@ -293,18 +298,27 @@ impl Pump {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let stream = Pin::new(&mut self.stream);
-        if let [only] = self.out.make_contiguous() {
-            return stream.poll_write(cx, only);
+        let polled = if let [only] = self.out.make_contiguous() {
+            stream.poll_write(cx, only)
+        } else {
+            let mut slices = [IoSlice::new(&[]); WRITE_PARTS_MAX];
+            for (slice, part) in slices.iter_mut().zip(&self.out) {
+                *slice = IoSlice::new(part);
+            }
+            stream.poll_write_vectored(cx, &slices[..self.out.len().min(WRITE_PARTS_MAX)])
+        };
+        // S-25
+        match polled {
+            Poll::Pending => self.is_full = true,
+            Poll::Ready(Ok(written)) if written != 0 => {
+                self.has_drained |= std::mem::take(&mut self.is_full);
+            }
+            Poll::Ready(_) => {}
         }
-        let mut slices = [IoSlice::new(&[]); WRITE_PARTS_MAX];
-        for (slice, part) in slices.iter_mut().zip(&self.out) {
-            *slice = IoSlice::new(part);
-        }
-        stream.poll_write_vectored(cx, &slices[..self.out.len().min(WRITE_PARTS_MAX)])
+        polled
     }
 
     fn advance(&mut self, mut written: usize) {
-        self.wrote += written;
         self.out_bytes = self.out_bytes.saturating_sub(written);
         while let Some(part) = self.out.front_mut() {
             if written < part.len() {
@@ -319,10 +333,12 @@ impl Pump {
     /// Acts on the deadlines that have passed.
     fn keep_time(&mut self, endpoint: &mut impl Endpoint) -> Option<Ended> {
         let now = clock::now();
-        let Self { epoch, wrote, .. } = self;
+        let has_drained = std::mem::take(&mut self.has_drained);
         endpoint.sync();
         let dead = endpoint.with(|session| {
-            session.wrote(*epoch, std::mem::take(wrote), now);
+            if has_drained {
+                session.drained(self.epoch, now);
+            }
             match session.run_timeouts(now) {
                 Some(Timeout::Dead { silence }) => Some(silence),
                 _ => None,

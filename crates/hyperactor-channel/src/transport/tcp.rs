@@ -4,12 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use hyperactor_refs::{BindSpec, ChannelAddr, HostPort};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use super::{Connected, Dial, Identity, Listen, bind_error, wrong_transport};
 use crate::ServeError;
-use crate::limits::LISTEN_BACKLOG;
+use crate::limits::{LISTEN_BACKLOG, TCP_UNANSWERED_MAX};
 use crate::tx::BoxFuture;
 
 /// Dials `tcp:` addresses. Names are resolved when dialling, never earlier.
@@ -44,12 +44,18 @@ async fn connect(host_port: &HostPort) -> io::Result<TcpStream> {
 }
 
 fn connected(stream: TcpStream) -> io::Result<Connected> {
-    // Batches are made here, by the writer; the kernel must not wait for more.
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok(Connected {
         stream: Box::new(stream),
         identity: Identity::default(),
     })
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Batches are made here, by the writer; the kernel must not wait for more.
+    stream.set_nodelay(true)?;
+    // S-37
+    SockRef::from(stream).set_tcp_user_timeout(Some(TCP_UNANSWERED_MAX))
 }
 
 /// Listens at a `tcp:` address.
@@ -129,5 +135,25 @@ impl Listen for TcpListening {
             let (stream, _) = self.listener.accept().await?;
             connected(stream)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S-37.
+    #[tokio::test]
+    async fn both_ends_give_up_what_is_not_answered() {
+        let bind = "tcp:127.0.0.1:0".parse().unwrap();
+        let listening = TcpListening::bind(&bind, false).unwrap();
+        let addr = listening.addr().host_port().unwrap().clone();
+        let (dialled, accepted) = tokio::join!(connect(&addr), listening.listener.accept());
+        for stream in [dialled.unwrap(), accepted.unwrap().0] {
+            prepare(&stream).unwrap();
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(TCP_UNANSWERED_MAX));
+            assert!(socket.tcp_nodelay().unwrap());
+        }
     }
 }

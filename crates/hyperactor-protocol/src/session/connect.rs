@@ -345,7 +345,7 @@ impl Session {
         self.was_resumed = resumed;
         self.since = self.now;
         self.heard = self.now;
-        self.wrote_log = self.now;
+        self.drained = self.now;
         self.pinged = self.now;
         self.progress = self.now;
         // S-12: what the last connection may have lost is said again, settlements before the acknowledgement.
@@ -381,7 +381,6 @@ impl Session {
         self.ping_due = false;
         self.pong_due = None;
         self.goodbye_due = false;
-        self.control_unwritten = 0;
     }
 
     /// The connection of `epoch` is gone. An older connection's end means nothing.

@@ -135,11 +135,10 @@ pub struct Session {
     /// The last bytes of a closed session, for the connection that was current.
     farewell: Option<Bytes>,
     control: BytesMut,
-    control_unwritten: usize,
 
     now: Time,
     heard: Time,
-    wrote_log: Time,
+    drained: Time,
     pinged: Time,
     progress: Time,
     /// A first message waits since the next call that brings the time.
@@ -230,10 +229,9 @@ impl Session {
             goodbye_due: false,
             farewell: None,
             control: BytesMut::new(),
-            control_unwritten: 0,
             now,
             heard: now,
-            wrote_log: now,
+            drained: now,
             pinged: now,
             progress: now,
             progress_unset: false,

@@ -44,7 +44,6 @@ impl Session {
         if self.is_control_due() || (sendable && self.is_control_waiting()) {
             let bytes = self.control_bytes();
             if !bytes.is_empty() {
-                self.control_unwritten += bytes.len();
                 return Some(Transmit { bytes });
             }
         }
@@ -184,17 +183,14 @@ impl Session {
         Some(out.freeze())
     }
 
-    /// The transport of `epoch` accepted `bytes` of what was handed out.
-    pub fn wrote(&mut self, epoch: ConnectionEpoch, bytes: usize, now: Time) {
-        if epoch != self.epoch || self.life != Life::Connected {
-            return;
-        }
-        self.touch(now);
-        // S-25: pings that a dead connection's buffer still takes are no sign of life; bytes of messages are.
-        let control = bytes.min(self.control_unwritten);
-        self.control_unwritten -= control;
-        if bytes > control && self.open != 0 {
-            self.wrote_log = self.now;
+    /// The transport of `epoch`, which was full, takes bytes again: what it took before has gone on.
+    ///
+    /// What a transport with room takes is not to be told: the buffer of a dead connection takes it as well.
+    pub fn drained(&mut self, epoch: ConnectionEpoch, now: Time) {
+        // S-25
+        if epoch == self.epoch && self.life == Life::Connected {
+            self.touch(now);
+            self.drained = self.now;
             self.progress = self.now;
         }
     }

@@ -78,7 +78,7 @@ impl Session {
 
     fn alive(&self) -> Time {
         match self.life {
-            Life::Connected => self.heard.max(self.wrote_log),
+            Life::Connected => self.heard.max(self.drained),
             Life::Detached | Life::Handshaking | Life::Closed => self.since,
         }
     }

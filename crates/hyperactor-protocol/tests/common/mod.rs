@@ -82,7 +82,6 @@ pub fn written_bytes(session: &mut Session, now: Time) -> Bytes {
     let mut all = BytesMut::new();
     let epoch = session.epoch();
     while let Some(part) = session.transmit(epoch, now, 64 * 1024) {
-        session.wrote(epoch, part.bytes.len(), now);
         all.extend_from_slice(&part.bytes);
     }
     all.freeze()

@@ -48,6 +48,8 @@ struct End {
     epoch: Option<ConnectionEpoch>,
     /// Handed out by the session, not yet taken by the transport.
     out: Bytes,
+    /// The transport took no more the last time.
+    is_full: bool,
     /// In the transport, on the way to this end.
     incoming: BytesMut,
 }
@@ -60,6 +62,7 @@ impl End {
             hello_taken: false,
             epoch: None,
             out: Bytes::new(),
+            is_full: false,
             incoming: BytesMut::new(),
         }
     }
@@ -510,6 +513,7 @@ impl Sim {
             };
             // The transport holds so much.
             if theirs.incoming.len() > 64 * 1024 && !self.healed {
+                mine.is_full = true;
                 return;
             }
             let session = self.nodes[side as usize].session.as_mut();
@@ -524,8 +528,10 @@ impl Sim {
                 theirs.incoming.extend_from_slice(&mine.out[..count]);
                 mine.out.advance(count);
                 left -= count;
-                if let Some(session) = session {
-                    session.wrote(epoch, count, self.now);
+                if let Some(session) = session
+                    && std::mem::take(&mut mine.is_full)
+                {
+                    session.drained(epoch, self.now);
                 }
             }
         }

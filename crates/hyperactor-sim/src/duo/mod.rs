@@ -567,7 +567,6 @@ impl Duo {
         };
         let mut bytes = BytesMut::new();
         while let Some(part) = end.session.transmit(epoch, now, TRANSMIT_BYTES) {
-            end.session.wrote(epoch, part.bytes.len(), now);
             bytes.extend_from_slice(&part.bytes);
         }
         if bytes.is_empty() {

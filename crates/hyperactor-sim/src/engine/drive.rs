@@ -136,7 +136,10 @@ impl Sim<'_> {
                 }
             }
             let (written, blocked) = self.write(conn, side);
-            self.halves[half].session.wrote(epoch, written, now);
+            let was_full = std::mem::replace(&mut self.conns[conn].ends[side].is_full, blocked);
+            if was_full && written != 0 {
+                self.halves[half].session.drained(epoch, now);
+            }
             if blocked {
                 if !std::mem::replace(&mut self.halves[half].was_blocked, true) {
                     self.seen.blocked += 1;

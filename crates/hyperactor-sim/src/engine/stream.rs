@@ -34,6 +34,8 @@ pub(super) struct End {
     pub(super) hello_taken: bool,
     /// Handed out by the session, not yet taken by the stream.
     pub(super) out: Bytes,
+    /// The stream took no more the last time.
+    pub(super) is_full: bool,
     /// How much of `out` is a hello.
     pub(super) hello_left: usize,
     pub(super) inbound: Pipe,
@@ -59,6 +61,7 @@ impl Sim<'_> {
             decoder: FrameDecoder::new(frames[ends[side]]),
             hello_taken: false,
             out: Bytes::new(),
+            is_full: false,
             hello_left: 0,
             inbound: Pipe {
                 // What comes to a side was sent by the other.
