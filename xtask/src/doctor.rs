@@ -132,7 +132,28 @@ fn rows(machine: &Machine) -> Vec<Row> {
             } else {
                 "not allowed"
             },
-            "sysctl -w user.max_user_namespaces=10000 (only network fault tests will want them)",
+            "sysctl -w user.max_user_namespaces=10000 (only `it multihost` wants them, and root does without)",
+        ),
+        iproute2(machine),
+        Row::new(
+            "network namespaces",
+            judge(machine.network_namespaces, State::Note),
+            if machine.network_namespaces {
+                "allowed"
+            } else {
+                "not allowed"
+            },
+            "run as root, or mend the row of user namespaces (until then `it multihost` is skipped)",
+        ),
+        Row::new(
+            "netem",
+            judge(machine.netem, State::Note),
+            if machine.netem {
+                "works"
+            } else {
+                "not in this kernel, or not allowed"
+            },
+            "modprobe sch_netem (until then `it multihost` skips its lossy links)",
         ),
         Row::new(
             "cores",
@@ -165,6 +186,21 @@ fn nextest(machine: &Machine) -> Row {
             .as_deref()
             .unwrap_or("not installed, libtest will do"),
         "cargo install --locked cargo-nextest",
+    )
+}
+
+/// What makes and joins the machines of `it multihost`.
+fn iproute2(machine: &Machine) -> Row {
+    let missing = machine.network_tools_missing.join(", ");
+    Row::new(
+        "network tools",
+        judge(missing.is_empty(), State::Note),
+        if missing.is_empty() {
+            "ip, tc, unshare, nsenter".to_owned()
+        } else {
+            format!("not found: {missing}")
+        },
+        "apt-get install iproute2 util-linux (until then `it multihost` is skipped)",
     )
 }
 
@@ -260,6 +296,9 @@ mod tests {
             temp_dir: "/tmp".to_owned(),
             shm: true,
             user_namespaces: true,
+            network_tools_missing: Vec::new(),
+            network_namespaces: true,
+            netem: true,
             cores: 2,
         }
     }
@@ -304,7 +343,20 @@ mod tests {
             flaw(|machine| machine.user_namespaces = false).state,
             State::Note
         );
+        assert_eq!(
+            flaw(|machine| machine.network_namespaces = false).state,
+            State::Note
+        );
+        assert_eq!(flaw(|machine| machine.netem = false).state, State::Note);
         assert_eq!(flaw(|machine| machine.cores = 1).state, State::Note);
+    }
+
+    #[test]
+    fn missing_network_tools_are_named_with_the_package_that_has_them() {
+        let row = flaw(|machine| machine.network_tools_missing = vec!["ip", "tc"]);
+        assert_eq!((row.what, row.state), ("network tools", State::Note));
+        assert!(row.found.ends_with("ip, tc"), "{row:?}");
+        assert!(row.mend.unwrap().contains("iproute2"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The integration suites: test binaries that start real processes and use real sockets.
 
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::counts::Counts;
+use crate::shell;
 use crate::test::{self, Selection};
 use crate::workspace::Workspace;
 
@@ -64,7 +66,16 @@ pub(crate) const SUITES: &[Suite] = &[
         binary: "it_bypass",
         shows: "each row of the table of LocalProcDialer: what goes straight, what does not, and what that costs",
     },
+    Suite {
+        name: "multihost",
+        package: "hyperactor",
+        binary: "it_multihost",
+        shows: "hosts on several machines: links that are cut heal, and a machine that was gone is known anew",
+    },
 ];
+
+/// How a line begins in which a suite says which test it leaves out, and for what lack of this machine.
+const SKIPPED: &str = "SKIPPED: ";
 
 /// The longest that a suite may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -100,7 +111,29 @@ pub(crate) fn run_suites(suites: &[&Suite], filter: Option<&str>) -> Result<Coun
     selection.filter = filter.map(str::to_owned);
     // What these tests measure and kill must not share its two cores with other tests' processes.
     selection.one_at_a_time = true;
-    test::run_selection(&selection, LIMIT)
+    let counts = test::run_selection(&selection, LIMIT)?;
+    // With a filter, what it leaves out counts as skipped, too.
+    if counts.skipped > 0 && filter.is_none() {
+        tell_skipped(suites)?;
+    }
+    Ok(counts)
+}
+
+/// Says which tests were skipped, and why. The runners keep that to themselves: a suite says it when it is listed.
+fn tell_skipped(suites: &[&Suite]) -> Result<()> {
+    let mut command = shell::cargo();
+    command.args(["test", "--quiet", "--workspace"]);
+    for suite in suites {
+        command.args(["--test", suite.binary]);
+    }
+    command.args(["--", "--list", "--ignored"]);
+    let listed = command.stdin(Stdio::null()).output();
+    let listed = listed.with_context(|| format!("cannot start `{}`", shell::line(&command)))?;
+    let text = String::from_utf8_lossy(&listed.stderr);
+    for line in text.lines().filter(|line| line.starts_with(SKIPPED)) {
+        println!("== {line}");
+    }
+    Ok(())
 }
 
 /// Finds the suites that a name stands for.

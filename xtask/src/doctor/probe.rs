@@ -31,8 +31,17 @@ pub(super) struct Machine {
     pub(super) temp_dir: String,
     pub(super) shm: bool,
     pub(super) user_namespaces: bool,
+    /// Of the programs that make network namespaces and join them.
+    pub(super) network_tools_missing: Vec<&'static str>,
+    /// Whether this user, or root of a user namespace of its own, may make network namespaces.
+    pub(super) network_namespaces: bool,
+    /// Whether a link in such a namespace can be made to lose packets.
+    pub(super) netem: bool,
     pub(super) cores: usize,
 }
+
+/// The programs that make and join network namespaces.
+const NETWORK_TOOLS: [&str; 4] = ["ip", "tc", "unshare", "nsenter"];
 
 impl Machine {
     pub(super) fn read() -> Result<Self> {
@@ -60,6 +69,14 @@ impl Machine {
             temp_dir: std::env::temp_dir().to_string_lossy().into_owned(),
             shm: is_writable("/dev/shm"),
             user_namespaces: succeeds("unshare", &["--user", "true"]),
+            network_tools_missing: NETWORK_TOOLS
+                .into_iter()
+                .filter(|program| !is_there(program))
+                .collect(),
+            network_namespaces: unshared(&["ip", "link", "add", "name", "x", "type", "bridge"]),
+            netem: unshared(&[
+                "tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%",
+            ]),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }
@@ -94,6 +111,25 @@ fn succeeds(program: &str, arguments: &[impl AsRef<OsStr>]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether a program succeeds in a network namespace of its own, as the suite `multihost` makes it: as this user, or as root of
+/// a user namespace.
+fn unshared(command: &[&str]) -> bool {
+    let ways: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
+    ways.iter()
+        .any(|way| succeeds("unshare", &[way, &["--"][..], command].concat()))
+}
+
+fn is_there(program: &str) -> bool {
+    // What it says to that, and whether it likes it, is of no interest.
+    Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 fn is_private(path: &str) -> bool {
