@@ -56,19 +56,15 @@ fn main() -> ExitCode {
         Some(_) => None,
     };
     let trials = vec![
-        trial(
-            "machines::actors_of_three_machines_talk",
-            &["talk"],
-            absence.as_ref(),
-        ),
+        trial("actors_of_three_machines_talk", &["talk"], absence.as_ref()),
         // They wait more than they work, and each has machines of its own.
         trial(
-            "machines::partitions_heal_and_a_machine_comes_back",
+            "partitions_heal_and_a_machine_comes_back",
             &["short-partition", "long-partition", "vanish"],
             absence.as_ref(),
         ),
         trial(
-            "machines::loss_delay_and_disorder_on_the_way_change_nothing",
+            "loss_delay_and_disorder_on_the_way_change_nothing",
             &["weather"],
             absence.as_ref().or(weather.as_ref()),
         ),
