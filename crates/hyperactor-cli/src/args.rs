@@ -117,6 +117,11 @@ pub(crate) struct Target {
     #[arg(long, value_name = "ADDR", env = "HYPERACTOR_HOST")]
     pub(crate) host: Option<String>,
 
+    /// The host to connect to, when the one that is asked stands behind it or is known there by another
+    /// name [default: the one that is asked]
+    #[arg(long, value_name = "ADDR", env = "HYPERACTOR_VIA")]
+    pub(crate) via: Option<String>,
+
     /// Prints the result as one JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -129,7 +134,11 @@ Examples:
   hyperactor host serve
   hyperactor host serve unix:/run/user/1000/work.sock
   hyperactor host serve tcp:127.0.0.1:7000
-  hyperactor host serve unix: --also tcp:127.0.0.1:7000")]
+  hyperactor host serve unix: --also tcp:127.0.0.1:7000
+  hyperactor host serve unix:@inner --behind tcp:127.0.0.1:7000
+
+What is sent to a host behind another goes through the other's address:
+  hyperactor ps --host unix:@inner --via tcp:127.0.0.1:7000")]
 pub(crate) struct ServeArgs {
     /// Where the host is reached [default: unix:@hyperactor-UID]
     #[arg(value_name = "ADDR", env = "HYPERACTOR_HOST")]
@@ -147,6 +156,10 @@ pub(crate) struct ServeArgs {
     /// The address in the ids of the host's procs, in place of ADDR
     #[arg(long, value_name = "ADDR")]
     pub(crate) advertise: Option<String>,
+
+    /// The host to stand behind: whoever reaches that one reaches the procs of this one through it
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) behind: Option<String>,
 
     /// Allows a TCP address beyond this machine, without encryption: whoever reaches it can run what the
     /// host can run

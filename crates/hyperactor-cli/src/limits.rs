@@ -106,5 +106,6 @@ pub(crate) const DESCRIPTORS_ENOUGH: u64 = 1024;
 /// Processes below which `doctor` says something.
 pub(crate) const PROCESSES_ENOUGH: u64 = 256;
 
-/// How long a command takes leave of the host it talked to, at most twice.
-pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a command takes leave of the host it talked to, at most twice. Who leaves without a goodbye keeps a place there for
+/// a while.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);

@@ -7,8 +7,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use hyperactor_testkit::{LeakGuard, TempSocketDir, isolated};
+use hyperactor::host::limits::VISITOR_ABSENT_MAX;
+use hyperactor::host::{DescribeHost, Guest, HostAgent};
+use hyperactor::prelude::*;
+use hyperactor_testkit::{LeakGuard, TempSocketDir, eventually_blocking, isolated};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -112,6 +116,7 @@ fn command(sockets: &TempSocketDir, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("XDG_RUNTIME_DIR", sockets.path())
         .env_remove("HYPERACTOR_HOST")
+        .env_remove("HYPERACTOR_VIA")
         .stdin(Stdio::null());
     command
 }
@@ -303,4 +308,189 @@ fn the_doctor_finds_this_machine_fit_and_the_host_alive() {
         findings.status.success(),
         "no host is no fault: {findings:?}"
     );
+}
+
+/// Every command that talks to a host, through one open TCP port and no other: to the host at it, and to one behind it.
+#[test]
+fn every_command_works_through_one_open_port() {
+    let front = Served::start("tcp:127.0.0.1:0");
+    let back = Served::start_with("unix:", &["--behind", &front.addr]);
+    let described = front.json(&["ps"]);
+    assert_eq!(described["attached"][0], back.addr, "{described}");
+    let described = back.json(&["ps"]);
+    assert_eq!(described["above"][0], front.addr, "{described}");
+
+    for host in [&front, &back] {
+        // In the environment of the front host's commands: nothing else is dialled.
+        let at = ["--host", host.addr.as_str(), "--via", front.addr.as_str()];
+        let run = |arguments: &[&str]| -> Value {
+            let arguments: Vec<&str> = arguments.iter().copied().chain(at).collect();
+            front.json(&arguments)
+        };
+        let worker = run(&["host", "spawn", "worker"]);
+        let id = worker["id"].as_str().unwrap().to_owned();
+        assert_eq!(id, format!("{},worker", host.addr));
+        run(&["host", "spawn", "other", "--route", "relay"]);
+        assert_eq!(run(&["ps"])["procs"].as_array().unwrap().len(), 2);
+        let tree = run(&["tree"]);
+        assert_eq!(tree["procs"][1]["actors"][0]["actor"], "agent[0]", "{tree}");
+        assert_eq!(run(&["logs", "worker"])["dropped"], 0);
+        let pinged = run(&["ping", "worker", "--count", "10"]);
+        assert_eq!(pinged["answered"], 10, "{pinged}");
+        assert_eq!(run(&["route", "other", "worker"])["now"], "relay");
+        let traced = run(&["trace", &id]);
+        assert_eq!(traced["reached"], true, "{traced}");
+        let hops = traced["hops"].as_array().unwrap();
+        let passes = |addr: &str| {
+            hops.iter().any(|hop| {
+                let way = hop["way"].as_array().unwrap().iter();
+                way.clone().any(|at| at.as_str().unwrap().contains(addr))
+            })
+        };
+        assert!(passes(&front.addr) && passes(&host.addr), "{traced}");
+        let (code, said) = front.fails(&["ping", "walker", at[0], at[1], at[2], at[3]]);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("it has: other, service, worker"), "{said}");
+        let (code, said) = front.fails(&["kill", "walker", at[0], at[1], at[2], at[3]]);
+        assert_eq!(code, 4, "{said}");
+        assert_eq!(run(&["kill", "other"])["orderly"], false);
+        assert_eq!(run(&["stop", "worker"])["orderly"], true);
+        let findings = run(&["doctor"]);
+        let checks = findings["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["what"] == "host").unwrap();
+        let found = found["found"].as_str().unwrap();
+        assert!(found.contains(&host.addr), "{findings}");
+    }
+    // The end of the host behind is seen through the one before it.
+    front.json(&["stop", "--host", &back.addr, "--via", &front.addr]);
+    let (status, said) = back.ended();
+    assert_eq!(status, 0, "{said}");
+    eventually_blocking(Duration::from_secs(10), || {
+        let described = front.json(&["ps"]);
+        described["attached"].as_array().unwrap().is_empty()
+    });
+    front.text(&["stop"]);
+    assert_eq!(front.ended().0, 0);
+}
+
+/// The sockets of this kind that a process listens at, as the kernel lists them.
+fn listening(pid: u32) -> Vec<String> {
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|link| {
+            let link = link.to_str()?.strip_prefix("socket:[")?.to_owned();
+            Some(link.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap();
+    let mut found = Vec::new();
+    for (name, state, inode) in [("tcp", 3, 9), ("tcp6", 3, 9)] {
+        for line in read(name).lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // 0A is LISTEN.
+            if words[state] == "0A" && inodes.iter().any(|own| own == words[inode]) {
+                found.push(format!("{name} {}", words[1]));
+            }
+        }
+    }
+    for line in read("unix").lines().skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // The flag of a socket that accepts, and any name at all: one that dials has none.
+        let accepts = u32::from_str_radix(words[3], 16).unwrap() & 0x0001_0000 != 0;
+        let is_named = words.len() > 7;
+        if (accepts || is_named) && inodes.iter().any(|own| own == words[6]) {
+            found.push(format!("unix {}", words.last().unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_command_listens_nowhere() {
+    let served = Served::start_with("tcp:127.0.0.1:0", &["--also", "unix:"]);
+    served.text(&["host", "spawn", "worker"]);
+    assert!(listening(served.host.id()).len() >= 3, "the look is blind");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let watcher = runtime.block_on(Watcher::join(&served.addr));
+    // The one that looks is a guest, too.
+    for (guests, door) in (2..).zip([&served.addr, &served.aliases[0]]) {
+        // Long enough to be looked at, and ended when it was.
+        let mut tool = command(
+            &served.sockets,
+            &["ping", "worker", "--count", "100000", "--host", door],
+        )
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+        runtime.block_on(watcher.sees_guests(guests));
+        assert_eq!(listening(tool.id()), Vec::<String>::new(), "by {door}");
+        assert!(tool.try_wait().unwrap().is_none(), "it was over too soon");
+        tool.kill().unwrap();
+        tool.wait().unwrap();
+    }
+    // They said no goodbye: their places were kept for a while.
+    runtime.block_on(watcher.sees_guests(1));
+    runtime.block_on(watcher.leave());
+    served.text(&["stop"]);
+}
+
+/// Looks at a host from this process.
+struct Watcher {
+    guest: Guest,
+    client: Client,
+}
+
+impl Watcher {
+    async fn join(addr: &str) -> Self {
+        let guest = Guest::join(addr.parse().unwrap()).await.unwrap();
+        let client = guest.client("watcher").unwrap();
+        Self { guest, client }
+    }
+
+    async fn sees_guests(&self, count: u64) {
+        let end = Instant::now() + VISITOR_ABSENT_MAX + Duration::from_secs(10);
+        let agent = HostAgent::at(self.guest.host());
+        loop {
+            let described = agent
+                .ask(&self.client, |reply| DescribeHost { reply })
+                .await;
+            let guests = described.unwrap().unwrap().guests;
+            if guests == count {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "there are {guests} guests, not {count}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn leave(self) {
+        drop(self.client);
+        self.guest.leave(Duration::from_secs(2)).await;
+    }
+}
+
+#[test]
+fn a_host_that_cannot_stand_behind_another_says_why() {
+    let front = Served::start("unix:");
+    let back = Served::start_with("unix:", &["--behind", &front.addr]);
+    let nobody = "unix:@hyperactor-nobody-is-here";
+    for (behind, alias, words) in [
+        (back.addr.as_str(), back.addr.as_str(), "itself"),
+        (&back.addr, &front.addr, "in a circle"),
+        (&front.addr, &back.addr, "another host behind this one"),
+        (nobody, "unix:@me", "cannot stand behind"),
+    ] {
+        let arguments = [
+            "host", "serve", "unix:", "--alias", alias, "--behind", behind,
+        ];
+        let (code, said) = front.fails(&arguments);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(words) && said.contains(behind), "{said}");
+    }
+    back.text(&["stop"]);
+    front.text(&["stop"]);
 }

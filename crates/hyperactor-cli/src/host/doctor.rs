@@ -10,7 +10,7 @@ use hyperactor::host::DescribeHost;
 use serde::Serialize;
 
 use super::Shows;
-use super::tool::Tool;
+use super::tool::with_tool;
 use crate::args::Target;
 use crate::failure::Failure;
 use crate::limits;
@@ -56,7 +56,7 @@ impl fmt::Display for Findings {
     }
 }
 
-pub(super) async fn run(tool: &Tool, target: &Target) -> Result<Shows, Failure> {
+pub(super) async fn run(target: &Target) -> Result<Shows, Failure> {
     let mut checks = vec![
         kernel(),
         processors(),
@@ -65,7 +65,7 @@ pub(super) async fn run(tool: &Tool, target: &Target) -> Result<Shows, Failure> 
         sockets(),
         pidfds(),
     ];
-    checks.push(host(tool).await);
+    checks.push(host(target).await);
     let bad = checks
         .iter()
         .filter(|check| check.state == State::Bad)
@@ -214,11 +214,13 @@ fn pidfds() -> Check {
     }
 }
 
-async fn host(tool: &Tool) -> Check {
-    let answer = tool
-        .ask_host(limits::TOOL_DEADLINE, |reply| DescribeHost { reply })
-        .await;
-    match answer {
+/// No host is no fault of the machine.
+async fn host(target: &Target) -> Check {
+    let described = with_tool(target, async |tool| {
+        tool.ask_host(limits::TOOL_DEADLINE, |reply| DescribeHost { reply })
+            .await
+    });
+    match described.await {
         Ok(host) => good(
             "host",
             format!(
@@ -228,10 +230,10 @@ async fn host(tool: &Tool) -> Check {
                 host.procs.len()
             ),
         ),
-        Err(_) => Check {
+        Err(failure) => Check {
             what: "host",
             state: State::Note,
-            found: format!("none at {}", tool.host),
+            found: failure.text(),
             advice: Some("`hyperactor host serve` starts one".to_owned()),
         },
     }

@@ -19,6 +19,11 @@ use crate::limits;
 struct HostLine {
     addr: String,
     aliases: Vec<String>,
+    /// The hosts that it stands behind.
+    above: Vec<String>,
+    /// The hosts that stand behind it.
+    attached: Vec<String>,
+    guests: u64,
     backend: String,
     pid: u32,
     incarnation: String,
@@ -32,6 +37,13 @@ impl From<&HostDescription> for HostLine {
         Self {
             addr: host.addr.to_string(),
             aliases: host.aliases.iter().map(ToString::to_string).collect(),
+            above: host.above.iter().map(ToString::to_string).collect(),
+            attached: host
+                .attached
+                .iter()
+                .map(|host| host.addr.to_string())
+                .collect(),
+            guests: host.guests,
             backend: host.backend.to_string(),
             pid: host.pid,
             incarnation: host.incarnation.to_string(),
@@ -51,6 +63,12 @@ impl fmt::Display for HostLine {
         )?;
         if !self.aliases.is_empty() {
             write!(f, "\nalso {}", self.aliases.join(", "))?;
+        }
+        if !self.above.is_empty() {
+            write!(f, "\nbehind {}", self.above.join(", behind "))?;
+        }
+        for host in &self.attached {
+            write!(f, "\nbefore {host}")?;
         }
         if self.procs.is_empty() {
             return write!(f, "\nno procs; `hyperactor host spawn NAME` starts one");

@@ -59,8 +59,7 @@ pub(crate) async fn run_host(
     match command {
         HostCommand::Serve(args) => serve::run(args, signals).await,
         HostCommand::Spawn(args) => {
-            let host = args.target.host.as_deref();
-            let work = with_tool(host, async |tool| spawn::run(tool, args).await);
+            let work = with_tool(&args.target, async |tool| spawn::run(tool, args).await);
             signals.unless(work).await
         }
     }
@@ -71,19 +70,19 @@ pub(crate) async fn run_tool(
     command: &ToolCommand,
     signals: &mut Signals,
 ) -> Result<Shows, Failure> {
-    let work = with_tool(
-        command.target().host.as_deref(),
-        async |tool| match command {
-            ToolCommand::Ps(target) => listing::ps(tool, target).await,
-            ToolCommand::Tree(target) => listing::tree(tool, target).await,
-            ToolCommand::Stop(args) => ends::stop(tool, args).await,
-            ToolCommand::Kill(args) => ends::kill(tool, args).await,
-            ToolCommand::Logs(args) => listing::logs(tool, args).await,
-            ToolCommand::Ping(args) => probe::ping(tool, args).await,
-            ToolCommand::Route(args) => route::run(tool, args).await,
-            ToolCommand::Trace(args) => probe::trace(tool, args).await,
-            ToolCommand::Doctor(target) => doctor::run(tool, target).await,
-        },
-    );
+    if let ToolCommand::Doctor(target) = command {
+        return signals.unless(doctor::run(target)).await;
+    }
+    let work = with_tool(command.target(), async |tool| match command {
+        ToolCommand::Ps(target) => listing::ps(tool, target).await,
+        ToolCommand::Tree(target) => listing::tree(tool, target).await,
+        ToolCommand::Stop(args) => ends::stop(tool, args).await,
+        ToolCommand::Kill(args) => ends::kill(tool, args).await,
+        ToolCommand::Logs(args) => listing::logs(tool, args).await,
+        ToolCommand::Ping(args) => probe::ping(tool, args).await,
+        ToolCommand::Route(args) => route::run(tool, args).await,
+        ToolCommand::Trace(args) => probe::trace(tool, args).await,
+        ToolCommand::Doctor(target) => doctor::run(target).await,
+    });
     signals.unless(work).await
 }

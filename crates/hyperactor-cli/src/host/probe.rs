@@ -29,7 +29,7 @@ async fn probe(tool: &Tool, to: &ActorId, ttl: Option<u8>) -> Answer {
     }
     let (handle, outcome) = ReturnHandle::oneshot();
     let start = Instant::now();
-    tool.router.post(envelope, handle);
+    tool.sender().post(envelope, handle);
     match timeout(limits::TOOL_DEADLINE, outcome).await {
         Ok(Ok(())) => Answer::Placed(start.elapsed()),
         Ok(Err(failure)) => Answer::Failed(Box::new(failure)),

@@ -66,6 +66,9 @@ pub(super) async fn run(args: &ServeArgs, signals: &mut Signals) -> Result<Shows
     if let Some(addr) = &args.advertise {
         builder = builder.advertise(address::host(Some(addr))?);
     }
+    if let Some(addr) = &args.behind {
+        builder = builder.behind(address::host(Some(addr))?);
+    }
     let host = builder
         .start(manager, bind)
         .await

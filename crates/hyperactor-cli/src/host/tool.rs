@@ -1,80 +1,75 @@
-//! The program as a peer of a host: a proc of its own with an address for answers, and asks with words for people when
-//! nobody answers.
+//! The program as a guest of a host: it has no address of its own, asks over the one connection that it dials, and says in
+//! words for people when nobody answers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyperactor::channel::ServeOptions;
-use hyperactor::host::{HostAgent, HostRefusal};
+use hyperactor::host::{Guest, GuestError, HostAgent, HostRefusal};
 use hyperactor::prelude::*;
-use hyperactor::refs::BindSpec;
-use hyperactor::router::{DialMailboxRouter, MailboxServer, MailboxServerHandle};
-use tokio::time::timeout;
+use hyperactor::router::MailboxClient;
 
 use super::address;
+use crate::args::Target;
 use crate::failure::Failure;
 use crate::limits;
 
 /// A connection to a host for the time of one command.
 pub(crate) struct Tool {
+    /// The host that is asked.
     pub(crate) host: ChannelAddr,
     pub(crate) client: Client,
-    /// Where what this program posts goes out.
-    pub(crate) router: DialMailboxRouter,
-    proc: Proc,
-    server: MailboxServerHandle,
+    guest: Guest,
 }
 
-/// Does `work` with a connection to the host at the address in `text`, or the default one, and takes leave in order, so that
-/// those who answered learn that their answers arrived.
+/// Does `work` with a connection to the host that the command line names, and takes leave in order, so that those who answered
+/// learn that their answers arrived.
 pub(crate) async fn with_tool<T>(
-    text: Option<&str>,
+    target: &Target,
     work: impl AsyncFnOnce(&Tool) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let tool = Tool::to(text).await?;
+    let tool = Tool::to(target).await?;
     let outcome = work(&tool).await;
-    let Tool {
-        client,
-        proc,
-        server,
-        ..
-    } = tool;
+    let Tool { client, guest, .. } = tool;
     drop(client);
-    let farewell = async {
-        proc.stop(limits::FAREWELL).await;
-        server.stop().await;
-    };
-    if timeout(limits::FAREWELL * 2, farewell).await.is_err() {
-        tracing::debug!("the host did not take leave in time");
-    }
+    guest.leave(limits::FAREWELL).await;
     outcome
 }
 
 impl Tool {
-    /// Makes ready to talk. Nothing is sent yet.
-    async fn to(text: Option<&str>) -> Result<Self, Failure> {
-        let host = address::host(text)?;
-        let router = DialMailboxRouter::new();
-        let bind = BindSpec::Any(host.transport());
-        let server = MailboxServer::serve(bind, router.clone(), ServeOptions::default())
+    /// Joins the host that is nearest: the one that is asked, or the one by which the way leads.
+    async fn to(target: &Target) -> Result<Self, Failure> {
+        let asked = address::host(target.host.as_deref())?;
+        let door = match &target.via {
+            Some(via) => address::host(Some(via))?,
+            None => asked.clone(),
+        };
+        let guest = Guest::join(door.clone())
             .await
-            .context("cannot listen for answers")?;
-        let addr = server.addr().clone();
-        let proc_id = ProcId::Direct(addr.clone(), "cli".to_owned());
-        router.own(addr);
-        let proc = Proc::new(proc_id.clone(), router.boxed());
-        router.bind_sender(Arc::new(proc_id), proc.clone());
-        let client = proc
+            .map_err(|error| match error {
+                GuestError::Unreachable { .. } => Failure::Unreachable(format!(
+                    "{error}; is it running? `hyperactor host serve {door}` starts one"
+                )),
+                GuestError::Refused { .. } => Failure::Refused(error.to_string()),
+                error => Failure::Job(error.into()),
+            })?;
+        // A host that was dialled says itself how it is called.
+        let host = match (&target.host, &target.via) {
+            (Some(_), Some(_)) => asked,
+            _ => guest.host().clone(),
+        };
+        let client = guest
             .client("cli")
             .context("cannot take part in the conversation")?;
         Ok(Self {
             host,
             client,
-            router,
-            proc,
-            server,
+            guest,
         })
+    }
+
+    /// The way that everything takes which this program posts.
+    pub(crate) fn sender(&self) -> &MailboxClient {
+        self.guest.sender()
     }
 
     /// Asks the host's agent.
@@ -113,8 +108,8 @@ impl Tool {
 
     fn unreachable(&self, error: &AskError) -> Failure {
         Failure::Unreachable(format!(
-            "no host answers at {}: {error}; is it running? `hyperactor host serve {}` starts one",
-            self.host, self.host
+            "no host answers at {}: {error}; is it running, and behind the host that was dialled?",
+            self.host
         ))
     }
 }
