@@ -94,7 +94,7 @@ enum Task {
     Sim(sim::Arguments),
     /// Runs one seed of the simulator again, with its log; or shrinks it.
     Replay(sim::ReplayArguments),
-    /// Builds the protocol with planted bugs; the simulator has to find each.
+    /// Builds layers with planted bugs; the suite that guards each has to find its own.
     Mutants(mutants::Arguments),
     /// Runs all that a change has to pass, with a table of times and counts at the end.
     Ci,

@@ -1,7 +1,9 @@
 //! Planted bugs: each is built into a layer on purpose, and the suite that guards the layer has to find it. What a
 //! suite does not find on purpose, it would not find by accident either.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,18 @@ enum Suite {
     Sim,
     /// The mutated input for this member's parsers, within [`EXECS`] inputs.
     Fuzz(&'static str),
-    /// A test of this member's own.
-    Test(&'static str, &'static str),
+    /// A test of this member's own, by its name.
+    Test(&'static str, Place, &'static str),
+    /// An example of this member that is a suite over real sockets or processes, with these arguments.
+    Example(&'static str, &'static str, &'static [&'static str]),
+}
+
+/// Where a test stands.
+#[derive(Clone, Copy)]
+enum Place {
+    Lib,
+    /// In this file of the folder `tests`.
+    File(&'static str),
 }
 
 /// The inputs within which a bug in a parser must be found.
@@ -34,6 +46,8 @@ const EXECS: &str = "1000000";
 
 /// The seed of those inputs: each run of the command is the same.
 const FUZZ_SEED: &str = "1";
+
+const BOOTSTRAP: &str = "hyperactor-bootstrap";
 
 const PLANTS: &[Plant] = &[
     Plant {
@@ -72,9 +86,36 @@ const PLANTS: &[Plant] = &[
         suite: Suite::Sim,
     },
     Plant {
+        name: "P8",
+        what: "a route changes without a fence",
+        suite: Suite::Example(
+            BOOTSTRAP,
+            "routes",
+            &["routes", "--scale", "5", "--seed", "1"],
+        ),
+    },
+    Plant {
         name: "P9",
         what: "a refusal leaves a hole that never closes",
         suite: Suite::Sim,
+    },
+    Plant {
+        name: "P10",
+        what: "a flush waits for the backend only",
+        suite: Suite::Test(
+            BOOTSTRAP,
+            Place::File("dialer"),
+            "a_flush_waits_for_what_went_straight",
+        ),
+    },
+    Plant {
+        name: "P11",
+        what: "a link that failed is kept",
+        suite: Suite::Test(
+            BOOTSTRAP,
+            Place::Lib,
+            "what_never_left_goes_by_the_host_in_the_order_posted",
+        ),
     },
     Plant {
         name: "P12",
@@ -89,7 +130,17 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "P14",
         what: "accepts that fail are tried without a pause",
-        suite: Suite::Test("hyperactor-channel", "accepts_that_fail_are_tried_again"),
+        suite: Suite::Test(
+            "hyperactor-channel",
+            Place::Lib,
+            "accepts_that_fail_are_tried_again",
+        ),
+    },
+    Plant {
+        name: "P15",
+        what: "a host that died first is not noticed",
+        // Four deaths at each step of a start.
+        suite: Suite::Example(BOOTSTRAP, "crash", &["race", "--scale", "8", "--seed", "1"]),
     },
     Plant {
         name: "P16",
@@ -176,19 +227,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds the suite with the bug in, in a folder of its own, and runs it until it finds something. The time is that
-/// of the run alone.
+/// Builds the suite with the bug in, apart from all else that is built, and runs it until it finds something. The time is
+/// that of the run alone.
 fn hunt(plant: &Plant, seeds: u64) -> Result<(Option<Found>, Duration)> {
-    let target = Workspace::load()?
-        .target_directory
-        .join("planted")
-        .join(plant.name);
+    let build = Build::new(plant.name)?;
     eprint!("{} ", plant.name);
-    shell::run(&mut plant.suite.build(plant.name, &target))?;
+    shell::run(&mut plant.suite.build(&build))?;
     let started = Instant::now();
     let output = plant
         .suite
-        .command(plant.name, &target, seeds)
+        .command(&build, seeds)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -202,29 +250,85 @@ fn hunt(plant: &Plant, seeds: u64) -> Result<(Option<Found>, Duration)> {
     Ok((found, took))
 }
 
+/// Builds with one bug.
+struct Build {
+    target: PathBuf,
+    wrapper: PathBuf,
+}
+
+impl Build {
+    /// What is built for all bugs is in one folder, so that what comes from elsewhere is built once. This workspace's own is
+    /// kept apart by the name of the wrapper that passes the bug's name to the compiler.
+    fn new(plant: &str) -> Result<Self> {
+        let target = Workspace::load()?.target_directory.join("planted");
+        let wrapper = target.join(format!("{plant}.sh"));
+        let text = format!("#!/bin/sh\nexec \"$@\" --cfg 'planted=\"{plant}\"'\n");
+        if std::fs::read_to_string(&wrapper).is_ok_and(|present| present == text) {
+            return Ok(Self { target, wrapper });
+        }
+        let written = std::fs::create_dir_all(&target)
+            .and_then(|()| std::fs::write(&wrapper, text))
+            .and_then(|()| std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)));
+        written.with_context(|| format!("cannot write {}", wrapper.display()))?;
+        Ok(Self { target, wrapper })
+    }
+
+    /// Cargo with the bug in whatever it builds of this workspace.
+    fn cargo(&self, task: &str) -> Command {
+        let mut command = shell::cargo();
+        command
+            .args([task, "--quiet", "--target-dir"])
+            .arg(&self.target)
+            .env("RUSTC_WORKSPACE_WRAPPER", &self.wrapper)
+            // A dozen builds: how fast they are matters more than how fast their code is.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+        command
+    }
+
+    /// The tests of a place, as cargo is told.
+    fn test(&self, package: &str, place: Place) -> Command {
+        let mut command = self.cargo("test");
+        command.args(["--package", package]);
+        match place {
+            Place::Lib => command.arg("--lib"),
+            Place::File(name) => command.args(["--test", name]),
+        };
+        command
+    }
+}
+
 impl Suite {
-    fn build(&self, plant: &str, target: &Path) -> Command {
+    fn build(&self, build: &Build) -> Command {
         match self {
             Self::Sim => {
-                let mut build = cargo_build(plant, target);
-                build.args(["--release", "--package", sim::PACKAGE]);
-                build
+                let mut command = build.cargo("build");
+                command.args(["--release", "--package", sim::PACKAGE]);
+                command
             }
             Self::Fuzz(package) => {
-                let mut build = cargo_build(plant, target);
-                build.args(["--release", "--package", package]);
-                build.args(["--example", "fuzz", "--features", "fuzzing"]);
-                build
+                let mut command = build.cargo("build");
+                command.args(["--release", "--package", package]);
+                command.args(["--example", "fuzz", "--features", "fuzzing"]);
+                command
             }
-            Self::Test(package, _) => {
-                let mut build = cargo(plant, target, "test");
-                build.args(["--no-run", "--lib", "--package", package]);
-                build
+            Self::Test(package, place, _) => {
+                let mut command = build.test(package, *place);
+                command.arg("--no-run");
+                command
+            }
+            Self::Example(package, example, _) => {
+                let mut command = build.cargo("build");
+                command.args(["--package", package, "--example", example]);
+                command
             }
         }
     }
 
-    fn command(&self, plant: &str, target: &Path, seeds: u64) -> Command {
+    fn command(&self, build: &Build, seeds: u64) -> Command {
+        let target = &build.target;
         match self {
             Self::Sim => {
                 let mut command = Command::new(target.join("release").join(sim::PACKAGE));
@@ -238,17 +342,23 @@ impl Suite {
                 command.arg("--findings").arg(target.join("findings"));
                 command
             }
-            Self::Test(package, test) => {
-                let mut command = cargo(plant, target, "test");
-                command.args(["--lib", "--package", package, test]);
+            Self::Test(package, place, test) => {
+                let mut command = build.test(package, *place);
+                command.arg(test);
                 // One thread, and its report: a line for each failure, whatever the settings of the terminal.
                 command.args(["--", "--test-threads", "1", "--color", "never"]);
+                command
+            }
+            Self::Example(_, example, arguments) => {
+                let mut command = Command::new(target.join("debug/examples").join(example));
+                command.args(*arguments);
                 command
             }
         }
     }
 
-    /// Reads the line that says what was found: `seed 7: lost: message 3 …`, `fuzz: finding in parts: …`.
+    /// Reads the line that says what was found: `seed 7: lost: message 3 …`, `fuzz: finding in parts: it …`, `test … FAILED`,
+    /// `FAILED  what ought to hold: …`.
     fn read_failure(&self, line: &str) -> Option<Found> {
         let (by, flaw) = match self {
             Self::Sim => {
@@ -260,40 +370,21 @@ impl Suite {
                 let (target, flaw) = line.strip_prefix("fuzz: finding in ")?.split_once(": ")?;
                 (target.to_owned(), flaw)
             }
-            Self::Test(package, _) => {
+            Self::Test(package, ..) => {
                 let failed = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
                 let name = failed.rsplit("::").next()?;
                 let short = package.strip_prefix("hyperactor-").unwrap_or(package);
                 (format!("{short} test"), name)
+            }
+            Self::Example(_, example, _) => {
+                let failed = line.trim_start().strip_prefix("FAILED  ")?;
+                ((*example).to_owned(), failed.split(": ").next()?)
             }
         };
         // Of a long message the beginning tells.
         let flaw = flaw.chars().take(60).collect();
         Some(Found { by, flaw })
     }
-}
-
-fn cargo_build(plant: &str, target: &Path) -> Command {
-    let mut command = cargo(plant, target, "build");
-    command.arg("--quiet");
-    command
-}
-
-/// Cargo with the bug in whatever it builds.
-fn cargo(plant: &str, target: &Path, task: &str) -> Command {
-    let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    flags.push_str(&format!(" --cfg planted=\"{plant}\""));
-    let mut command = shell::cargo();
-    command
-        .args([task, "--target-dir"])
-        .arg(target)
-        .env("RUSTFLAGS", flags)
-        // A dozen builds from nothing: how fast they are matters more than how fast their code is.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
-    command
 }
 
 #[cfg(test)]
@@ -307,14 +398,21 @@ mod tests {
 
     #[test]
     fn a_finding_of_each_suite_is_read_and_other_lines_are_not() {
-        let (sim, fuzz, test) = (Suite::Sim, Suite::Fuzz("a"), Suite::Test("a", "b"));
+        let (sim, fuzz) = (Suite::Sim, Suite::Fuzz("a"));
+        let test = Suite::Test("hyperactor-a", Place::Lib, "b");
+        let example = Suite::Example("a", "crash", &[]);
         let line = "seed 7: false outcome: message 3 was told: twice";
         assert_eq!(sim.read_failure(line), found("seed 7", "false outcome"));
         let line = "fuzz: finding in parts: it broke";
         assert_eq!(fuzz.read_failure(line), found("parts", "it broke"));
         let line = "test net::tests::it_pauses ... FAILED";
         assert_eq!(test.read_failure(line), found("a test", "it_pauses"));
-        for suite in [sim, fuzz, test] {
+        let line = "  FAILED  nothing is left: round 3: processes [7]";
+        assert_eq!(
+            example.read_failure(line),
+            found("crash", "nothing is left")
+        );
+        for suite in [sim, fuzz, test, example] {
             for other in ["seeds 0 to 9", "9 passed, 0 failed", "fuzz: 9 inputs"] {
                 assert_eq!(suite.read_failure(other), None, "{other}");
             }

