@@ -277,7 +277,7 @@ impl Build {
     fn cargo(&self, task: &str) -> Command {
         let mut command = shell::cargo();
         command
-            .args([task, "--quiet", "--target-dir"])
+            .args([task, "--target-dir"])
             .arg(&self.target)
             .env("RUSTC_WORKSPACE_WRAPPER", &self.wrapper)
             // A dozen builds: how fast they are matters more than how fast their code is.
@@ -305,12 +305,12 @@ impl Suite {
         match self {
             Self::Sim => {
                 let mut command = build.cargo("build");
-                command.args(["--release", "--package", sim::PACKAGE]);
+                command.args(["--quiet", "--release", "--package", sim::PACKAGE]);
                 command
             }
             Self::Fuzz(package) => {
                 let mut command = build.cargo("build");
-                command.args(["--release", "--package", package]);
+                command.args(["--quiet", "--release", "--package", package]);
                 command.args(["--example", "fuzz", "--features", "fuzzing"]);
                 command
             }
@@ -321,7 +321,7 @@ impl Suite {
             }
             Self::Example(package, example, _) => {
                 let mut command = build.cargo("build");
-                command.args(["--package", package, "--example", example]);
+                command.args(["--quiet", "--package", package, "--example", example]);
                 command
             }
         }
