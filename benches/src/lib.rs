@@ -1,5 +1,5 @@
 //! What the benchmarks of all layers share: settings, runtimes and payloads. Each layer's own file is in
-//! `benches/`; `cargo xtask bench <layer>` runs it.
+//! `benches/`; `cargo xtask bench <layer>` runs it. The comparison with what the machine can do is [`compare`].
 //!
 //! ```
 //! use criterion::Throughput;
@@ -16,6 +16,8 @@
 //! group.finish();
 //! # } }
 //! ```
+
+pub mod compare;
 
 use std::time::Duration;
 
