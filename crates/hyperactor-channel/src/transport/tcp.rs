@@ -54,7 +54,7 @@ fn connected(stream: TcpStream) -> io::Result<Connected> {
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     // Batches are made here, by the writer; the kernel must not wait for more.
     stream.set_nodelay(true)?;
-    // S-37
+    // S-26
     SockRef::from(stream).set_tcp_user_timeout(Some(TCP_UNANSWERED_MAX))
 }
 
@@ -142,7 +142,7 @@ impl Listen for TcpListening {
 mod tests {
     use super::*;
 
-    /// S-37.
+    /// S-26.
     #[tokio::test]
     async fn both_ends_give_up_what_is_not_answered() {
         let bind = "tcp:127.0.0.1:0".parse().unwrap();
