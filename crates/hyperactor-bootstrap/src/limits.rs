@@ -68,6 +68,18 @@ pub const LINK_IDLE: Duration = Duration::from_secs(60);
 /// The least of it that can be chosen: looking at every link costs something, too.
 pub const LINK_IDLE_MIN: Duration = Duration::from_millis(1);
 
+/// How long messages to a sibling are held, at most, to change from one good link to another; after a pause, twice as long each
+/// time and at most [`LINK_IDLE`], it is tried again.
+pub const YIELD_FENCE_MAX: Duration = Duration::from_millis(100);
+
+/// How many connections are kept whose dialers the host has not announced yet; beyond, the oldest is forgotten, and only
+/// received over.
+pub const STRANGERS_MAX: usize = 1_024;
+
+/// How long a link that a sibling dialled, and whose connection was lost, waits for the sibling to connect again. One that
+/// has died is not waited for.
+pub const LINK_RESUME_MAX: Duration = Duration::from_secs(30);
+
 /// How long one attempt to reach a sibling's socket may take.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -167,6 +167,8 @@ pub(crate) trait Link<M, K>: Send + Sync {
     fn posted(&self) -> u64;
     /// Takes nothing more; what was taken still goes out and gets its outcome.
     fn close(&self);
+    /// Ends now, for this reason.
+    fn abandon(&self, reason: Reason);
 }
 
 /// The sending end of a channel, with a completion of the caller's own type for each message. Cheap to clone.
@@ -310,6 +312,13 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
     /// Returns at once; calling it twice is fine.
     pub fn close(&self) {
         self.link.close();
+    }
+
+    /// Ends the channel now, both ways, because nobody is there any more, as this side has learned in another way: for an
+    /// accepted session whose dialer has died, and would be waited for. What was not sent ends as not delivered, what was sent
+    /// and has no outcome as unknown, each for this reason. Returns at once; a channel that has ended stays as it is.
+    pub fn abandon(&self, reason: Reason) {
+        self.link.abandon(reason);
     }
 
     /// Waits until the channel has ended for good and every message has its outcome, and says why it ended.

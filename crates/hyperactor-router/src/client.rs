@@ -156,6 +156,12 @@ impl MailboxClient {
         self.outbound.close();
     }
 
+    /// Ends the channel now, both ways: nobody is at its other end any more, as the caller has learned in another way. What
+    /// was not sent comes back, what was sent and has no outcome is unknown, each for this reason.
+    pub fn abandon(&self, reason: Reason) {
+        self.outbound.abandon(reason);
+    }
+
     /// Waits until the channel has ended for good, and says why.
     ///
     /// # Cancel safety

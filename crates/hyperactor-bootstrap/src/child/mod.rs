@@ -233,7 +233,7 @@ fn live(
     })?;
 
     let end = runtime.block_on(async {
-        let server = serve(&proc, instructions, &dir).await?;
+        let server = serve(&proc, &dialer, instructions, &dir).await?;
         ProcAgent::spawn_in(&proc, registry)
             .map_err(|error| BootError::Proc { reason: error.to_string() })?;
         RouteAgent::spawn_in(&proc, dialer.clone())
@@ -242,7 +242,7 @@ fn live(
         if !host.tell(&FromChild::Ready { addr: server.addr().clone() }) {
             tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc was ready");
         }
-        Ok::<_, BootError>(obey(&proc, server, &mut orders, host).await)
+        Ok::<_, BootError>(obey(&proc, &dialer, server, &mut orders, host).await)
     })?;
     // Said before the order that ended this proc, and by the same thread.
     let host_closes = closing.load(Ordering::Acquire);
@@ -260,6 +260,7 @@ fn live(
 /// Serves the proc's socket. Done before its agent runs, so that whoever hears from the agent can answer it.
 async fn serve(
     proc: &Proc,
+    dialer: &LocalProcDialer,
     instructions: &Instructions,
     dir: &SocketDir,
 ) -> Result<MailboxServerHandle, BootError> {
@@ -271,7 +272,9 @@ async fn serve(
         incarnation: spec.incarnation,
         ..ServeOptions::default()
     };
-    MailboxServer::serve(BindSpec::from(addr), proc.clone(), options)
+    // One connection serves both directions, whichever of two siblings dials it.
+    let sessions = dialer.sessions_of(spec.incarnation, proc.clone());
+    MailboxServer::serve_duplex(BindSpec::from(addr), options, sessions)
         .await
         .map_err(|error| failed(error.to_string()))
 }
@@ -280,6 +283,7 @@ async fn serve(
 /// it.
 async fn obey(
     proc: &Proc,
+    dialer: &LocalProcDialer,
     server: MailboxServerHandle,
     orders: &mut Orders,
     host: &HostLink,
@@ -299,7 +303,9 @@ async fn obey(
         }
     };
     tracing::debug!(target: "hyperactor::bootstrap", event = "proc.stopped", proc = %proc.proc_id(), ?report, "the proc of this process has stopped");
-    let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, server.stop()).await;
+    // Siblings send over the connections that this process dialled, too: both kinds end in order.
+    let ends = async { tokio::join!(server.stop(), dialer.close()) };
+    let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, ends).await;
     let flushed = report.flushed.is_ok() && goodbye.is_ok();
     // A host that dies while its children drain removes nothing any more: that is the children's to do then.
     let has_host = host.tell(&FromChild::Ending { flushed });

@@ -43,6 +43,26 @@ impl fmt::Display for RouteRung {
     }
 }
 
+/// Who dialled the connection between two processes. One serves both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LinkOrigin {
+    /// The process that is asked.
+    Dialled,
+    /// The other one.
+    Accepted,
+}
+
+impl fmt::Display for LinkOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dialled => "dialled",
+            Self::Accepted => "accepted",
+        })
+    }
+}
+
 /// Why one way is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -68,6 +88,8 @@ pub struct RouteReport {
     pub now: Option<RouteRung>,
     /// The way that is changed to, where one is.
     pub next: Option<RouteRung>,
+    /// Where messages go straight, now or next: who dialled the connection.
+    pub link: Option<LinkOrigin>,
     /// Every way that is faster than `now`, with the reason against it; the fastest first.
     pub refusals: Vec<RungRefusal>,
     /// Messages that went straight.
@@ -86,6 +108,7 @@ pub(super) fn explain(shared: &Shared, proc_id: &ProcId) -> RouteReport {
         policy: shared.policy,
         now: None,
         next: None,
+        link: None,
         refusals: Vec::new(),
         direct: 0,
         relay: 0,
@@ -151,6 +174,7 @@ pub(super) fn explain(shared: &Shared, proc_id: &ProcId) -> RouteReport {
     let standing = sibling.standing();
     report.under_way = standing.under_way as u64;
     report.held = standing.held as u64;
+    report.link = standing.link;
     (report.now, report.next) = match standing.way {
         Way::Direct => (Some(RouteRung::Direct), None),
         Way::Relay => (Some(RouteRung::Relay), None),
@@ -229,6 +253,9 @@ impl fmt::Display for RouteReport {
             (Some(now), _) => write!(f, "to {}: {now}", self.to)?,
             (None, Some(next)) => write!(f, "to {}: held, until it can go {next}", self.to)?,
             (None, None) => write!(f, "to {}: no way", self.to)?,
+        }
+        if let Some(link) = self.link {
+            write!(f, " over a connection that was {link}")?;
         }
         write!(
             f,

@@ -1,9 +1,11 @@
 //! [`LocalProcDialer`]: the forwarder of a proc that shares its host with others. It decides who is a sibling; how a
 //! sibling is reached, and how the route to it changes, is in `sibling` and `route`.
 
+mod accepted;
 mod agent;
 mod connect;
 mod explain;
+mod links;
 mod pending;
 mod route;
 mod sibling;
@@ -13,7 +15,7 @@ mod words;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -30,9 +32,11 @@ use tokio::runtime::Handle;
 
 use crate::limits;
 use crate::socket_dir::socket_name;
+pub use accepted::ProcSessions;
+use accepted::Strangers;
 pub use agent::{ExplainRoute, ROUTE_AGENT, RouteAgent};
-use connect::SocketConnect;
-pub use explain::{RouteReport, RouteRung, RungRefusal};
+use connect::{Own, SocketConnect};
+pub use explain::{LinkOrigin, RouteReport, RouteRung, RungRefusal};
 use sibling::Sibling;
 use words::Life;
 
@@ -48,8 +52,15 @@ use words::Life;
 /// stale or lost, it is tried again later (after 10 ms to 2 s), and no error is remembered for longer than that.
 /// What never left on a connection that failed goes by the backend; what may have arrived comes back as
 /// unknown. [`RoutePolicy`] forces one route; [`explain`](Self::explain) says which is taken, and why.
-/// A link over which nothing went for [`limits::LINK_IDLE`], or [as long as was chosen](Self::with_link_idle), is closed, and
-/// opened again by the next message.
+///
+/// # Links
+///
+/// One connection serves both directions, where the proc's socket is served with [`sessions_of`](Self::sessions_of): what a
+/// sibling dialled takes the messages to it as well. The sibling is known by its user, whom the kernel names, and by the
+/// incarnation that it says and the host announced; a dialer that is not announced (yet) is received from and never sent to.
+/// When two dial each other at once, the dial of the lower incarnation stands: the other side changes over to it and closes its
+/// own. A link over which nothing went either way for [`limits::LINK_IDLE`], or [as long as was
+/// chosen](Self::with_link_idle), is closed by who dialled it, and opened again by the next message of either.
 ///
 /// # Ordering
 ///
@@ -66,8 +77,10 @@ use words::Life;
 ///
 /// Changes of route are `tracing` events of the target `hyperactor::route`, with the sibling in the field `proc` and one of
 /// these names in the field `event`: `route.announced`, `route.no_answer`, `route.stranger` (somebody else's socket is in a
-/// sibling's place), `route.direct`, `route.lost` (with the failure's `code`), `route.closed`. A reason why the straight way
-/// fails is said once, at the level INFO or, for a stranger, WARN; that it still does is a detail.
+/// sibling's place), `route.direct` (its field `link` says who dialled), `route.lost` (with the failure's `code`), `route.closed`
+/// (by this side), `route.ended` (a link that the sibling dialled), `route.stays` (a change to the sibling's link kept messages
+/// waiting, and is tried again later), `route.unannounced` (somebody dialled who is not announced; without `proc`). A reason why
+/// the straight way fails is said once, at the level INFO or, for a stranger, WARN; that it still does is a detail.
 ///
 /// ```no_run
 /// use hyperactor_bootstrap::mailbox::LocalProcDialer;
@@ -102,7 +115,13 @@ struct Shared {
     own: Option<(Arc<ProcId>, BoxedMailboxSender)>,
     runtime: Option<Handle>,
     link_idle: Duration,
+    /// Who this is to those that it dials.
+    identity: Arc<Own>,
     siblings: RwLock<HashMap<Box<str>, Arc<Sibling>>>,
+    /// Dialers that nobody has announced.
+    strangers: Strangers,
+    /// No link is opened any more.
+    has_ended: AtomicBool,
     /// Starts the task that closes idle links.
     idle: Once,
     /// Messages to the service proc.
@@ -179,6 +198,37 @@ impl LocalProcDialer {
         self.rebuilt(|shared| shared.own = Some(own))
     }
 
+    /// Lets one connection serve both directions: the proc of this life receives by `sender`, over the connections that this
+    /// dialer makes from now on as over those of the server that is given the result
+    /// ([`MailboxServer::serve_duplex`](hyperactor_router::MailboxServer::serve_duplex)), and sends over both.
+    ///
+    /// To be called once, after the choices above. Dropping the result ends receiving.
+    #[must_use = "siblings are answered over their own connections only by a server that has it"]
+    pub fn sessions_of(
+        &self,
+        incarnation: Incarnation,
+        sender: impl MailboxSender,
+    ) -> ProcSessions {
+        ProcSessions::new(Arc::clone(&self.shared), incarnation, Arc::new(sender))
+    }
+
+    /// Closes every link in order and opens none any more; resolves when all have ended. What is posted afterwards goes by the
+    /// host.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the links go on ending in order by themselves.
+    pub async fn close(&self) {
+        self.shared.has_ended.store(true, Ordering::SeqCst);
+        let siblings = self.shared.known();
+        let links: Vec<_> = siblings
+            .iter()
+            .flat_map(|sibling| sibling.end_links())
+            .collect();
+        for link in links {
+            link.closed().await;
+        }
+    }
+
     fn rebuilt(self, change: impl FnOnce(&mut Shared)) -> Self {
         let old = &self.shared;
         let mut shared = Shared::new(
@@ -200,6 +250,7 @@ impl LocalProcDialer {
     pub fn announce(&self, name: &str, incarnation: Incarnation) {
         if let Some(sibling) = self.shared.sibling_named(name) {
             sibling.announce(Life::Up(incarnation));
+            self.shared.meet_strangers(&sibling, incarnation);
         }
     }
 
@@ -276,7 +327,10 @@ impl Shared {
             own: None,
             runtime: Handle::try_current().ok(),
             link_idle: limits::LINK_IDLE,
+            identity: Arc::default(),
             siblings: RwLock::default(),
+            strangers: Strangers::default(),
+            has_ended: AtomicBool::new(false),
             idle: Once::new(),
             service: AtomicU64::new(0),
             remote: AtomicU64::new(0),
@@ -319,9 +373,19 @@ impl Shared {
         }
         self.close_idle_links();
         let path = self.socket_dir.join(socket_name(name));
-        let connect = Arc::new(SocketConnect::new(path, self.runtime.clone(), &self.dial));
+        let connect = Arc::new(SocketConnect::new(
+            path,
+            self.runtime.clone(),
+            &self.dial,
+            Arc::clone(&self.identity),
+        ));
         let proc_id = Arc::new(self.proc_id(name));
-        let new = Sibling::new(proc_id, self.policy, self.backend.clone(), connect);
+        let policy = if self.has_ended.load(Ordering::SeqCst) {
+            RoutePolicy::Relay
+        } else {
+            self.policy
+        };
+        let new = Sibling::new(proc_id, policy, self.backend.clone(), connect);
         let mut siblings = self.siblings.write();
         if siblings.len() >= limits::SIBLINGS_MAX {
             // Dropped after the lock: an idle entry holds no message, yet owns what it was given.

@@ -6,12 +6,14 @@
 //! of route never reorders.
 //!
 //! ```text
-//!            dialled, nothing under way
-//!   Relay ───────────────────────────────▶ Direct
-//!     │ dialled, something under way          │ never sent: connection refused or lost
-//!     ▼            all outcomes known         ▼
-//!   Fence(Direct) ─────────▶ Direct         Fence(Relay) ─────────▶ Relay
+//!            a link, nothing under way
+//!   Relay ───────────────────────────────▶ Direct ──────────────────────┐ another link takes its place
+//!     │ a link, something under way           │ refused, lost or closed  ▼
+//!     ▼            all outcomes known         ▼                     Fence(Direct) ─────▶ Direct
+//!   Fence(Direct) ─────────▶ Direct         Fence(Relay) ─────▶ Relay
 //! ```
+//!
+//! Where links come from, and which of two is used, is in `links`.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -21,18 +23,19 @@ use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::{Capacity, MessageEnvelope, ReturnHandle};
 use tokio::time::Instant;
 
+use super::links::{Line, Links, Wire};
 use super::pending::Groups;
 use super::slots::Slots;
-use super::words::{Admit, Back, Fault, Life, Open, Returned, Settled, Standing, Via, Wants, Way};
+use super::words::{Admit, Back, Fault, Life, Returned, Settled, Standing, Via, Wants, Way};
 use crate::limits;
 
 /// Where messages go now.
 #[derive(Debug)]
-enum Route<L> {
+pub(super) enum Route<L> {
     /// Through the host.
     Relay,
     /// Straight.
-    Direct(L),
+    Direct(Line<L>),
     /// Straight, once there is a link: only where the host is not to be used.
     Unlinked,
     /// Nowhere, until everything under way has its outcome; then as told.
@@ -40,9 +43,9 @@ enum Route<L> {
 }
 
 #[derive(Debug)]
-enum Next<L> {
+pub(super) enum Next<L> {
     Relay,
-    Direct(L),
+    Direct(Line<L>),
     Unlinked,
 }
 
@@ -56,7 +59,7 @@ pub(super) struct Kept {
 }
 
 /// A message that waits behind a fence.
-struct Held {
+pub(super) struct Held {
     envelope: MessageEnvelope,
     kept: Kept,
 }
@@ -64,34 +67,34 @@ struct Held {
 /// A message that is under way.
 struct UnderWay {
     kept: Kept,
-    is_direct: bool,
+    /// The link that it went by, where it went straight.
+    line: Option<Wire>,
     was_held: bool,
 }
 
 /// The routes to one sibling.
 pub(super) struct Routes<L> {
-    policy: RoutePolicy,
-    route: Route<L>,
-    life: Life,
+    pub(super) policy: RoutePolicy,
+    pub(super) route: Route<L>,
+    pub(super) life: Life,
+    pub(super) links: Links<L>,
     under_way: Slots<UnderWay>,
-    open: usize,
-    held: VecDeque<Held>,
+    pub(super) open: usize,
+    pub(super) held: VecDeque<Held>,
     /// Never sent by the direct route, to go by the next one, before those in `held`.
     returned: Vec<Held>,
     /// Somebody posts what was held, one by one; new messages queue up behind.
-    draining: bool,
+    pub(super) draining: bool,
     /// What a held message met full just now.
     blocked: Option<Capacity>,
-    order: u64,
+    pub(super) order: u64,
     groups: Groups,
     /// A dial or a probe is under way.
-    opening: bool,
-    retry_at: Option<Instant>,
-    backoff: Duration,
+    pub(super) opening: bool,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) backoff: Duration,
     /// Why the straight way failed last, and when; for people.
-    fault: Option<(Instant, String)>,
-    /// How many messages had been posted when it was last asked whether the link is idle.
-    seen: u64,
+    pub(super) fault: Option<(Instant, String)>,
 }
 
 impl<L: Clone> Routes<L> {
@@ -104,6 +107,7 @@ impl<L: Clone> Routes<L> {
                 Route::Relay
             },
             life: Life::Unannounced,
+            links: Links::default(),
             under_way: Slots::default(),
             open: 0,
             held: VecDeque::new(),
@@ -116,61 +120,7 @@ impl<L: Clone> Routes<L> {
             retry_at: None,
             backoff: Duration::ZERO,
             fault: None,
-            seen: 0,
         }
-    }
-
-    /// Whether the straight way is to be opened now. Whoever is told to must call [`opened`](Self::opened) or
-    /// [`not_opened`](Self::not_opened) afterwards.
-    pub(super) fn should_open(&mut self, now: impl FnOnce() -> Instant) -> Open {
-        let wanted = match self.route {
-            Route::Relay => self.policy == RoutePolicy::Auto,
-            Route::Unlinked => true,
-            Route::Direct(_) | Route::Fence(_) => false,
-        };
-        if !wanted || self.opening {
-            return Open::Nothing;
-        }
-        let how = match (&self.route, self.life) {
-            // There is no other way: dial, and let the outcome tell.
-            (Route::Unlinked, _) | (_, Life::Up(_)) => Open::Dial,
-            (_, Life::Unannounced) => Open::Probe,
-            (_, Life::Gone(_)) => return Open::Nothing,
-        };
-        let waiting = self.retry_at.is_some_and(|at| now() < at);
-        if waiting && !matches!(self.route, Route::Unlinked) {
-            return Open::Nothing;
-        }
-        self.opening = true;
-        how
-    }
-
-    /// The straight way can be used through this link. `Err`: not any more, the link is of no use.
-    pub(super) fn opened(&mut self, link: L) -> Result<(), L> {
-        self.opening = false;
-        match self.route {
-            Route::Relay | Route::Unlinked => {
-                self.route = Route::Fence(Next::Direct(link));
-                self.pass_fence();
-                Ok(())
-            }
-            // Something else was decided while the link was made.
-            Route::Direct(_) | Route::Fence(_) => Err(link),
-        }
-    }
-
-    /// The straight way cannot be used for now. Returns whether that is news: not what was said last, with no success since.
-    pub(super) fn not_opened(&mut self, now: Instant, why: String) -> bool {
-        self.opening = false;
-        self.back_off(now);
-        self.note_fault(now, why)
-    }
-
-    fn note_fault(&mut self, now: Instant, why: String) -> bool {
-        let last = self.fault.replace((now, why));
-        let is_same =
-            |(_, last): (_, String)| self.fault.as_ref().is_some_and(|(_, why)| *why == last);
-        !last.is_some_and(is_same)
     }
 
     /// Decides about a new message.
@@ -209,7 +159,7 @@ impl<L: Clone> Routes<L> {
     fn via(&self) -> Option<Via<L>> {
         match &self.route {
             Route::Relay => Some(Via::Relay),
-            Route::Direct(link) => Some(Via::Direct(link.clone())),
+            Route::Direct(line) => Some(Via::Direct(line.link.clone())),
             Route::Unlinked | Route::Fence(_) => None,
         }
     }
@@ -217,10 +167,13 @@ impl<L: Clone> Routes<L> {
     fn start(&mut self, message: Held, via: Via<L>, was_held: bool) -> Admit<L> {
         let Held { envelope, kept } = message;
         let wants = kept.wants;
-        let is_direct = matches!(via, Via::Direct(_));
+        let line = match &self.route {
+            Route::Direct(line) => Some(line.wire),
+            _ => None,
+        };
         match self.under_way.insert(UnderWay {
             kept,
-            is_direct,
+            line,
             was_held,
         }) {
             Ok(id) => {
@@ -272,10 +225,8 @@ impl<L: Clone> Routes<L> {
 
     /// A message was placed in its mailbox. Returns the handle of its sender.
     pub(super) fn delivered(&mut self, id: u64) -> Option<(ReturnHandle, Settled)> {
-        let UnderWay {
-            kept, is_direct, ..
-        } = self.under_way.remove(id)?;
-        if is_direct && (self.retry_at.is_some() || self.fault.is_some()) {
+        let UnderWay { kept, line, .. } = self.under_way.remove(id)?;
+        if line.is_some() && (self.retry_at.is_some() || self.fault.is_some()) {
             // The way is good: after the next fault, which is news then, it is tried again at once.
             self.fault = None;
             self.retry_at = None;
@@ -302,7 +253,7 @@ impl<L: Clone> Routes<L> {
     ) -> Returned<L> {
         let Some(UnderWay {
             kept,
-            is_direct,
+            line,
             was_held,
         }) = self.under_way.remove(id)
         else {
@@ -319,12 +270,14 @@ impl<L: Clone> Routes<L> {
                 settled,
             };
         };
-        let failed = is_direct && fault != Fault::None;
-        let (useless, is_news) = match failed.then(|| self.direct_failed(now, why)).flatten() {
+        let (reroute, failed) = match line {
+            Some(wire) => self.judge(wire, fault, now, why),
+            None => (false, None),
+        };
+        let (useless, is_news) = match failed {
             Some((link, is_news)) => (Some(link), is_news),
             None => (None, false),
         };
-        let reroute = failed && fault == Fault::NeverSent && self.policy == RoutePolicy::Auto;
         // The sender of a held message was not told of the full queue, so the message waits here.
         let waits = !reroute && was_held && self.draining && full.is_some();
         let (back, settled) = if reroute || waits {
@@ -355,32 +308,10 @@ impl<L: Clone> Routes<L> {
         };
         Returned {
             back,
-            was_direct: is_direct,
+            was_direct: line.is_some(),
             useless,
             is_news,
             settled,
-        }
-    }
-
-    /// Messages go by the host from now on, or by a new link where the host is not to be used. Returns the old link, and
-    /// whether the reason is news.
-    fn direct_failed(&mut self, now: Instant, why: &impl Display) -> Option<(L, bool)> {
-        if cfg!(planted = "P11") {
-            return None;
-        }
-        let next = match self.policy {
-            RoutePolicy::Direct => Next::Unlinked,
-            _ => Next::Relay,
-        };
-        match std::mem::replace(&mut self.route, Route::Fence(next)) {
-            Route::Direct(link) | Route::Fence(Next::Direct(link)) => {
-                self.back_off(now);
-                Some((link, self.note_fault(now, why.to_string())))
-            }
-            other => {
-                self.route = other;
-                None
-            }
         }
     }
 
@@ -396,8 +327,9 @@ impl<L: Clone> Routes<L> {
         }
     }
 
-    /// Falls through a fence when nothing is under way any more. What came back goes before what was held meanwhile.
-    fn pass_fence(&mut self) -> bool {
+    /// Falls through a fence when nothing is under way any more. What came back goes before what was held meanwhile. True
+    /// when it fell: what is held is to be posted then.
+    pub(super) fn pass_fence(&mut self) -> bool {
         let is_open = self.open > 0 && !cfg!(planted = "P8");
         if is_open || !matches!(self.route, Route::Fence(_)) {
             return false;
@@ -407,7 +339,7 @@ impl<L: Clone> Routes<L> {
         };
         self.route = match next {
             Next::Relay => Route::Relay,
-            Next::Direct(link) => Route::Direct(link),
+            Next::Direct(line) => Route::Direct(line),
             Next::Unlinked => Route::Unlinked,
         };
         self.returned.sort_unstable_by_key(|held| held.kept.order);
@@ -417,31 +349,31 @@ impl<L: Clone> Routes<L> {
         true
     }
 
-    /// The host says that the sibling is up, or gone. Returns the link that is of no use any more.
-    pub(super) fn announce(&mut self, life: Life, now: Instant) -> Option<L> {
+    /// The host says that the sibling is up, or gone. Returns the links that are of no use any more.
+    pub(super) fn announce(&mut self, life: Life, now: Instant) -> Vec<L> {
         let news = match (self.life, life) {
             // Late news of an earlier life.
             (Life::Up(present), Life::Gone(other)) => present == other,
             (old, new) => old != new,
         };
         if !news {
-            return None;
+            return Vec::new();
         }
         let was_other_life = matches!(self.life, Life::Up(_));
         self.life = life;
         self.retry_at = None;
         self.backoff = Duration::ZERO;
         let useless = match life {
-            Life::Gone(_) => self.direct_failed(now, &"the host said that it has ended"),
+            Life::Gone(_) => self.all_failed(now, &"the host said that it has ended"),
             // A link to an earlier life leads nowhere.
             Life::Up(_) if was_other_life => {
-                self.direct_failed(now, &"the link led to an earlier life of it")
+                self.all_failed(now, &"the link led to an earlier life of it")
             }
-            _ => None,
+            _ => Vec::new(),
         };
         self.retry_at = None;
         self.pass_fence();
-        useless.map(|(link, _)| link)
+        useless
     }
 
     /// Takes out everything that is held, in order.
@@ -456,29 +388,6 @@ impl<L: Clone> Routes<L> {
             .collect()
     }
 
-    /// Whether messages wait for a link that somebody has to make.
-    pub(super) fn waits_for_link(&self) -> bool {
-        matches!(self.route, Route::Unlinked) && !self.held.is_empty()
-    }
-
-    /// Asked from time to time: gives up a link over which nothing went since it was asked last. The next message opens
-    /// another.
-    pub(super) fn take_idle_link(&mut self) -> Option<L> {
-        let was_used = std::mem::replace(&mut self.seen, self.order) != self.order;
-        let is_quiet = self.open == 0 && self.held.is_empty() && !self.draining;
-        if was_used || !is_quiet || !matches!(self.route, Route::Direct(_)) {
-            return None;
-        }
-        let next = match self.policy {
-            RoutePolicy::Direct => Route::Unlinked,
-            _ => Route::Relay,
-        };
-        match std::mem::replace(&mut self.route, next) {
-            Route::Direct(link) => Some(link),
-            _ => None,
-        }
-    }
-
     /// Where messages go, and what stands against the straight way.
     pub(super) fn standing(&self) -> Standing {
         let way = match &self.route {
@@ -491,6 +400,7 @@ impl<L: Clone> Routes<L> {
         Standing {
             policy: self.policy,
             way,
+            link: self.line().map(|line| line.wire.origin),
             life: self.life,
             is_opening: self.opening,
             fault: self.fault.clone(),
@@ -514,6 +424,7 @@ impl<L: Clone> Routes<L> {
             && !self.opening
             && !self.draining
             && matches!(self.route, Route::Relay | Route::Unlinked)
+            && self.links.spare.is_none()
     }
 
     /// Whether another message can be held.
@@ -524,11 +435,5 @@ impl<L: Clone> Routes<L> {
     /// See [`Groups::mark`].
     pub(super) fn mark(&mut self) -> Option<u64> {
         self.groups.mark()
-    }
-
-    fn back_off(&mut self, now: Instant) {
-        self.backoff =
-            (self.backoff * 2).clamp(limits::PROBE_BACKOFF_MIN, limits::PROBE_BACKOFF_MAX);
-        self.retry_at = Some(now + self.backoff);
     }
 }

@@ -2,23 +2,26 @@
 //! lock; under it only the state machine moves.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::{
     BoxedMailboxSender, Capacity, DeathCertificate, Failure, Hop, Lease, MailboxSender,
     MessageEnvelope, NotDelivered, ReturnHandle, ReturnSink, RouteKind, Token, Undeliverable,
 };
-use hyperactor_refs::ProcId;
+use hyperactor_refs::{Incarnation, ProcId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::connect::{Connect, Link};
+use super::explain::LinkOrigin;
 use super::route::Routes;
 use super::sink::{HeldRoom, Leased, Sink};
-use super::words::{Admit, Back, Fault, Life, Open, Returned, Settled, Standing, Via, Wants};
+use super::words::{
+    Admit, Back, Fault, Life, Open, Returned, Settled, Standing, Via, Wants, Yield,
+};
 use crate::limits;
 
 /// The routes to one sibling, and the counts of what they carried.
@@ -91,10 +94,40 @@ impl Sibling {
         self.core.routes.lock().standing()
     }
 
-    /// Closes a link over which nothing went since the last call.
+    /// Closes a link over which nothing went, either way, since the last call.
     pub(super) fn close_idle(&self) {
-        let idle = self.core.routes.lock().take_idle_link();
+        let idle = self
+            .core
+            .routes
+            .lock()
+            .take_idle_link(|link| link.received());
         self.core.discard(idle);
+    }
+
+    /// Closes its links, and opens none any more. They may go on telling outcomes.
+    pub(super) fn end_links(&self) -> Vec<Arc<dyn Link>> {
+        let links = self.core.routes.lock().end_links(Instant::now());
+        for link in &links {
+            link.close();
+        }
+        self.core.drain();
+        links
+    }
+
+    /// This life of the sibling has dialled: messages can go back over its link. Says by which number the link is known from
+    /// now on; none when it cannot be used.
+    pub(super) fn adopt(&self, incarnation: Incarnation, link: Arc<dyn Link>) -> Option<u64> {
+        self.core.adopt(incarnation, link)
+    }
+
+    /// Whether this is the life that is known to be up.
+    pub(super) fn lives(&self, incarnation: Incarnation) -> bool {
+        self.core.lives(incarnation)
+    }
+
+    /// What a link to it is watched with.
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Posts a message by the route of the moment. Never blocks.
@@ -142,7 +175,9 @@ impl Sibling {
             target: "hyperactor::route", event = "route.announced", proc = %self.core.proc_id, ?life,
             "the host announced a sibling"
         );
-        self.core.discard(useless);
+        for link in useless {
+            self.core.discard(Some(link));
+        }
         self.core.drain();
     }
 
@@ -249,21 +284,100 @@ impl Core {
         } else {
             None
         };
+        let wins = expect.is_none_or(|incarnation| self.dial_wins(incarnation));
         let Some(link) = self.connect.connect(expect) else {
             self.not_opened("its socket's path is too long for the kernel, or there is no runtime");
             return;
         };
-        let opened = self.routes.lock().opened(link);
+        let opened = self.routes.lock().opened(link, wins);
         match opened {
             Ok(()) => {
                 tracing::debug!(
                     target: "hyperactor::route", event = "route.direct", proc = %self.proc_id,
-                    "messages to a sibling go straight"
+                    link = %LinkOrigin::Dialled, "messages to a sibling go straight"
                 );
                 self.drain();
             }
             Err(useless) => self.discard(Some(useless)),
         }
+    }
+
+    /// Of two that dial each other at once, the lower incarnation's dial stands. Both ends know both.
+    fn dial_wins(&self, theirs: Incarnation) -> bool {
+        self.connect.incarnation().is_none_or(|ours| ours < theirs)
+    }
+
+    fn adopt(self: &Arc<Self>, incarnation: Incarnation, link: Arc<dyn Link>) -> Option<u64> {
+        let wins = self.dial_wins(incarnation);
+        let life = Life::Up(incarnation);
+        let adopted = self.routes.lock().adopted(link, life, wins).ok()?;
+        if adopted.is_used {
+            tracing::debug!(
+                target: "hyperactor::route", event = "route.direct", proc = %self.proc_id,
+                link = %LinkOrigin::Accepted, "messages to a sibling go straight"
+            );
+        }
+        self.discard(adopted.useless);
+        self.drain();
+        if adopted.is_waited_for
+            && let Some(runtime) = self.connect.runtime()
+        {
+            runtime.spawn(yield_to(Arc::downgrade(self), adopted.number));
+        }
+        Some(adopted.number)
+    }
+
+    /// Looks after a change to a link that the sibling dialled. Says whether it was called off, to be tried again.
+    fn look_after_yield(self: &Arc<Self>, number: u64) -> bool {
+        let came = self.routes.lock().settle_yield(number);
+        match came {
+            Yield::Done(former) => {
+                self.discard(former);
+                false
+            }
+            Yield::Reverted => {
+                tracing::debug!(
+                    target: "hyperactor::route", event = "route.stays", proc = %self.proc_id,
+                    "messages to a sibling go by the former link again: some take too long there to wait for"
+                );
+                self.drain();
+                true
+            }
+            Yield::Over => false,
+        }
+    }
+
+    fn yield_again(self: &Arc<Self>, number: u64) -> bool {
+        let goes_on = self.routes.lock().yield_again(number);
+        self.drain();
+        goes_on
+    }
+
+    /// A link that the sibling dialled is over.
+    pub(super) fn ended(self: &Arc<Self>, number: u64) {
+        let drains = self.routes.lock().ended(number);
+        tracing::debug!(
+            target: "hyperactor::route", event = "route.ended", proc = %self.proc_id,
+            "a link that a sibling dialled is over"
+        );
+        if drains {
+            self.drain();
+        }
+    }
+
+    /// The connection of such a link was lost, and may come back.
+    pub(super) fn lost(&self, number: u64) {
+        self.routes.lock().drop_spare(number);
+    }
+
+    /// Whether this is the life that is known to be up.
+    pub(super) fn lives(&self, incarnation: Incarnation) -> bool {
+        self.routes.lock().life() == Life::Up(incarnation)
+    }
+
+    /// How it is reached.
+    pub(super) fn connect(&self) -> &Arc<dyn Connect> {
+        &self.connect
     }
 
     fn discard(&self, useless: Option<Arc<dyn Link>>) {
@@ -529,6 +643,26 @@ impl Core {
     }
 }
 
+/// Changes over to a link that the sibling dialled, as soon as that keeps nobody waiting.
+async fn yield_to(core: Weak<Core>, number: u64) {
+    let mut pause = limits::YIELD_FENCE_MAX;
+    loop {
+        tokio::time::sleep(limits::YIELD_FENCE_MAX).await;
+        let was_called_off = core
+            .upgrade()
+            .is_some_and(|core| core.look_after_yield(number));
+        if !was_called_off {
+            return;
+        }
+        pause = (pause * 2).min(limits::LINK_IDLE);
+        tokio::time::sleep(pause).await;
+        let goes_on = core.upgrade().is_some_and(|core| core.yield_again(number));
+        if !goes_on {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "sibling_tests.rs"]
 mod tests;
@@ -536,3 +670,11 @@ mod tests;
 #[cfg(test)]
 #[path = "idle_tests.rs"]
 mod idle_tests;
+
+#[cfg(test)]
+#[path = "chaos_tests.rs"]
+mod chaos_tests;
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod links_tests;

@@ -5,6 +5,8 @@ use hyperactor_mailbox::{MessageEnvelope, ReturnHandle};
 use hyperactor_refs::Incarnation;
 use tokio::time::Instant;
 
+use super::explain::LinkOrigin;
+
 /// Which way one message goes.
 #[derive(Clone, Debug)]
 pub(super) enum Via<L> {
@@ -64,6 +66,31 @@ pub(super) struct Returned<L> {
     pub(super) settled: Settled,
 }
 
+/// What became of a link that the sibling dialled.
+#[derive(Debug)]
+pub(super) struct Adopted<L> {
+    /// Its number, for when it ends.
+    pub(super) number: u64,
+    /// Whether messages go by it from now on.
+    pub(super) is_used: bool,
+    /// A link to close: the sibling's stands in its place.
+    pub(super) useless: Option<L>,
+    /// The sibling's link takes the place of the present one only when nothing is under way any more: see
+    /// [`Yield`].
+    pub(super) is_waited_for: bool,
+}
+
+/// How far the change to a link that the sibling dialled has come.
+#[derive(Debug)]
+pub(super) enum Yield<L> {
+    /// Messages go by it. The link that they went by before is to be closed.
+    Done(Option<L>),
+    /// It took too long: messages go by the former link again, for now.
+    Reverted,
+    /// Something else is decided.
+    Over,
+}
+
 /// What a failure says about the direct link that the message was given to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -71,6 +98,8 @@ pub(super) enum Fault {
     None,
     /// The link cannot be used, and the message never left.
     NeverSent,
+    /// The other end closed the link in order, and never took the message.
+    Closed,
     /// The link ended with the message on it.
     Lost,
 }
@@ -122,6 +151,8 @@ pub(super) enum Way {
 pub(super) struct Standing {
     pub(super) policy: RoutePolicy,
     pub(super) way: Way,
+    /// Who dialled the link that messages go by, or will go by.
+    pub(super) link: Option<LinkOrigin>,
     pub(super) life: Life,
     pub(super) is_opening: bool,
     /// Why the straight way failed last, and when.

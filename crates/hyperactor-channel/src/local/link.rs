@@ -207,6 +207,15 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for LocalLink<
     fn close(&self) {
         self.0.close();
     }
+
+    fn abandon(&self, reason: Reason) {
+        let mut state = self.0.state.lock();
+        state.fail(&self.0.common, reason);
+        if !std::mem::replace(&mut state.running, true) {
+            drop(state);
+            Inner::run(&self.0);
+        }
+    }
 }
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {

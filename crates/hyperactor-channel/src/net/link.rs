@@ -272,6 +272,15 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         state.session.close();
         self.end(state);
     }
+
+    fn abandon(&self, reason: Reason) {
+        let mut state = self.shared.state.lock();
+        if !state.session.is_closed() {
+            state.reason = Some(reason);
+            state.session.fail(Cause::Abandoned, clock::now());
+            self.end(state);
+        }
+    }
 }
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {

@@ -312,6 +312,58 @@ pub(crate) async fn a_receiving_dialer_finds_a_restarted_server_by_itself(kind: 
     assert_eq!(soon("a message", rx.recv()).await.unwrap().id, 3);
 }
 
+pub(crate) async fn an_end_that_is_abandoned_leaves_nothing_without_an_outcome(kind: Kind) {
+    for abandons_dialer in [true, false] {
+        let place = kind.place();
+        let server = Returning::default();
+        let options = ServeOptions::default();
+        let handle = serve_with(place.bind.clone(), options, Postcard, server.clone())
+            .await
+            .unwrap();
+        let held = Keeper::default();
+        let dialled: Outbound<Message, Line> = dial_duplex_with(
+            handle.addr().clone(),
+            DialOptions::default(),
+            Postcard,
+            |inbound| held.session(Peer::new(DialOptions::default().incarnation), inbound),
+        );
+        let accepted = server.way().await;
+        let (near, far, taken) = if abandons_dialer {
+            (dialled, accepted, &server.keeper)
+        } else {
+            (accepted, dialled, &held)
+        };
+        let ledger = Ledger::default();
+        for id in 0..20 {
+            near.try_post(Message::new(id), ledger.line(id));
+        }
+        eventually("they arrived", || taken.len() == 20).await;
+        let why = Reason::Connect {
+            addr: handle.addr().clone(),
+            error: "it is said to be dead".to_owned(),
+            errno: None,
+        };
+        near.abandon(why.clone());
+        assert_eq!(soon("the end", near.closed()).await, why);
+        for (id, entry) in ledger.entries() {
+            let unknown = Failure::Unknown(why.clone());
+            assert!(
+                matches!(&entry, Entry::Failed(failure, _) if *failure == unknown),
+                "{id}: {entry:?}"
+            );
+        }
+        // Told a second time, nothing changes.
+        near.abandon(Reason::Dropped);
+        assert_eq!(soon("the end", near.closed()).await, why);
+        near.try_post(Message::new(20), ledger.line(20));
+        assert_eq!(
+            ledger.of(20),
+            Entry::Failed(Failure::NotDelivered(why), true)
+        );
+        soon("the other end", far.closed()).await;
+    }
+}
+
 pub(crate) async fn an_orderly_stop_tells_every_receiving_dialer(kind: Kind) {
     let (mut dialled, accepted, listener, _place) = pairs(kind).await;
     for id in 0..100 {

@@ -563,6 +563,7 @@ suites!([
     a_dialer_that_takes_nothing_bounds_what_comes_back,
     outcomes_of_what_goes_back_are_the_dialers_verdicts,
     a_dialer_says_whether_it_receives,
+    an_end_that_is_abandoned_leaves_nothing_without_an_outcome,
     a_dialer_that_only_sends_refuses_what_comes_back,
     a_close_at_either_end_lets_both_directions_arrive_and_ends_both,
     a_pair_that_is_dropped_closes_its_session,
