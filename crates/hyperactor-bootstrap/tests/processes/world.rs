@@ -11,6 +11,7 @@ use hyperactor_bootstrap::ProcessManager;
 use hyperactor_host::{Host, HostedProc, ProcConfig, RoutePolicy};
 use hyperactor_proc::{ActorRef, Client};
 use hyperactor_refs::{BindSpec, ChannelTransport};
+use hyperactor_testkit::eventually_blocking;
 use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal};
 
@@ -208,9 +209,27 @@ impl Drop for Actor {
 }
 
 pub(crate) fn send_signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
-    let pid = i32::try_from(pid)
+    let number = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .ok_or(rustix::io::Errno::SRCH)?;
-    rustix::process::kill_process(pid, signal)
+    rustix::process::kill_process(number, signal)?;
+    if signal == Signal::STOP {
+        // Its threads stop when each of them is looked at: until then they go on.
+        eventually_blocking(LONG, || is_stopped(pid));
+    }
+    Ok(())
+}
+
+/// Whether no thread of a process runs any more.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The name before it may hold anything but the end of a line.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+        state.is_none_or(|state| "TtZX".contains(state))
+    })
 }
