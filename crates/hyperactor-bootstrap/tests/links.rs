@@ -185,6 +185,11 @@ impl Node {
     }
 }
 
+fn know_each_other(a: &Node, b: &Node) {
+    a.knows(b);
+    b.knows(a);
+}
+
 fn note(number: u64) -> Note {
     let key = Key {
         sender: 0,
@@ -213,7 +218,7 @@ async fn what_a_sibling_dialled_carries_the_messages_to_it() {
     let world = World::new(PATIENCE);
     let (a, mut at_a) = world.node("a", 1).await;
     let (b, mut at_b) = world.node("b", 2).await;
-    (a.knows(&b), b.knows(&a));
+    know_each_other(&a, &b);
     a.send(&b, 1).await.unwrap();
     b.send(&a, 2).await.unwrap();
     assert_eq!(at_b.try_recv().unwrap().number(), 1);
@@ -267,7 +272,7 @@ async fn two_that_dial_at_once_end_with_the_lower_incarnations_connection() {
         let lives = if round % 2 == 0 { (1, 2) } else { (2, 1) };
         let (a, mut at_a) = world.node("a", lives.0).await;
         let (b, mut at_b) = world.node("b", lives.1).await;
-        (a.knows(&b), b.knows(&a));
+        know_each_other(&a, &b);
         let mut waiting = Vec::new();
         for number in 0..100 {
             waiting.push(a.post(&b, note(number)));
@@ -304,7 +309,7 @@ async fn links_that_close_cross_and_reopen_lose_nothing_and_keep_the_order() {
     let world = World::new(Duration::from_millis(2));
     let (a, at_a) = world.node("a", 1).await;
     let (b, at_b) = world.node("b", 2).await;
-    (a.knows(&b), b.knows(&a));
+    know_each_other(&a, &b);
     let nodes = [Arc::new(a), Arc::new(b)];
     let ledger = Ledger::new();
     let mut tasks = tokio::task::JoinSet::new();
@@ -400,7 +405,7 @@ async fn a_sibling_that_dies_is_not_waited_for_over_the_connection_that_it_diall
         let proc_id = port.actor_id().proc_id().clone();
         world.serve(proc_id, 2, port, Silent(held_tx)).await
     };
-    (a.knows(&b), b.knows(&a));
+    know_each_other(&a, &b);
     b.send(&a, 1).await.unwrap();
     assert_eq!(a.link_to(&b), Some(LinkOrigin::Accepted));
     let outcomes: Vec<_> = (0..50).map(|number| a.post(&b, note(number))).collect();
@@ -432,7 +437,7 @@ async fn a_proc_that_ends_in_order_tells_both_kinds_of_links() {
         let world = World::new(PATIENCE);
         let (a, _at_a) = world.node("a", 1).await;
         let (b, mut at_b) = world.node("b", 2).await;
-        (a.knows(&b), b.knows(&a));
+        know_each_other(&a, &b);
         let (near, far) = if dials { (&a, &b) } else { (&b, &a) };
         near.send(far, 0).await.unwrap();
         let waiting: Vec<_> = (1..200).map(|number| a.post(&b, note(number))).collect();

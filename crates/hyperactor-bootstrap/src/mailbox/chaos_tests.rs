@@ -41,14 +41,14 @@ async fn chaos(seed: u64) -> (usize, usize) {
     for _ in 0..300 {
         let mut links: Vec<Way> = world.ways.direct.lock().clone();
         links.extend(accepted.iter().map(|(way, _)| way.clone()));
-        let busy = links.iter().filter(|way| !way.numbers().is_empty());
+        let mut busy = links.iter().filter(|way| !way.numbers().is_empty());
         let under_way_direct = busy.clone().count();
         let under_way_relay = usize::from(!world.ways.relay.numbers().is_empty());
         assert!(
             under_way_direct + under_way_relay <= 1,
             "seed {seed}: messages under way on two routes at once"
         );
-        let way = busy.last().unwrap_or(&world.ways.relay).clone();
+        let way = busy.next_back().unwrap_or(&world.ways.relay).clone();
         match random(&mut state) % 19 {
             0..=5 => {
                 world.post();
