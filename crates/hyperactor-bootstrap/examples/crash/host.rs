@@ -1,17 +1,17 @@
-//! A host is killed, by SIGKILL mostly and by other signals too, at any moment of its life: while it starts children, while
-//! these talk, while they end. All children are gone within 2 s, with every socket, and nothing is left anywhere; where no child
-//! lived that could tidy up, the next host does.
+//! A host comes to its end, by SIGKILL mostly and in every other way too, at any moment of its life: while it starts children,
+//! while these talk, while they end. All children are gone within 2 s, with every socket, and nothing is left anywhere; where no
+//! child lived that could tidy up, the next host does. Of half of the hosts, the threads that started the children have ended.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyperactor_bootstrap::SocketDir;
-use hyperactor_host::RoutePolicy;
+use hyperactor_host::{HostedProc, RoutePolicy};
 use hyperactor_testkit::{Rng, children_of, is_alive};
-use rustix::process::Signal;
 
 use crate::actors::ReceiverParams;
 use crate::census::listing;
+use crate::deeds::{self, Deed, Group};
 use crate::lanes;
 use crate::report::{Context, Report, Result};
 use crate::world::{Batch, Role, World, gone_within};
@@ -20,16 +20,6 @@ use crate::world::{Batch, Role, World, gone_within};
 const KILLS: u64 = 100;
 /// How long what a host leaves may last.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
-/// What ends a host. Not SIGQUIT, which a shell has its background jobs ignore, and not SIGSEGV: sent from outside, it
-/// meets the standard library's stack guard first, which lets it pass once.
-const SIGNALS: [Signal; 6] = [
-    Signal::KILL,
-    Signal::KILL,
-    Signal::KILL,
-    Signal::TERM,
-    Signal::ABORT,
-    Signal::ABORT,
-];
 /// The latest moment of a kill, from the start of the host.
 const LATEST_MS: u64 = 400;
 
@@ -37,15 +27,25 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     let shared_memory = listing("/dev/shm");
     let kills = context.scaled(KILLS);
     let mut all = Lane::default();
+    let group = Group::new();
+    if let Err(error) = &group {
+        println!("  SKIPPED  hosts that the kernel ends for lack of memory: {error}");
+        report.skipped += 1;
+    }
+    let group = group.as_ref().ok();
     let lanes = lanes::run_blocking(|lane| {
-        Lane::run(lanes::rng(context, lane), lanes::rounds(lane, kills))
+        Lane::run(lanes::rng(context, lane), lanes::rounds(lane, kills), group)
     })?;
     for lane in lanes {
         report.add(&lane.report);
         all.slowest = all.slowest.max(lane.slowest);
         all.with_children += lane.with_children;
         all.swept += lane.swept;
+        all.started_by_threads += lane.started_by_threads;
         for (sum, count) in all.met.iter_mut().zip(lane.met) {
+            *sum += count;
+        }
+        for (sum, count) in all.deeds.iter_mut().zip(lane.deeds) {
             *sum += count;
         }
     }
@@ -56,11 +56,27 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
         "killed early, in the middle, late",
         format!("{:?}", all.met),
     );
-    report.figure("slowest to leave nothing", format!("{:.0?}", all.slowest));
+    report.figure("whose starting threads had ended", all.started_by_threads);
+    for (deed, count) in Deed::ALL.iter().zip(all.deeds) {
+        report.figure(&format!("by {deed:?}"), count);
+        // Of very few hosts, not all can come in their turn.
+        let is_due =
+            kills >= 2 * Deed::ALL.len() as u64 && (*deed != Deed::Killed || group.is_some());
+        let seen = format!("no host ended by {deed:?}");
+        report.check("every way to end was seen", count > 0 || !is_due, seen);
+    }
+    report.figure("slowest to leave nothing", format!("{:.1?}", all.slowest));
+    let half = kills / 2;
     report.check(
         "kills met hosts with children",
-        all.with_children > 0,
-        "none",
+        all.with_children >= half,
+        format!("{} of {half}", all.with_children),
+    );
+    let quarter = kills / 4;
+    report.check(
+        "and some whose starting threads had ended",
+        all.started_by_threads >= quarter,
+        format!("{} of {quarter}", all.started_by_threads),
     );
     let now = listing("/dev/shm");
     report.check(
@@ -78,36 +94,54 @@ struct Lane {
     slowest: Duration,
     with_children: u64,
     swept: u64,
+    /// How many had children whose starting threads had ended.
+    started_by_threads: u64,
+    /// How many ended in each way, in the order of [`Deed::ALL`].
+    deeds: [u64; Deed::ALL.len()],
     /// How many were killed in each third of the time.
     met: [u64; 3],
 }
 
 impl Lane {
-    fn run(mut rng: Rng, rounds: impl Iterator<Item = u64>) -> Result<Self> {
+    fn run(mut rng: Rng, rounds: impl Iterator<Item = u64>, group: Option<&Group>) -> Result<Self> {
         let mut lane = Self::default();
         for round in rounds {
             let moment = rng.below(LATEST_MS);
-            let signal = rng.pick(&SIGNALS).copied().ok_or("no signal")?;
-            lane.round(round, moment, signal)?;
+            // Each in its turn; SIGKILL as often as all others, and for what cannot be done here.
+            let deed = Deed::ALL[(round / 2) as usize % Deed::ALL.len()];
+            let is_kill = round.is_multiple_of(2) || (deed == Deed::Killed && group.is_none());
+            let deed = if is_kill { Deed::ALL[0] } else { deed };
+            lane.round(round, moment, deed, group)?;
         }
         Ok(lane)
     }
 
-    fn round(&mut self, round: u64, moment: u64, signal: Signal) -> Result {
-        let mut host = Role::play("host", &[])?;
+    fn round(&mut self, round: u64, moment: u64, deed: Deed, group: Option<&Group>) -> Result {
+        let threads = round % 3 != 0;
+        let how = if threads { "threads" } else { "runtime" };
+        let mut host = Role::play("host", &[how])?;
         let dir = PathBuf::from(host.says("DIR")?);
         std::thread::sleep(Duration::from_millis(moment));
         let pids = children_of(host.process.id());
         self.with_children += u64::from(!pids.is_empty());
+        self.started_by_threads += u64::from(!pids.is_empty() && threads);
         self.met[(moment * 3 / LATEST_MS) as usize] += 1;
-        host.end_by(signal)?;
+        let ended_by = deed.bring_about(&mut host, group)?;
+        self.report.check(
+            "the host ended as it was to",
+            ended_by == Some(deed.ends_by().as_raw()),
+            format!("round {round}: {ended_by:?} instead of {deed:?}"),
+        );
+        if let Some(place) = Deed::ALL.iter().position(|one| *one == deed) {
+            self.deeds[place] += 1;
+        }
         // What it said last tells whether a child lived that could tidy up.
         let had_children = host.last_of(&["QUIET", "BUSY"])? == "BUSY";
         let gone = gone_within(GONE_WITHIN, &pids, &dir);
         self.slowest = self.slowest.max(gone.unwrap_or_default());
         let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
         let seen = format!(
-            "round {round}, signal {signal:?} after {moment} ms: processes {left:?}, folder {:?}",
+            "round {round}, {deed:?} after {moment} ms: processes {left:?}, folder {:?}",
             listing(&dir),
         );
         if had_children || gone.is_some() {
@@ -124,14 +158,36 @@ impl Lane {
     }
 }
 
+/// Starts a proc from a thread that ends when it has.
+async fn spawn_by_thread(world: &World, name: &str) -> Result<HostedProc> {
+    let (done, proc) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let spawned = runtime.block_on(world.spawn(name, RoutePolicy::Auto));
+            // Nobody waits where the host is about to end.
+            drop(done.send(spawned.map_err(|error| error.to_string())));
+        });
+    });
+    Ok(proc.await??)
+}
+
 /// The role of the host: starts children, has them talk, ends them, and begins again.
-pub(crate) async fn play() -> Result {
+pub(crate) async fn play(arguments: &[String]) -> Result {
+    deeds::obey();
+    let by_threads = arguments == ["threads"];
     let world = World::new().await?;
     println!("DIR {}", world.dir.display());
     let folder = world.dir.clone();
     for life in 0.. {
         println!("QUIET");
-        let spawns = ["a", "b", "c"].map(|name| world.spawn(name, RoutePolicy::Auto));
+        let spawns = ["a", "b", "c"].map(async |name| {
+            if by_threads {
+                spawn_by_thread(&world, name).await
+            } else {
+                world.spawn(name, RoutePolicy::Auto).await
+            }
+        });
         let [a, b, c] = futures_util::future::try_join_all(spawns)
             .await?
             .try_into()

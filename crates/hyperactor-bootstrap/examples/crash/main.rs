@@ -14,6 +14,7 @@ mod breeder;
 mod census;
 mod churn;
 mod clock;
+mod deeds;
 mod driver;
 mod host;
 mod lanes;
@@ -101,7 +102,7 @@ fn main() -> ExitCode {
 fn play(role: &str, rest: &[String]) -> Result {
     let runtime = tokio::runtime::Runtime::new()?;
     match role {
-        "host" => runtime.block_on(host::play()),
+        "host" => runtime.block_on(host::play(rest)),
         "race" => runtime.block_on(race::play(rest)),
         "random" => runtime.block_on(random::play(rest)),
         "inner" => runtime.block_on(random::play_inner()),

@@ -2,9 +2,10 @@
 //! what the host had made.
 
 use std::path::PathBuf;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use hyperactor_bootstrap::ProcessManager;
+use hyperactor_bootstrap::{ForkExec, LaunchOrder, Launcher, ProcessManager};
 use hyperactor_host::RoutePolicy;
 use rustix::process::Signal;
 
@@ -17,26 +18,26 @@ use hyperactor_testkit::{children_of, is_alive};
 const KILLS: u64 = 200;
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where the child waits for the death of its host.
-const STEPS: [&str; 4] = [
-    // Nowhere: the host is killed as soon as there is a child, which may be before that runs the program.
-    "fork", // Before the bootstrap call.
-    "boot", // When its host has let it go, and nothing of it is made yet.
-    "start",
-    // When it has reported ready, and its host is about to tell it of the others.
-    "ready",
-];
+/// Where the child is when its host dies:
+///
+/// * `fork`: anywhere. The host is killed as soon as there is a child, which may be before that runs the program.
+/// * `exec`: before it has become the program.
+/// * `boot`: before the bootstrap call.
+/// * `limits`: where it waits for its limits, which its host will never set.
+/// * `start`: when its host has let it go, and nothing of it is made yet.
+/// * `ready`: when it has reported ready, and its host is about to tell it of the others.
+const STEPS: [&str; 6] = ["fork", "exec", "boot", "limits", "start", "ready"];
 
 /// Tells a child at which step it is to wait, in which file it is to say that it does, and for whose death.
 const BARRIER: &str = "CRASH_BARRIER";
 
 pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
-    let kills = context.scaled(KILLS);
+    let kills = context.scaled(KILLS).max(STEPS.len() as u64);
     let lanes = lanes::run_blocking(|lane| {
         let mut report = Report::default();
         let mut slowest = Duration::ZERO;
         for round in lanes::rounds(lane, kills) {
-            let step = STEPS[(round / lanes::LANES) as usize % STEPS.len()];
+            let step = STEPS[round as usize % STEPS.len()];
             slowest = slowest.max(kill_at(step, context, round, &mut report)?);
         }
         Ok((report, slowest))
@@ -47,8 +48,8 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
         slowest = slowest.max(took);
     }
     report.figure("hosts killed", kills);
-    report.figure("steps", STEPS.join(", "));
-    report.figure("slowest to leave nothing", format!("{slowest:.0?}"));
+    report.figure("steps, each in its turn", STEPS.join(", "));
+    report.figure("slowest to leave nothing", format!("{slowest:.1?}"));
     Ok(())
 }
 
@@ -86,11 +87,45 @@ pub(crate) async fn play(arguments: &[String]) -> Result {
         return Err("a step and a file are needed".into());
     };
     let barrier = format!("{step}:{}:{mark}", std::process::id());
-    let world = World::of(ProcessManager::new()?.with_env(BARRIER, barrier)).await?;
+    let manager = ProcessManager::new()?.with_env(BARRIER, barrier);
+    let manager = match &**step {
+        "exec" => manager.with_launcher(LateExec(mark.clone())),
+        "limits" => manager.with_launcher(NoWord(mark.clone())),
+        _ => manager,
+    };
+    let world = World::of(manager).await?;
     println!("DIR {}", world.dir.display());
     let proc = world.spawn("child", RoutePolicy::Auto).await?;
     world.sender(&proc).await?;
     std::future::pending().await
+}
+
+/// Starts a child that becomes the program when its host is dead.
+struct LateExec(String);
+
+impl Launcher for LateExec {
+    fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
+        // Not the order's program, which leads through the host.
+        let program = std::env::current_exe()?;
+        let script = "echo here > \"$1\"; while [ -e \"/proc/$2/exe\" ]; do :; done; exec \"$3\"";
+        let mut command = order.into_command("sh");
+        command.args(["-c", script, "sh", &self.0]);
+        command.arg(std::process::id().to_string()).arg(program);
+        command.spawn()
+    }
+}
+
+/// Starts a child whose host never comes to set its limits.
+struct NoWord(String);
+
+impl Launcher for NoWord {
+    fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
+        let _child = ForkExec.launch(order)?;
+        std::fs::write(&self.0, "here")?;
+        loop {
+            std::thread::park();
+        }
+    }
 }
 
 /// Waits for the host's death, if that is what this process is to do at this step.

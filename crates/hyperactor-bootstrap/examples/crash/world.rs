@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use hyperactor_bootstrap::ProcessManager;
@@ -164,10 +164,9 @@ impl Role {
     }
 
     /// Sends a signal to the process, which is not reaped yet, and reaps it.
-    pub(crate) fn end_by(&mut self, signal: Signal) -> Result {
+    pub(crate) fn end_by(&mut self, signal: Signal) -> Result<ExitStatus> {
         kill_process(Pid::from_child(&self.process), signal)?;
-        self.process.wait()?;
-        Ok(())
+        Ok(self.process.wait()?)
     }
 }
 
