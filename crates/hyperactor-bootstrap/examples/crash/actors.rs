@@ -14,7 +14,7 @@ use hyperactor_proc::{
     Actor, ActorError, ActorResult, Context, Handler, Message, OncePortRef, Outbox, Registry,
     RemoteSpawn,
 };
-use hyperactor_refs::PortId;
+use hyperactor_refs::{ActorId, PortId};
 use hyperactor_testkit::{Journal, Key, Stamped};
 use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
@@ -176,6 +176,13 @@ pub(crate) struct Sender;
 
 #[derive(Message, Serialize, Deserialize)]
 pub(crate) struct Send {
+    pub(crate) posts: Posts,
+    pub(crate) reply: OncePortRef<Told>,
+}
+
+/// What is to be posted.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Posts {
     pub(crate) to: PortRef<Item>,
     pub(crate) sender: u32,
     pub(crate) stream: u32,
@@ -185,7 +192,6 @@ pub(crate) struct Send {
     pub(crate) one_by_one: bool,
     /// After how many posts the process kills itself; its note is put beside this file.
     pub(crate) die_after: Option<(u64, String)>,
-    pub(crate) reply: OncePortRef<Told>,
 }
 
 /// What a sender was told.
@@ -297,51 +303,64 @@ impl ReturnSink for Outcomes {
 
 impl Handler<Send> for Sender {
     async fn handle(&mut self, cx: &Context<Self>, send: Send) -> ActorResult {
+        let post = |envelope, return_handle| cx.post(envelope, return_handle);
+        let told = send.posts.carry_out(cx.actor_id(), post).await?;
+        cx.reply(send.reply, told);
+        Ok(())
+    }
+}
+
+impl Posts {
+    /// Posts everything, waits until all outcomes are there, and returns them.
+    pub(crate) async fn carry_out(
+        self,
+        from: &ActorId,
+        post: impl Fn(MessageEnvelope, ReturnHandle),
+    ) -> ActorResult<Told> {
         let outcomes = Arc::new(Outcomes {
-            urgent: send.one_by_one,
+            urgent: self.one_by_one,
             ..Outcomes::default()
         });
         {
             let mut book = outcomes.book.lock();
-            book.told.outcomes = vec![0; usize::try_from(send.count)?];
+            book.told.outcomes = vec![0; usize::try_from(self.count)?];
             book.open = book.told.outcomes.len();
         }
-        for index in 0..send.count {
-            if let Some((after, note)) = &send.die_after
+        for index in 0..self.count {
+            if let Some((after, note)) = &self.die_after
                 && *after == index
             {
                 die(Path::new(note));
             }
             let key = Key {
-                sender: send.sender,
-                stream: send.stream,
-                number: send.first + index,
+                sender: self.sender,
+                stream: self.stream,
+                number: self.first + index,
             };
             let message = Stamped::new(key, body(key.number));
             let item = Item(postcard::to_allocvec(&message)?.into());
-            let dest = send.to.port_id().clone();
-            let mut next = Some(MessageEnvelope::typed(cx.actor_id().clone(), dest, item));
+            let dest = self.to.port_id().clone();
+            let mut next = Some(MessageEnvelope::typed(from.clone(), dest, item));
             while let Some(envelope) = next.take() {
                 let token = Token {
                     id: index,
                     size: 0,
                     to: 0,
                 };
-                cx.post(envelope, ReturnHandle::new(outcomes.clone(), token));
+                post(envelope, ReturnHandle::new(outcomes.clone(), token));
                 let full = outcomes.book.lock().full.take();
                 if let Some((envelope, capacity)) = full {
                     capacity.available().await;
                     next = Some(envelope);
                 }
             }
-            if send.one_by_one {
+            if self.one_by_one {
                 outcomes.all_are_told(index + 1).await;
             }
         }
-        outcomes.all_are_told(send.count).await;
+        outcomes.all_are_told(self.count).await;
         let told = outcomes.book.lock().told.clone();
-        cx.reply(send.reply, told);
-        Ok(())
+        Ok(told)
     }
 }
 

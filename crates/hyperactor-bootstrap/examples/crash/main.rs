@@ -17,6 +17,7 @@ mod clock;
 mod deeds;
 mod driver;
 mod host;
+mod impatient;
 mod lanes;
 mod pause;
 mod race;
@@ -105,6 +106,8 @@ fn play(role: &str, rest: &[String]) -> Result {
         "host" => runtime.block_on(host::play(rest)),
         "race" => runtime.block_on(race::play(rest)),
         "random" => runtime.block_on(random::play(rest)),
+        "taker" => runtime.block_on(impatient::take(rest)),
+        "teller" => runtime.block_on(impatient::tell(rest)),
         "inner" => runtime.block_on(random::play_inner()),
         other => Err(format!("no such role: {other}").into()),
     }

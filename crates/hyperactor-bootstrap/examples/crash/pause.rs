@@ -1,5 +1,5 @@
-//! Processes are stopped for longer than a connection may be silent, and go on: receivers and senders, all at once. Every
-//! outcome is true, and the way is open again soon.
+//! Processes are stopped for longer than a connection may be silent, and go on: receivers and senders, all at once, procs with
+//! the timeouts that everybody has, and others with short ones (`impatient`). Every outcome is true, and the way is open again soon.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -34,6 +34,24 @@ struct Pair {
 }
 
 pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+    let mut impatient = Report::default();
+    // At the same time, since most of both is waiting.
+    let (procs, others) = std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let outcome = crate::impatient::run(context, &mut impatient);
+            outcome.map_err(|error| error.to_string())
+        });
+        let runtime = tokio::runtime::Handle::current();
+        let procs = tokio::task::block_in_place(|| runtime.block_on(run_procs(context, report)));
+        (procs, others.join().unwrap())
+    });
+    report.add(&impatient);
+    procs?;
+    Ok(others?)
+}
+
+/// The pauses of procs.
+async fn run_procs(context: &Context, report: &mut Report) -> Result {
     let world = World::new().await?;
     let mut pairs = Vec::new();
     for number in 0..context.scaled(PAUSES).max(2) {

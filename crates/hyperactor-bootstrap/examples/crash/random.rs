@@ -17,7 +17,7 @@ use crate::actors::ReceiverParams;
 use crate::breeder::{Breed, Breeder, Kind};
 use crate::census::{self, Things, bound, listing, marked, named};
 use crate::lanes;
-use crate::report::{Context, Report, Result};
+use crate::report::{BUSY, Context, Report, Result};
 use crate::world::{Batch, Role, World, signal};
 
 /// How many rounds there are.
@@ -55,7 +55,7 @@ struct Done {
     early: u64,
     survived: u64,
     swept: u64,
-    slowest: Duration,
+    times: Vec<Duration>,
 }
 
 /// The hosts of all lanes, for whom their lanes wait.
@@ -117,12 +117,12 @@ impl Done {
         self.early += other.early;
         self.survived += other.survived;
         self.swept += other.swept;
-        self.slowest = self.slowest.max(other.slowest);
+        self.times.extend(&other.times);
     }
 
     fn tell(&self, rounds: u64, report: &mut Report) {
         report.figure("rounds", rounds);
-        report.figure("slowest to leave nothing", format!("{:.1?}", self.slowest));
+        report.keep_to("everything is gone", GONE_WITHIN, self.times.clone());
         report.figure("folders that the next host swept", self.swept);
         for (what, count) in [
             ("hosts killed", self.hosts),
@@ -335,13 +335,8 @@ impl Lane<'_> {
         mark: &str,
         inherited: Option<&str>,
     ) -> Result {
-        // What is inside of a proc begins to end when the proc has ended.
-        let limit = GONE_WITHIN * 2;
-        loop {
-            let gone = marked(mark).is_empty() && listing(&self.base).is_empty();
-            if gone || start.elapsed() > limit {
-                break;
-            }
+        // When nobody lives any more, nothing more will happen.
+        while !marked(mark).is_empty() && start.elapsed() < GONE_WITHIN * BUSY {
             census::reap_orphans(&self.hosts.0.lock());
             std::thread::sleep(Duration::from_millis(4));
         }
@@ -354,7 +349,7 @@ impl Lane<'_> {
         );
         let folders = listing(&self.base);
         if folders.is_empty() {
-            self.done.slowest = self.done.slowest.max(took);
+            self.done.times.push(took);
             return Ok(());
         }
         let is_left = inherited.is_some_and(|folder| folders.contains(folder));

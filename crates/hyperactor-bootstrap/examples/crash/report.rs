@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::time::Duration;
 
 use hyperactor_testkit::{Key, Ledger, Outcome, Seed, TempSocketDir};
 
@@ -33,6 +34,9 @@ pub(crate) struct Report {
     pub(crate) skipped: u64,
 }
 
+/// How many times the aim the longest of many may take, where the machine does other work besides.
+pub(crate) const BUSY: u32 = 5;
+
 /// How many failures are told in full.
 const FAILURES_TOLD: u64 = 20;
 
@@ -50,6 +54,21 @@ impl Report {
         if self.failed <= FAILURES_TOLD {
             println!("  FAILED  {what}: {seen}");
         }
+    }
+
+    /// Judges times. Half of them keep to the aim whatever else the machine does, and the longest to [`BUSY`] times that.
+    pub(crate) fn keep_to(&mut self, what: &str, aim: Duration, mut times: Vec<Duration>) {
+        times.sort_unstable();
+        let Some(longest) = times.last().copied() else {
+            return self.check(what, false, "nothing was measured");
+        };
+        let median = times[times.len() / 2];
+        self.figure(what, format!("median {median:.1?}, longest {longest:.1?}"));
+        self.check(
+            what,
+            median <= aim && longest <= aim * BUSY,
+            format!("the aim is {aim:?}"),
+        );
     }
 
     /// Adds what a part of the suite found.

@@ -27,15 +27,15 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
         let rng = lanes::rng(context, number);
         lane(&world, context, number, lanes::rounds(number, lives), rng)
     });
-    let (mut slowest, mut unknown, mut returned) = (Duration::ZERO, 0, 0);
+    let (mut took, mut unknown, mut returned) = (Vec::new(), 0, 0);
     for found in lanes.await? {
         report.add(&found.report);
-        slowest = slowest.max(found.slowest);
+        took.extend(found.took);
         unknown += found.unknown;
         returned += found.returned;
     }
     report.figure("lives", lives);
-    report.figure("slowest to reach a new life", format!("{slowest:.0?}"));
+    report.keep_to("a new life is reached", REACHED_WITHIN, took);
     report.figure("messages that met an end: unknown", unknown);
     report.figure("and returned", returned);
     report.check(
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
 #[derive(Default)]
 struct Found {
     report: Report,
-    slowest: Duration,
+    took: Vec<Duration>,
     unknown: usize,
     returned: usize,
 }
@@ -96,11 +96,11 @@ async fn lane(
         let start = Instant::now();
         let told = world.send(&sender, &port, batch(next, CALM)).await?;
         let took = start.elapsed();
-        found.slowest = found.slowest.max(took);
+        found.took.push(took);
         let all = told.outcomes.iter().all(|outcome| *outcome == DELIVERED);
         found.report.check(
-            "a new life is reached at once, by the first message on",
-            all && took <= REACHED_WITHIN,
+            "a new life is reached by the first message on",
+            all,
             format!("life {life}: {took:.0?}, {:?}", told.first_failure),
         );
         report::book(&ledger, 1, number as u32, next, &told);

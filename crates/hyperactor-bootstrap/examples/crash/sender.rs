@@ -8,7 +8,7 @@ use hyperactor_mailbox::PortRef;
 use hyperactor_proc::ActorRef;
 use hyperactor_testkit::{Class, Ledger, Rng};
 
-use crate::actors::{CountDescriptors, Item, ReceiverParams, Send, Sender, Told, UNKNOWN};
+use crate::actors::{CountDescriptors, Item, Posts, ReceiverParams, Send, Sender, Told, UNKNOWN};
 use crate::lanes::{self, LANES};
 use crate::report::{self, Context, Report, Result};
 use crate::world::{LONG, World};
@@ -97,6 +97,11 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     report.figure("messages posted before the deaths", ledger.posted());
     report.figure("messages that arrived", verdict.count(Class::Recovered));
     report.figure("senders whose last messages never left", cut);
+    report.check(
+        "deaths met messages under way",
+        cut > 0 && verdict.count(Class::Recovered) > 0,
+        format!("{cut} of {}", ends.len()),
+    );
     Ok(())
 }
 
@@ -120,7 +125,7 @@ async fn lane(
         let sender: ActorRef<Sender> = world.sender(&proc).await?;
         let dies_after = 1 + rng.below(MESSAGES - 1);
         let note = context.folder.path().join(format!("sender-{number}"));
-        let send = |reply| Send {
+        let posts = Posts {
             to: port.clone(),
             sender: round as u32,
             stream: 1,
@@ -128,8 +133,8 @@ async fn lane(
             count: MESSAGES,
             one_by_one: rng.chance(1, 10),
             die_after: Some((dies_after, note.display().to_string())),
-            reply,
         };
+        let send = |reply| Send { posts, reply };
         tokio::select! {
             told = sender.ask_within(&world.client, LONG, send) => {
                 if let Ok(told) = told {

@@ -13,7 +13,7 @@ use hyperactor_refs::ChannelTransport;
 use hyperactor_testkit::is_alive;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::actors::{Item, Open, Opened, Receiver, ReceiverParams, Send, Sender, Told};
+use crate::actors::{Item, Open, Opened, Posts, Receiver, ReceiverParams, Send, Sender, Told};
 use crate::report::Result;
 
 /// How long an answer may take before a suite calls it missing.
@@ -69,7 +69,7 @@ impl World {
         batch: Batch,
     ) -> Result<Told> {
         let to = to.clone();
-        let send = |reply| Send {
+        let posts = Posts {
             to,
             sender: batch.sender,
             stream: batch.stream,
@@ -77,8 +77,8 @@ impl World {
             count: batch.count,
             one_by_one: false,
             die_after: None,
-            reply,
         };
+        let send = |reply| Send { posts, reply };
         Ok(from.ask_within(&self.client, LONG, send).await?)
     }
 
