@@ -35,7 +35,7 @@ pub(crate) struct Report {
 }
 
 /// How many times the aim the longest of many may take, where the machine does other work besides.
-pub(crate) const BUSY: u32 = 5;
+pub(crate) const BUSY: u32 = 3;
 
 /// How many failures are told in full.
 const FAILURES_TOLD: u64 = 20;
