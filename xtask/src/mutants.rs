@@ -139,7 +139,7 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "P15",
         what: "a host that died first is not noticed",
-        // Four deaths at each step of a start.
+        // Two deaths at least at each step of a start.
         suite: Suite::Example(BOOTSTRAP, "crash", &["race", "--scale", "8", "--seed", "1"]),
     },
     Plant {

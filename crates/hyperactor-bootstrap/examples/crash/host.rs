@@ -117,7 +117,7 @@ impl Lane {
     }
 
     fn round(&mut self, round: u64, moment: u64, deed: Deed, group: Option<&Group>) -> Result {
-        let threads = round % 3 != 0;
+        let threads = !round.is_multiple_of(3);
         let how = if threads { "threads" } else { "runtime" };
         let mut host = Role::play("host", &[how])?;
         let dir = PathBuf::from(host.says("DIR")?);
