@@ -136,7 +136,7 @@ const SUITES: &[Suite] = &[
         name: "routes",
         program: ROUTES,
         shows: "500 changes of route under 100,000 messages, both ways and across lives, keep the order",
-        cost: cost(0.5, 13.0),
+        cost: cost(0.5, 4.5),
         smoke: 5,
         soak: 50,
     },
