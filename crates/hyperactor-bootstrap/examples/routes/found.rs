@@ -20,6 +20,8 @@ pub(crate) struct Found {
     pub(crate) refused: u64,
     pub(crate) sudden: u64,
     pub(crate) held: u64,
+    /// Changes after which messages went over the other proc's connection.
+    pub(crate) accepted: u64,
     pub(crate) slowest: Duration,
 }
 
@@ -35,6 +37,7 @@ impl Found {
         self.refused += other.refused;
         self.sudden += other.sudden;
         self.held += other.held;
+        self.accepted += other.accepted;
         self.slowest = self.slowest.max(other.slowest);
     }
 

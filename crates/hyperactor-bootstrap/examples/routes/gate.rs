@@ -25,6 +25,13 @@ impl MailboxSender for Gate {
     }
 }
 
+impl Gate {
+    /// Whether nothing goes through any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
 /// Whoever moves messages through a gate. It goes on until no sender is left.
 pub(crate) struct Keeper(JoinHandle<()>);
 

@@ -37,6 +37,7 @@ const LIVES: u64 = 50;
 const IDLE: u64 = 8;
 const REFUSED: u64 = 50;
 const SUDDEN: u64 = 50;
+const ACCEPTED: u64 = 20;
 const HELD: u64 = 2_000;
 /// Of the messages, how many in a hundred have to arrive: most of them meet no end of a life.
 const DELIVERED: u64 = 75;
@@ -124,6 +125,11 @@ fn judge(context: &Context, found: &Found, report: &mut Report) {
     report.at_least("links closed as idle", found.idle, kind(IDLE));
     report.at_least("sockets that refuse", found.refused, kind(REFUSED));
     report.at_least("sudden ends", found.sudden, kind(SUDDEN));
+    report.at_least(
+        "changes to a connection that the other proc dialled",
+        found.accepted,
+        kind(ACCEPTED),
+    );
     report.at_least("messages held behind a fence", found.held, least(HELD));
     report.figure("slowest change", format!("{:.1?}", found.slowest));
     report.check(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_bootstrap::RouteRung;
+use hyperactor_bootstrap::mailbox::LinkOrigin;
 use hyperactor_mailbox::MailboxSender;
 use hyperactor_refs::Incarnation;
 use hyperactor_testkit::{Ledger, Rng};
@@ -16,8 +17,9 @@ use crate::place::{Birth, Ending, Life, Place};
 use crate::report::{Context, Result, another};
 use crate::traffic::{Books, SENDERS, Traffic};
 
-/// Pairs of procs, all at once.
-const LANES: u64 = 4;
+/// Pairs of procs, all at once. Of the last ones one connection serves both directions.
+const LANES: u64 = 6;
+const SIMPLEX_LANES: u64 = 4;
 /// What is done to sockets and lives, in all lanes together.
 const ACTIONS: u64 = 640;
 /// More for each lane, so that a small share of that has its share of the changes, too.
@@ -88,8 +90,13 @@ struct Lane {
     ledger: Ledger,
     /// Whether the procs are told of each other's lives, as a host does, or have to look for them.
     is_announced: bool,
+    /// Whether one connection serves both directions: then the sockets of both come and go together, because a message goes
+    /// straight as long as one of them is there.
+    is_duplex: bool,
     link_idle: Option<Duration>,
     flows: [Flow; 2],
+    /// The first proc's incarnation, lower or higher than those of the second: of two dials at once the lower one's stands.
+    first: Incarnation,
     /// How many lives each of the procs had.
     begun: [u64; 2],
     lives: Vec<Life>,
@@ -102,13 +109,16 @@ impl Lane {
     async fn begin(context: &Context, number: u64) -> Result<Self> {
         let mut rng = context.seed.fork(&format!("lane {number}")).rng();
         let place = Place::new(another(&mut rng)).await?;
+        let is_lower = rng.chance(1, 2);
         let mut lane = Self {
             number,
             rng,
             place,
             ledger: Ledger::new(),
-            is_announced: number.is_multiple_of(2),
-            link_idle: (number / 2 == 0).then_some(LINK_IDLE),
+            is_announced: number.is_multiple_of(2) || number >= SIMPLEX_LANES,
+            is_duplex: number >= SIMPLEX_LANES,
+            link_idle: matches!(number, 0 | 1 | SIMPLEX_LANES).then_some(LINK_IDLE),
+            first: Incarnation::new(if is_lower { 1 } else { u64::MAX - 1 }),
             flows: Default::default(),
             begun: [0; 2],
             lives: Vec::new(),
@@ -139,6 +149,12 @@ impl Lane {
         let birth = Birth {
             name,
             number: life,
+            incarnation: if side == 0 {
+                self.first
+            } else {
+                Incarnation::new(life + 2)
+            },
+            is_duplex: self.is_duplex,
             link_idle: self.link_idle,
             oracle,
             ledger: &self.ledger,
@@ -218,6 +234,7 @@ impl Lane {
         let to = self.place.proc_id(NAMES[1 - from]);
         let found = is_there();
         let report = self.lives[from].dialer.explain(&to);
+        self.found.accepted += u64::from(report.link == Some(LinkOrigin::Accepted));
         let seen = format!(
             "lane {}: {way:?} after {:?}: {report:?}",
             self.number,
@@ -232,17 +249,47 @@ impl Lane {
         self.flows[from].oracles.present().seen().straight
     }
 
+    /// The directions that have something happen to them together, with the one that was chosen first.
+    fn directions(&self, from: usize) -> Vec<usize> {
+        let all = if self.is_duplex { 2 } else { 1 };
+        [from, 1 - from][..all].to_vec()
+    }
+
     /// The receiver's socket appears.
     async fn appear(&mut self, from: usize) -> Result {
-        let straight = self.straight(from);
-        let receiver = &mut self.lives[1 - from];
-        let incarnation = receiver.incarnation;
-        let oracles = self.flows[from].oracles.clone();
-        receiver
-            .appear(&self.place, oracles, incarnation, &mut self.rng)
-            .await?;
-        self.wait_for(from, Way::Straight, straight).await;
+        let straight = [self.straight(0), self.straight(1)];
+        for from in self.directions(from) {
+            let receiver = &mut self.lives[1 - from];
+            let incarnation = receiver.incarnation;
+            let oracles = self.flows[from].oracles.clone();
+            receiver
+                .appear(&self.place, oracles, incarnation, &mut self.rng)
+                .await?;
+        }
+        for from in self.directions(from) {
+            self.wait_for(from, Way::Straight, straight[from]).await;
+        }
         Ok(())
+    }
+
+    /// The receiver's socket vanishes; nobody waits for what comes of it.
+    async fn close(&mut self, from: usize, how: Ending) {
+        if how == Ending::Sudden {
+            // Before any of them is gone: the other one would go on by the relay, while this one reads on.
+            for from in self.directions(from) {
+                self.lives[1 - from].discard().await;
+            }
+        }
+        for from in self.directions(from) {
+            self.lives[1 - from].vanish(how).await;
+        }
+    }
+
+    /// Waits until messages go by the relay.
+    async fn relayed(&mut self, from: usize) {
+        for from in self.directions(from) {
+            self.wait_for(from, Way::Relay, 0).await;
+        }
     }
 
     /// Something happens to the receiver's socket.
@@ -254,7 +301,9 @@ impl Lane {
         match self.deck.pop() {
             Some(Disturbance::Vanish(how)) => self.vanish(from, how).await,
             Some(Disturbance::Stale) => self.go_stale(from).await?,
-            Some(Disturbance::Refuse) if self.is_announced => self.refuse(from).await?,
+            Some(Disturbance::Refuse) if self.is_announced && !self.is_duplex => {
+                self.refuse(from).await?;
+            }
             Some(Disturbance::Replace) => self.replace().await?,
             Some(Disturbance::Rest) if self.link_idle.is_some() => self.rest(from).await,
             Some(Disturbance::Flap) => self.flap(from).await?,
@@ -265,17 +314,19 @@ impl Lane {
 
     async fn vanish(&mut self, from: usize, how: Ending) {
         self.found.sudden += u64::from(how == Ending::Sudden);
-        self.lives[1 - from].vanish(how).await;
-        self.wait_for(from, Way::Relay, 0).await;
+        self.close(from, how).await;
+        self.relayed(from).await;
     }
 
     /// What a killed process leaves: a file that refuses connections.
     async fn go_stale(&mut self, from: usize) -> Result {
-        self.lives[1 - from].vanish(Ending::Orderly).await;
-        let path = self.place.dir.socket_path(NAMES[1 - from]);
-        drop(std::os::unix::net::UnixListener::bind(path)?);
+        self.close(from, Ending::Orderly).await;
+        for from in self.directions(from) {
+            let path = self.place.dir.socket_path(NAMES[1 - from]);
+            drop(std::os::unix::net::UnixListener::bind(path)?);
+        }
         self.found.refused += 1;
-        self.wait_for(from, Way::Relay, 0).await;
+        self.relayed(from).await;
         Ok(())
     }
 
@@ -283,7 +334,7 @@ impl Lane {
     async fn refuse(&mut self, from: usize) -> Result {
         let receiver = &mut self.lives[1 - from];
         receiver.vanish(Ending::Orderly).await;
-        let other = Incarnation::new(u64::MAX);
+        let other = Incarnation::new(u64::MAX / 2);
         let oracles = self.flows[from].oracles.clone();
         receiver
             .appear(&self.place, oracles, other, &mut self.rng)
@@ -297,7 +348,7 @@ impl Lane {
     /// The socket goes and comes back before anybody can have taken the other way.
     async fn flap(&mut self, from: usize) -> Result {
         self.found.sudden += 1;
-        self.lives[1 - from].vanish(Ending::Sudden).await;
+        self.close(from, Ending::Sudden).await;
         self.appear(from).await
     }
 
@@ -308,8 +359,8 @@ impl Lane {
         let deadline = Instant::now() + PATIENCE;
         let is_over = || {
             let report = self.lives[from].dialer.explain(&to);
-            let is_quiet = self.traffic[from].left() == 0 && report.under_way == 0;
-            is_quiet && report.now == Some(RouteRung::Relay)
+            let is_quiet = self.traffic.iter().all(|traffic| traffic.left() == 0);
+            is_quiet && report.under_way == 0 && report.now == Some(RouteRung::Relay)
         };
         while !is_over() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -326,7 +377,8 @@ impl Lane {
 
     /// The second proc ends, and begins again under its name, with the first one's messages under way.
     async fn replace(&mut self) -> Result {
-        let how = if self.rng.chance(1, 2) {
+        // One that both send over cannot be cut at one end here without the other going on, as no process that dies does.
+        let how = if self.is_duplex || self.rng.chance(1, 2) {
             Ending::Orderly
         } else {
             Ending::Sudden

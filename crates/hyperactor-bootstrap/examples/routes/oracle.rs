@@ -10,6 +10,8 @@ use hyperactor_mailbox::{
 };
 use parking_lot::Mutex;
 
+use crate::gate::Gate;
+
 /// A way from one proc to its sibling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -214,16 +216,20 @@ impl<S: MailboxSender> MailboxSender for IntoRelay<S> {
 
 /// What stands behind a socket that is reached straight: finds the oracle of each message's sender, by its life.
 #[derive(Clone)]
-pub(crate) struct FromSocket<S> {
-    pub(crate) inner: S,
+pub(crate) struct FromSocket {
+    pub(crate) gate: Gate,
     pub(crate) oracles: Oracles,
 }
 
-impl<S: MailboxSender> MailboxSender for FromSocket<S> {
+impl MailboxSender for FromSocket {
     fn post_unchecked(&self, envelope: MessageEnvelope, handle: ReturnHandle) {
+        if self.gate.is_closed() {
+            // Read after the end: it will not be placed, and the dropped handle says that nobody knows.
+            return drop(handle);
+        }
         let oracle = self.oracles.of(envelope.sender().name());
         let handle = oracle.enters(Way::Straight, handle);
-        self.inner.post_unchecked(envelope, handle);
+        self.gate.post_unchecked(envelope, handle);
     }
 }
 

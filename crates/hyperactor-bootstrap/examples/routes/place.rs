@@ -60,12 +60,13 @@ impl Place {
         let Birth {
             name,
             number,
+            incarnation,
+            is_duplex,
             link_idle,
             oracle,
             ledger,
         } = birth;
         let proc_id = self.proc_id(name);
-        let incarnation = Incarnation::new(number + 1);
         let relay = IntoRelay {
             inner: MailboxClient::dial(self.backend.addr().clone()),
             oracle,
@@ -104,6 +105,7 @@ impl Place {
         Ok(Life {
             name: name.to_owned(),
             incarnation,
+            is_duplex,
             proc,
             dialer,
             relayed: served,
@@ -134,6 +136,9 @@ impl Place {
 pub(crate) struct Birth<'a> {
     pub(crate) name: &'a str,
     pub(crate) number: u64,
+    pub(crate) incarnation: Incarnation,
+    /// Whether one connection serves both directions.
+    pub(crate) is_duplex: bool,
     pub(crate) link_idle: Option<Duration>,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) ledger: &'a Ledger,
@@ -143,6 +148,7 @@ pub(crate) struct Birth<'a> {
 pub(crate) struct Life {
     pub(crate) name: String,
     pub(crate) incarnation: Incarnation,
+    is_duplex: bool,
     pub(crate) proc: Proc,
     pub(crate) dialer: LocalProcDialer,
     /// Where the backend reaches it.
@@ -154,7 +160,8 @@ pub(crate) struct Life {
 
 struct Straight {
     server: MailboxServerHandle,
-    keeper: Keeper,
+    /// `None` when nothing that arrives is placed any more.
+    keeper: Option<Keeper>,
 }
 
 /// How a socket, or a life, comes to its end.
@@ -175,9 +182,9 @@ impl Life {
         incarnation: Incarnation,
         rng: &mut Rng,
     ) -> Result {
-        let (inner, keeper) = gate(self.proc.clone(), another(rng));
+        let (gate, keeper) = gate(self.proc.clone(), another(rng));
         // Counted in front of the gate: what waits there is under way.
-        let from_socket = FromSocket { inner, oracles };
+        let from_socket = FromSocket { gate, oracles };
         let addr = ChannelAddr::unix_path(place.dir.socket_path(&self.name))?;
         let windows = [16, 256, ServeOptions::default().window_messages];
         let options = ServeOptions {
@@ -187,8 +194,14 @@ impl Life {
         };
         let began = Instant::now();
         let server = loop {
-            let sender = from_socket.clone();
-            match MailboxServer::serve(addr.clone(), sender, options.clone()).await {
+            let (addr, sender) = (addr.clone(), from_socket.clone());
+            let served = if self.is_duplex {
+                let sessions = self.dialer.sessions_of(incarnation, sender);
+                MailboxServer::serve_duplex(addr, options.clone(), sessions).await
+            } else {
+                MailboxServer::serve(addr, sender, options.clone()).await
+            };
+            match served {
                 Ok(server) => break server,
                 // The task of a server that ended suddenly has its turn later.
                 Err(ServeError::AddrInUse { .. }) if began.elapsed() < RELEASED_WITHIN => {
@@ -197,7 +210,10 @@ impl Life {
                 Err(error) => return Err(error.into()),
             }
         };
-        self.straight = Some(Straight { server, keeper });
+        self.straight = Some(Straight {
+            server,
+            keeper: Some(keeper),
+        });
         Ok(())
     }
 
@@ -205,24 +221,34 @@ impl Life {
         self.straight.is_some()
     }
 
+    /// Places nothing any more that comes straight. What waits at the gate must not arrive after its sender was told that nobody
+    /// knows.
+    pub(crate) async fn discard(&mut self) {
+        let straight = self.straight.as_mut();
+        if let Some(keeper) = straight.and_then(|straight| straight.keeper.take()) {
+            keeper.discard().await;
+        }
+    }
+
     /// Closes the socket at which siblings reach it.
     pub(crate) async fn vanish(&mut self, how: Ending) {
-        let Some(Straight { server, keeper }) = self.straight.take() else {
+        if how == Ending::Sudden {
+            self.discard().await;
+        }
+        let Some(Straight { server, .. }) = self.straight.take() else {
             return;
         };
         match how {
             Ending::Orderly => server.stop().await,
-            Ending::Sudden => {
-                // What waits at the gate must not arrive after its sender was told that nobody knows.
-                keeper.discard().await;
-                drop(server);
-            }
+            Ending::Sudden => drop(server),
         }
     }
 
     /// Ends this life: nothing comes to it any more. What it has sent still gets its outcome.
     pub(crate) async fn end(mut self, place: &Place, how: Ending) {
         self.vanish(how).await;
+        // What it dialled leads to it as well, where siblings send back over that.
+        self.dialer.close().await;
         place.router.unbind(&self.proc.proc_id().clone().into());
         match how {
             Ending::Orderly => self.relayed.stop().await,
