@@ -271,7 +271,11 @@ impl Session {
         }
         self.inbox.resolved(theirs.oldest_unresolved)?;
         self.credit = granted;
-        self.acked_received = self.acked_received.max(at.0);
+        if at.0 > self.acked_received {
+            // S-27: that the peer greets is no progress; that it has received more is.
+            self.acked_received = at.0;
+            self.progress = self.now;
+        }
         self.peer_limits = Some(limits);
         // Both sides take the smaller limits.
         self.set_sizes(
@@ -347,7 +351,7 @@ impl Session {
         self.heard = self.now;
         self.drained = self.now;
         self.pinged = self.now;
-        self.progress = self.now;
+        self.greeted = self.now;
         // S-12: what the last connection may have lost is said again, settlements before the acknowledgement.
         self.inbox.repeat();
         self.shares.repeat();

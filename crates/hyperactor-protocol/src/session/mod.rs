@@ -141,6 +141,8 @@ pub struct Session {
     drained: Time,
     pinged: Time,
     progress: Time,
+    /// When the peer's hello was accepted last.
+    greeted: Time,
     /// A first message waits since the next call that brings the time.
     progress_unset: bool,
     since: Time,
@@ -234,6 +236,7 @@ impl Session {
             drained: now,
             pinged: now,
             progress: now,
+            greeted: now,
             progress_unset: false,
             since: now,
             events: VecDeque::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Role, Session};
 use crate::life::Life;
-use crate::{Cause, Notice, Time};
+use crate::{Cause, Config, Notice, Time};
 
 /// What a deadline asks of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,19 @@ impl Session {
         }
     }
 
+    /// When the messages fail, if nothing moves. A new connection is given the time in which it would show to be dead, but only
+    /// so much in all: a peer that greets and goes does not hold messages for ever.
+    fn deadline(&self) -> Time {
+        let Config {
+            delivery_timeout,
+            silence_timeout,
+            ..
+        } = self.config;
+        let due = self.progress + delivery_timeout;
+        let tried = self.greeted + silence_timeout.min(delivery_timeout);
+        due.max(tried.min(due + delivery_timeout))
+    }
+
     /// S-27: messages without progress, or a state that nobody resumes.
     fn expires_at(&self) -> Option<Time> {
         if self.life == Life::Closed {
@@ -107,7 +120,7 @@ impl Session {
                 // Since when a first message waits is not known before a call brings the time: it is asked for at once.
                 self.now
             } else {
-                self.progress + self.config.delivery_timeout
+                self.deadline()
             }
         });
         // P6 is a deliberate fault for the test of the simulator's oracle: a state that nobody resumes stays.

@@ -240,6 +240,74 @@ fn a_handshake_that_hangs_ends() {
     assert_eq!(dialer.life(), Life::Detached);
 }
 
+/// S-27: that a peer greets shows that it is there, not that it takes anything.
+#[test]
+fn a_peer_that_greets_and_goes_for_ever_does_not_hold_messages_for_ever() {
+    let mut pair = Pair::connected(&Config::default());
+    let start = pair.now;
+    push(&mut pair.dialer, b"a");
+    written(&mut pair.dialer, pair.now);
+    while !pair.dialer.is_closed() {
+        pair.reconnect();
+        written(&mut pair.dialer, pair.now);
+        pair.now = pair.now + Duration::from_secs(1);
+        pair.dialer.run_timeouts(pair.now);
+        assert!(pair.now.since(start) <= Duration::from_secs(61));
+    }
+    assert!(pair.now.since(start) >= Duration::from_secs(30));
+    let told = events(&mut pair.dialer);
+    assert!(
+        matches!(
+            told[0],
+            Event::Failed {
+                failure: Failure::Unknown(Cause::TimedOut),
+                ..
+            }
+        ),
+        "{told:?}"
+    );
+}
+
+/// S-27: a link that heals in the last moment is given the time that it needs.
+#[test]
+fn a_connection_made_just_before_the_deadline_still_delivers() {
+    let mut pair = Pair::connected(&Config::default());
+    let epoch = pair.epoch();
+    let start = pair.now;
+    push(&mut pair.dialer, b"a");
+    written(&mut pair.dialer, pair.now);
+    pair.dialer.disconnected(epoch, pair.now);
+    pair.now = start + Duration::from_millis(29_900);
+    assert_eq!(pair.dialer.run_timeouts(pair.now), None);
+    pair.reconnect();
+    pair.now = start + Duration::from_secs(35);
+    assert_ne!(
+        pair.dialer.run_timeouts(pair.now),
+        Some(Timeout::Expired),
+        "the answer is under way"
+    );
+    pair.exchange(|_, _| Verdict::Delivered);
+    assert_eq!(pair.dialer.unresolved(), 0);
+    assert!(!pair.dialer.is_closed());
+}
+
+/// S-27: what the peer received meanwhile is progress.
+#[test]
+fn a_peer_that_received_more_has_time_again() {
+    let mut pair = Pair::connected(&Config::default());
+    let start = pair.now;
+    for _ in 0..10 {
+        push(&mut pair.dialer, b"a");
+        // They arrive, and every acknowledgement is lost with its connection.
+        pair.forward();
+        pair.now = pair.now + Duration::from_secs(20);
+        assert_ne!(pair.dialer.run_timeouts(pair.now), Some(Timeout::Expired));
+        pair.reconnect();
+    }
+    assert!(pair.now.since(start) > Duration::from_secs(120));
+    assert!(!pair.dialer.is_closed());
+}
+
 /// S-27.
 #[test]
 fn a_session_that_nobody_resumes_expires() {
