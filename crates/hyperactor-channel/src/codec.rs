@@ -141,6 +141,10 @@ pub(crate) fn decode<M, C: Codec<M>>(
 }
 
 /// The default codec: postcard, for every type that serde serialises. Bytes left over after a message are an error.
+///
+/// # Bounds
+/// Memory follows the bytes that came. The stack is not bounded: a type that contains itself is decoded by recursion, a level for as
+/// little as one byte. Send such values flat where the peer is not trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 
