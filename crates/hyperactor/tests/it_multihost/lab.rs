@@ -8,11 +8,11 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use hyperactor::host::{
-    DescribeHost, EndProc, HostAgent, HostDescription, HostRefusal, LocalProcManager,
-    ProcDescription, SpawnProc, StopHost,
+    DescribeHost, EndProc, HostAgent, HostRefusal, LocalProcManager, ProcDescription, SpawnProc,
+    StopHost,
 };
 use hyperactor::prelude::*;
-use hyperactor::proc::spawn_remote;
+use hyperactor::proc::{ProcWatch, spawn_remote};
 use hyperactor::refs::BindSpec;
 use hyperactor_testkit::TempSocketDir;
 
@@ -170,20 +170,18 @@ impl Lab {
         self.say(if is_cut { "cut" } else { "healed" });
     }
 
-    /// Waits until a machine's host answers again. A question that the former life of the host may have had is not answered
-    /// by this one: it ends, and is asked again.
-    pub(crate) async fn answers(&self, machine: usize) -> HostDescription {
+    /// Watches the present life of a machine's host from here. Who asks the next life before this one is known to be lost is told of
+    /// the loss instead of an answer.
+    pub(crate) async fn watch_host(&self, machine: usize) -> ProcWatch {
         let agent = HostAgent::at(&self.addr(machine));
-        let start = Instant::now();
-        loop {
-            let asked = agent
-                .ask_within(&self.client, HEALED_WITHIN, |reply| DescribeHost { reply })
-                .await;
-            match asked {
-                Ok(description) => return description.unwrap(),
-                Err(error) => assert!(start.elapsed() < HEALED_WITHIN, "{error}"),
-            }
-        }
+        let watch = self
+            .host
+            .service_proc()
+            .watch_proc(agent.actor_id().proc_id());
+        // Behind the question that finds out which life this is.
+        let asked = agent.ask_within(&self.client, PATIENCE, |reply| DescribeHost { reply });
+        asked.await.unwrap().unwrap();
+        watch
     }
 
     /// Starts a proc on a machine's host.

@@ -29,6 +29,7 @@ pub(crate) async fn play() {
         .await;
     former.flows(&lab).await;
 
+    let life = lab.watch_host(2).await;
     lab.machine(2).vanish();
     lab.say("vanished");
     let vanished = Instant::now();
@@ -50,7 +51,8 @@ pub(crate) async fn play() {
     assert_eq!(told.of, *watched.actor_id());
 
     // Who lives there now is another one of the same name.
-    assert_eq!(lab.answers(2).await.procs, []);
+    let lost = tokio::time::timeout(HEALED_WITHIN, life.lost()).await;
+    lab.say(lost.expect("the loss of the host is known here, too"));
     let again = lab.spawn_proc(2, "p2").await;
     assert_eq!(again.proc_id, two.proc_id);
     assert_ne!(again.incarnation, two.incarnation);
