@@ -15,7 +15,8 @@ pub use child::{Bootstrap, boot, route_counts};
 pub use error::{BootError, ManagerError};
 pub use launch::{ForkExec, LaunchOrder, Launcher, SystemdScope};
 pub use mailbox::{
-    ExplainRoute, ROUTE_AGENT, RouteAgent, RouteCount, RouteReport, RouteRung, RungRefusal,
+    ExplainRoute, LinkOrigin, ROUTE_AGENT, RouteAgent, RouteCount, RouteReport, RouteRung,
+    RungRefusal,
 };
 pub use manager::ProcessManager;
 pub use socket_dir::{SOCKET_NAME_BYTES, SocketDir, SocketDirError, socket_name};

@@ -10,6 +10,7 @@ mod keeper;
 mod live;
 mod names;
 mod needs;
+mod pairs;
 mod peers;
 mod places;
 mod reach;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         .registry(actors::registry().with::<keeper::Keeper>())
         .on_child_start(starts::wait_at_the_barrier)
         .run_if_child();
+    if role == pairs::PART {
+        return played(alone(pairs::part()));
+    }
     if role == needs::CROWDED {
         return played(alone(places::crowded_host()));
     }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         cost::trials(),
         flush::trials(),
         starts::trials(),
+        pairs::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
