@@ -156,6 +156,26 @@ fn rows(machine: &Machine) -> Vec<Row> {
             "modprobe sch_netem (until then `it multihost` skips its lossy links)",
         ),
         Row::new(
+            "strace",
+            judge(machine.strace, State::Note),
+            if machine.strace {
+                "works"
+            } else {
+                "not installed, or not allowed"
+            },
+            "apt-get install strace (until then `it bypass` skips the test that counts system calls)",
+        ),
+        Row::new(
+            "other users",
+            judge(machine.other_users, State::Note),
+            if machine.other_users {
+                "can be played"
+            } else {
+                "cannot be played"
+            },
+            "run as root, with setpriv (until then `it bypass` skips two tests)",
+        ),
+        Row::new(
             "cores",
             judge(machine.cores >= 2, State::Note),
             machine.cores.to_string(),
@@ -299,6 +319,8 @@ mod tests {
             network_tools_missing: Vec::new(),
             network_namespaces: true,
             netem: true,
+            strace: true,
+            other_users: true,
             cores: 2,
         }
     }

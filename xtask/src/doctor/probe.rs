@@ -37,6 +37,10 @@ pub(super) struct Machine {
     pub(super) network_namespaces: bool,
     /// Whether a link in such a namespace can be made to lose packets.
     pub(super) netem: bool,
+    /// Whether `strace` is there, and may trace.
+    pub(super) strace: bool,
+    /// Whether programs can be started as a user without rights.
+    pub(super) other_users: bool,
     pub(super) cores: usize,
 }
 
@@ -77,6 +81,11 @@ impl Machine {
             netem: unshared(&[
                 "tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%",
             ]),
+            strace: succeeds(
+                "strace",
+                &["--seccomp-bpf", "-f", "-e", "trace=%file", "true"],
+            ),
+            other_users: succeeds("setpriv", &["--reuid", "65534", "--clear-groups", "true"]),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }

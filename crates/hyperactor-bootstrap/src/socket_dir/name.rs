@@ -40,16 +40,14 @@ pub fn socket_name(name: &str) -> String {
 
 /// Writes 128 bits in 26 characters, most significant first; the last character holds three bits.
 pub(crate) fn base32(bits: u128) -> String {
-    (0..26)
-        .map(|i| {
-            let group = if i < 25 {
-                bits >> (123 - 5 * i)
-            } else {
-                bits << 2
-            };
-            char::from(ALPHABET[(group & 31) as usize])
-        })
-        .collect()
+    let mut letters = [0u8; 26];
+    let mut rest = bits;
+    for letter in &mut letters {
+        *letter = ALPHABET[(rest >> 123) as usize];
+        rest <<= 5;
+    }
+    // Nothing is lost: the alphabet is ASCII.
+    String::from_utf8_lossy(&letters).into_owned()
 }
 
 /// Whether a text could have been written by [`base32`], cut to any length.
@@ -89,14 +87,6 @@ mod tests {
             assert_eq!(file.len(), SOCKET_NAME_BYTES, "{name:?}");
             assert!(is_base32(&file.as_bytes()[..26]), "{name:?} became {file}");
         }
-    }
-
-    #[test]
-    fn a_hundred_thousand_similar_names_do_not_clash() {
-        let names: HashSet<_> = (0..100_000)
-            .map(|i| socket_name(&format!("worker-{i}")))
-            .collect();
-        assert_eq!(names.len(), 100_000);
     }
 
     #[test]

@@ -8,11 +8,10 @@ use hyperactor_bootstrap::socket_name;
 use hyperactor_mailbox::{FlushError, MailboxSender};
 use hyperactor_testkit::{Outcome, eventually};
 use libtest_mimic::Trial;
-use rustix::process::Signal;
 
-use crate::rig::{Fate, Rig};
+use crate::rig::{Fate, Rig, pause, resume};
 use crate::trial;
-use crate::world::{LONG, TestResult, send_signal};
+use crate::world::{LONG, TestResult};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -62,15 +61,14 @@ async fn both_ways() -> TestResult {
     flush.await?;
     assert_eq!(rig.posts.fates(1).len(), 100);
 
-    let pid = b.info().pid.ok_or("no process")?;
-    send_signal(pid, Signal::STOP)?;
+    pause(&b).await?;
     rig.post(&straight, 50);
     rig.post(&round, 50);
     let mut flush = rig.dialer.flush().boxed();
     // Now the other way round.
     eventually(LONG, || rig.posts.fates(101).len() == 50).await;
     assert!(!is_over(&mut flush));
-    send_signal(pid, Signal::CONT)?;
+    resume(&b)?;
     flush.await?;
     assert_eq!(rig.posts.fates(101).len(), 100);
 
@@ -87,14 +85,13 @@ async fn deadline() -> TestResult {
     rig.announce(&b);
     rig.post(&keeper, 1);
     rig.dialer.flush().await?;
-    let pid = b.info().pid.ok_or("no process")?;
-    send_signal(pid, Signal::STOP)?;
+    pause(&b).await?;
     rig.post(&keeper, 100);
     let start = Instant::now();
     let flushed = tokio::time::timeout(DEADLINE, rig.dialer.flush()).await;
     assert!(flushed.is_err(), "nobody was there to acknowledge anything");
     assert!(start.elapsed() < DEADLINE * 10, "{:?}", start.elapsed());
-    send_signal(pid, Signal::CONT)?;
+    resume(&b)?;
     rig.dialer.flush().await?;
     assert_eq!(rig.posts.fates(0).len(), 101);
     assert_eq!(rig.read(&keeper, 1).await?, 101);
@@ -135,8 +132,7 @@ async fn dropped_dialer() -> TestResult {
     rig.announce(&b);
     rig.post(&straight, 1);
     rig.posts.all_told(LONG).await;
-    let pid = b.info().pid.ok_or("no process")?;
-    send_signal(pid, Signal::STOP)?;
+    pause(&b).await?;
     rig.backend.shut();
     rig.post(&straight, 500);
     // These wait in every state there is: at the backend, and behind the fence of a change of route.
@@ -162,7 +158,7 @@ async fn dropped_dialer() -> TestResult {
     } = rig;
     drop(dialer);
     backend.open();
-    send_signal(pid, Signal::CONT)?;
+    resume(&b)?;
     posts.all_told(LONG).await;
     let rig = Rig::resumed(world, backend, posts);
     rig.read(&straight, 1).await?;
@@ -186,7 +182,7 @@ async fn dropped_runtime() -> TestResult {
     rig.post(&straight, 1);
     rig.posts.all_told(LONG).await;
     for hosted in [&b, &c] {
-        send_signal(hosted.info().pid.ok_or("no process")?, Signal::STOP)?;
+        pause(hosted).await?;
     }
     rig.post(&straight, 500);
     rig.post(&held, 500);
@@ -205,7 +201,7 @@ async fn dropped_runtime() -> TestResult {
     );
     // The way by the host has a runtime of its own, and goes on.
     for hosted in [&b, &c] {
-        send_signal(hosted.info().pid.ok_or("no process")?, Signal::CONT)?;
+        resume(hosted)?;
     }
     posts.all_told(LONG).await;
     let rig = Rig::resumed(world, backend, posts);

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use hyperactor_host::HostedProc;
+use hyperactor_bootstrap::ProcessManager;
+use hyperactor_host::{Host, HostedProc, RoutePolicy};
 use hyperactor_proc::ActorRef;
 use hyperactor_refs::{ActorId, BindSpec, ChannelAddr, ChannelTransport, ProcId};
 use hyperactor_testkit::Outcome;
 use libtest_mimic::Trial;
 
 use crate::keeper::Keeper;
+use crate::live::has_heard_of;
 use crate::rig::Rig;
 use crate::trial;
 use crate::world::{LONG, TestResult, World};
@@ -18,6 +20,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "twelve_spellings_of_the_hosts_address_are_the_host",
             spellings,
+        ),
+        trial(
+            "a_sibling_under_another_frontend_or_an_alias_of_its_host_is_a_sibling",
+            several_frontends,
         ),
         trial(
             "what_only_looks_like_the_hosts_address_is_another_host",
@@ -115,6 +121,35 @@ async fn spellings() -> TestResult {
     tcp.takes(&by_tcp).await?;
     unix.takes(&by_path).await?;
     hidden.takes(&by_name).await
+}
+
+async fn several_frontends() -> TestResult {
+    let manager = ProcessManager::new()?;
+    let dir = manager.socket_dir().to_path_buf();
+    let alias: ChannelAddr = "tcp:a-name-that-only-its-owner-knows:4000".parse()?;
+    let host = Host::builder()
+        .also_serve(ChannelTransport::Tcp)
+        .alias(alias.clone())
+        .start(manager, ChannelTransport::Unix)
+        .await?;
+    let client = host.service_proc().client("test")?;
+    let world = World { host, client, dir };
+    let pair = world.pair(RoutePolicy::Auto).await?;
+    has_heard_of(&world, &pair.a, &pair.b).await?;
+    let own = world.host.addr().clone();
+    let mut others = world.host.addrs().others().to_vec();
+    assert!(others.len() >= 2 && others.contains(&alias), "{others:?}");
+    others.insert(0, own);
+    for (number, addr) in (0..).zip(&others) {
+        let proc_id = ProcId::Direct(addr.clone(), "b".to_owned());
+        let sink = ActorRef::attest(ActorId::root(proc_id, "sink"));
+        let tally = world.flood(&pair.source, &sink, 100 * number, 100).await?;
+        assert_eq!(tally.delivered, 100, "{addr}: {tally:?}");
+        let expected = (100 * (number + 1), 0);
+        assert_eq!(world.routes(&pair.source, "b").await?, expected, "{addr}");
+    }
+    assert_eq!(world.arrived(&pair.sink).await?, 100 * others.len() as u64);
+    world.end().await
 }
 
 async fn lookalikes() -> TestResult {

@@ -18,9 +18,10 @@ use hyperactor_refs::{ActorId, ProcId};
 use hyperactor_router::MailboxClient;
 use hyperactor_testkit::{Key, Ledger, Outcome, Stamped, eventually};
 use parking_lot::Mutex;
+use rustix::process::Signal;
 
 use crate::keeper::{Keeper, Note, Notes};
-use crate::world::{LONG, TestResult, World};
+use crate::world::{LONG, TestResult, World, send_signal};
 
 pub(crate) struct Rig {
     pub(crate) world: World,
@@ -133,6 +134,31 @@ impl Rig {
         self.posts.ledger().verdict().assert_clean();
         self.world.end().await
     }
+}
+
+/// Stops a child, and returns when none of its threads runs any more: the signal alone only asks for that.
+pub(crate) async fn pause(hosted: &HostedProc) -> TestResult {
+    let pid = hosted.info().pid.ok_or("no process")?;
+    send_signal(pid, Signal::STOP)?;
+    let has_stopped = |stat: String| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" T"))
+    };
+    eventually(LONG, || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        let stats = tasks.into_iter().flatten().flatten();
+        let mut stats = stats.map(|task| std::fs::read_to_string(task.path().join("stat")));
+        stats.all(|stat| stat.is_ok_and(has_stopped))
+    })
+    .await;
+    Ok(())
+}
+
+/// Lets a child go on that was stopped.
+pub(crate) fn resume(hosted: &HostedProc) -> TestResult {
+    let pid = hosted.info().pid.ok_or("no process")?;
+    Ok(send_signal(pid, Signal::CONT)?)
 }
 
 fn dialer(world: &World, backend: &Backend) -> LocalProcDialer {
