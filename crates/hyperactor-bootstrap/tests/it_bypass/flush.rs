@@ -61,7 +61,7 @@ async fn both_ways() -> TestResult {
     flush.await?;
     assert_eq!(rig.posts.fates(1).len(), 100);
 
-    pause(&b).await?;
+    pause(&b)?;
     rig.post(&straight, 50);
     rig.post(&round, 50);
     let mut flush = rig.dialer.flush().boxed();
@@ -85,7 +85,7 @@ async fn deadline() -> TestResult {
     rig.announce(&b);
     rig.post(&keeper, 1);
     rig.dialer.flush().await?;
-    pause(&b).await?;
+    pause(&b)?;
     rig.post(&keeper, 100);
     let start = Instant::now();
     let flushed = tokio::time::timeout(DEADLINE, rig.dialer.flush()).await;
@@ -132,7 +132,7 @@ async fn dropped_dialer() -> TestResult {
     rig.announce(&b);
     rig.post(&straight, 1);
     rig.posts.all_told(LONG).await;
-    pause(&b).await?;
+    pause(&b)?;
     rig.backend.shut();
     rig.post(&straight, 500);
     // These wait in every state there is: at the backend, and behind the fence of a change of route.
@@ -182,7 +182,7 @@ async fn dropped_runtime() -> TestResult {
     rig.post(&straight, 1);
     rig.posts.all_told(LONG).await;
     for hosted in [&b, &c] {
-        pause(hosted).await?;
+        pause(hosted)?;
     }
     rig.post(&straight, 500);
     rig.post(&held, 500);

@@ -136,23 +136,10 @@ impl Rig {
     }
 }
 
-/// Stops a child, and returns when none of its threads runs any more: the signal alone only asks for that.
-pub(crate) async fn pause(hosted: &HostedProc) -> TestResult {
+/// Stops a child, and returns when none of its threads runs any more.
+pub(crate) fn pause(hosted: &HostedProc) -> TestResult {
     let pid = hosted.info().pid.ok_or("no process")?;
-    send_signal(pid, Signal::STOP)?;
-    let has_stopped = |stat: String| {
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.starts_with(" T"))
-    };
-    eventually(LONG, || {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-        let stats = tasks.into_iter().flatten().flatten();
-        let mut stats = stats.map(|task| std::fs::read_to_string(task.path().join("stat")));
-        stats.all(|stat| stat.is_ok_and(has_stopped))
-    })
-    .await;
-    Ok(())
+    Ok(send_signal(pid, Signal::STOP)?)
 }
 
 /// Lets a child go on that was stopped.
