@@ -48,8 +48,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// Whether the channel ended because the peer speaks no common version: it would say the same again.
+    pub(crate) fn is_of_another_version(&self) -> bool {
+        // The number is that of the wire specification.
+        matches!(self.reason, Reason::Refused { code: 1, .. })
+    }
+
     /// Gives the envelope back with the reason for which the channel ended.
-    fn give_back(self) {
+    pub(crate) fn give_back(self) {
         let failure = channel::Failure::NotDelivered(self.reason);
         self.completion.undelivered(self.envelope, failure);
     }

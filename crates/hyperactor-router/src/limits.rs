@@ -1,5 +1,7 @@
 //! Every limit of this crate, by name.
 
+use std::time::Duration;
+
 /// Bytes of the reason and route of an undeliverable that travel back over a channel; beyond, the route is cut, then
 /// the reason's details.
 pub const REPORT_BYTES: usize = 1_000;
@@ -12,3 +14,7 @@ pub const ADDRESSES: usize = 4_096;
 
 /// Procs whose embedded address a dialling router remembers. Beyond, it forgets all of them and looks them up anew.
 pub const LEARNED_PROCS: usize = 65_536;
+
+/// How long an address whose peer speaks no common version is not dialled again, from the first post that finds it so. What is
+/// posted meanwhile comes back at once.
+pub const REFUSED_HOLD: Duration = Duration::from_secs(30);

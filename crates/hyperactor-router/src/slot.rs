@@ -1,4 +1,5 @@
-//! One address of a dialling router, with the client that leads there. A client that has ended is never kept.
+//! One address of a dialling router, with the client that leads there. A client that has ended is not kept, but for a while
+//! where the peer speaks no common version.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,8 +9,10 @@ use hyperactor_mailbox::{Hop, MailboxSender, MessageEnvelope, ReturnHandle, Rout
 use hyperactor_refs::{ChannelAddr, ChannelTransport};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::client::MailboxClient;
+use crate::limits::REFUSED_HOLD;
 use hyperactor_channel::{DialOptions, Status};
 
 /// An address and the present client for it.
@@ -26,6 +29,8 @@ struct Present {
     generation: u64,
     /// Clients that have ended and are still telling outcomes, with their numbers: a flush waits for them too.
     ending: Vec<(u64, MailboxClient)>,
+    /// Until when the present client is kept though it has ended.
+    kept_until: Option<Instant>,
 }
 
 impl Slot {
@@ -41,11 +46,25 @@ impl Slot {
     pub(crate) fn post(self: &Arc<Self>, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let (client, generation) = self.client();
         if let Err(ended) = client.try_post(envelope, return_handle) {
+            if ended.is_of_another_version() && self.keeps(generation) {
+                return ended.give_back();
+            }
             self.evict(generation);
             let (envelope, return_handle) = ended.into_post();
             // Tried once: a client that is new and has ended already will tell why.
             self.client().0.post_unchecked(envelope, return_handle);
         }
+    }
+
+    /// Whether a client is kept for now although its peer refused it: each post would be a dial, and be told the same.
+    fn keeps(&self, generation: u64) -> bool {
+        let now = Instant::now();
+        let mut present = self.present.write();
+        if present.generation != generation || present.client.is_none() {
+            return false;
+        }
+        let until = present.kept_until.get_or_insert(now + REFUSED_HOLD);
+        now < *until
     }
 
     /// The client that is there now.
@@ -105,6 +124,7 @@ impl Slot {
                 return;
             }
             let evicted = present.client.take();
+            present.kept_until = None;
             let ending = evicted.clone().map(|client| (generation, client));
             present.ending.extend(ending);
             evicted

@@ -14,8 +14,10 @@ use hyperactor_mailbox::{
     FlushError, Mailbox, MailboxMuxer, MailboxSender, MessageEnvelope, NotDelivered, ReturnHandle,
     ReturnSink, Token, Undeliverable, UnroutableMailboxSender,
 };
-use hyperactor_refs::{ActorId, ChannelTransport, PortId, Reference};
-use hyperactor_router::{DialMailboxRouter, DialOptions, MailboxRouter};
+use hyperactor_refs::{ActorId, ChannelAddr, ChannelTransport, PortId, Reference};
+use hyperactor_router::{DialMailboxRouter, DialOptions, MailboxRouter, limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 over_every_transport!(
     the_address_within_the_id_is_dialled,
@@ -435,16 +437,54 @@ async fn an_address_with_messages_under_way_is_not_given_up_for_another() {
         PortId::new(ActorId::root(proc_id, "a"), 5)
     };
     // No channel has had its turn yet: none has begun to connect, and each has a message.
-    for number in 0..hyperactor_router::limits::ADDRESSES {
+    for number in 0..limits::ADDRESSES {
         let envelope = MessageEnvelope::typed(common::sender(), dest(number), 1_u64);
         let (return_handle, outcome) = ReturnHandle::oneshot();
         router.post(envelope, return_handle);
         drop(outcome);
     }
-    let beyond = dest(hyperactor_router::limits::ADDRESSES);
+    let beyond = dest(limits::ADDRESSES);
     let report = send(&router, &beyond, 2_u64).await.unwrap_err();
     assert!(
         matches!(reason(&report), NotDelivered::NoRoute { .. }),
         "{report}"
     );
+}
+
+#[tokio::test]
+async fn a_peer_without_a_common_version_is_dialled_again_only_after_a_while() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr: ChannelAddr = format!("tcp:{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let refuser = tokio::spawn(refuse_versions(listener, Arc::clone(&dials)));
+    let dest = PortId::new(ActorId::root(proc_at(&addr, "p"), "a"), 1);
+    let router = DialMailboxRouter::new();
+    for round in 1..=2 {
+        for number in 0..5_u64 {
+            let report = send(&router, &dest, number).await.unwrap_err();
+            assert_eq!(report.failure.code(), "connect", "{report}");
+        }
+        assert_eq!(dials.load(Ordering::Relaxed), round);
+        tokio::time::pause();
+        tokio::time::advance(limits::REFUSED_HOLD).await;
+        tokio::time::resume();
+    }
+    refuser.abort();
+}
+
+/// Answers every hello as a peer of another version does.
+async fn refuse_versions(listener: TcpListener, dials: Arc<AtomicUsize>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        dials.fetch_add(1, Ordering::Relaxed);
+        // The hello of the wire specification without its extensions.
+        let mut hello = [0; 136];
+        stream.read_exact(&mut hello).await.unwrap();
+        hello[8..12].copy_from_slice(&[0xfe, 0xff, 0xff, 0xff]);
+        hello[12..18].copy_from_slice(&[4, 0, 0, 0, 1, 0]);
+        hello[120..122].copy_from_slice(&[0, 0]);
+        stream.write_all(&hello).await.unwrap();
+    }
 }
