@@ -52,6 +52,9 @@ struct CompareArguments {
     /// Builds this revision, too, for the rows that compare with another build (b5: one without spinning).
     #[arg(long, value_name = "REVISION")]
     against: Option<String>,
+    /// Builds other libraries, too (ractor, kameo, actix, xtra, tonic, zeromq), for the rows that are compared with them.
+    #[arg(long)]
+    peers: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -96,8 +99,10 @@ fn compare(arguments: &CompareArguments) -> Result<()> {
         "release"
     };
     shell::run(&mut build)?;
-    let mut command = Command::new(target.join(profile).join("compare"));
+    let built = target.join(profile);
+    let mut command = Command::new(built.join("compare"));
     command.args(&arguments.rows);
+    command.arg("--demo").arg(built.join("hyperactor"));
     for (name, number) in [
         ("--pairs", arguments.pairs.map(u64::from)),
         ("--sample-ms", arguments.sample_ms),
@@ -124,7 +129,19 @@ fn compare(arguments: &CompareArguments) -> Result<()> {
             .arg("--against")
             .arg(other_build(revision, &folder)?);
     }
+    if arguments.peers {
+        command.arg("--peers").arg(peers(&target.join("peers"))?);
+    }
     shell::run(&mut command)
+}
+
+/// The program of other libraries. It is no member of the workspace, and nothing else builds it.
+fn peers(folder: &Path) -> Result<PathBuf> {
+    let mut build = shell::cargo();
+    build.args(["build", "--release", "--locked", "--manifest-path"]);
+    build.arg(crate::workspace::root().join("benches/peers/Cargo.toml"));
+    shell::run(build.arg("--target-dir").arg(folder))?;
+    Ok(folder.join("release/hyperactor-peers"))
 }
 
 /// The comparison as it was at another revision, built from a copy of its sources.

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// The program `peers`: other libraries, for the rows that are compared with them.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) peers: Option<PathBuf>,
-    /// The program `hyperactor`, whose idle proc the row `memory` looks at; beside this program if left out.
+    /// The program `hyperactor`, whose idle proc the row `memory` looks at.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) demo: Option<PathBuf>,
 }

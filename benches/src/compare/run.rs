@@ -104,7 +104,12 @@ fn judge<'s>(
     let read = |samples: &[Figures]| -> Vec<f64> {
         samples.iter().map(|found| line.metric.of(found)).collect()
     };
-    let subject = read(of(line.subject)?);
+    let subject = match (of(line.subject), line.against) {
+        (Ok(samples), _) => read(samples),
+        // What is missing may be the subject itself.
+        (Err(_), Against::Missing(_)) => Vec::new(),
+        (Err(error), _) => return Err(error),
+    };
     let (baseline, values) = match line.against {
         Against::Arm(name) => {
             let baseline = read(of(name)?);
@@ -157,8 +162,10 @@ fn target_text(target: crate::compare::stats::Target, line: &Line) -> String {
         Target::AtLeast(least) => ('≥', least),
         Target::AtMost(most) => ('≤', most),
     };
-    match line.against {
-        Against::Nothing => format!("{sign} {}", line.metric.show(value)),
+    match (line.against, line.metric) {
+        (Against::Nothing, _) | (_, Metric::Bytes | Metric::Count) => {
+            format!("{sign} {}", line.metric.show(value))
+        }
         _ => format!("{sign} {value}"),
     }
 }
@@ -233,11 +240,19 @@ mod tests {
         line.against = Against::Missing("another build");
         let row = Row {
             arms: vec![arm("a", Duration::from_micros(2), &turns)],
-            lines: vec![line],
+            lines: vec![
+                line,
+                Line {
+                    subject: "none",
+                    ..line
+                },
+            ],
             ..Row::default()
         };
         let report = run("x", "a row", row, EFFORT).unwrap();
         assert_eq!(report.lines[0].verdict, Some(Verdict::Inconclusive));
+        assert_eq!(report.lines[1].verdict, Some(Verdict::Inconclusive));
+        assert!(report.lines[1].subject_samples.is_empty());
         assert_eq!(report.lines[0].missing.as_deref(), Some("another build"));
         assert_eq!(report.lines[0].shown, None);
     }

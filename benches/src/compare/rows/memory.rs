@@ -10,7 +10,7 @@ use hyperactor::prelude::RoutePolicy;
 use crate::compare::actors::Load;
 use crate::compare::helper::{Helper, Role};
 use crate::compare::machine::memory;
-use crate::compare::row::{Arm, Figures, Line, Metric, Row};
+use crate::compare::row::{Against, Arm, Figures, Line, Metric, Row};
 use crate::compare::rows::{MIB, Setting};
 use crate::compare::world::World;
 
@@ -56,20 +56,17 @@ pub(crate) fn at_rest(setting: &Setting) -> Result<Row> {
         placement: "free",
         is_counted: true,
     };
-    match &setting.demo {
-        Some(program) => {
-            let program = program.clone();
-            row.arms.push(Arm::new("proc", (1, 1), move |_| {
-                let world = World::new(Some(&program))?;
-                let proc = world.child("idle", RoutePolicy::Auto)?;
-                thread::sleep(REST);
-                Ok(Figures::value(memory(pid(&proc)?, "VmRSS")? as f64))
-            }));
-            let line = Line::value("an idle proc of `hyperactor`", Metric::Bytes, "proc");
-            row.lines.push(line.at_most((10 * MIB) as f64));
-        }
-        None => eprint!(" (no program `hyperactor` beside this one)"),
+    let mut line = Line::value("an idle proc of `hyperactor`", Metric::Bytes, "proc");
+    match setting.demo.clone() {
+        Some(program) => row.arms.push(Arm::new("proc", (1, 1), move |_| {
+            let world = World::new(Some(&program))?;
+            let proc = world.child("idle", RoutePolicy::Auto)?;
+            thread::sleep(REST);
+            Ok(Figures::value(memory(pid(&proc)?, "VmRSS")? as f64))
+        })),
+        None => line.against = Against::Missing("needs `--demo` the program `hyperactor`"),
     }
+    row.lines.push(line.at_most((10 * MIB) as f64));
     Ok(row)
 }
 

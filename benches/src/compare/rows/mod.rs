@@ -36,12 +36,11 @@ impl Setting {
                 bail!("{} is no program", program.display());
             }
         }
-        let beside = beside("hyperactor")?;
         Ok(Self {
             is_quick: arguments.quick,
             cores: machine::ends(&machine::cores()?)?,
             against: arguments.against.clone(),
-            demo: arguments.demo.clone().or(beside),
+            demo: arguments.demo.clone(),
             peers: arguments.peers.clone(),
         })
     }
