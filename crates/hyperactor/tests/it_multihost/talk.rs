@@ -145,7 +145,9 @@ async fn watches(lab: &mut Lab, nodes: &[ActorRef<Node>]) {
     for _ in 0..2 {
         let told = lab.told(Duration::from_secs(10)).await;
         assert_eq!(told.of, *two.actor_id());
-        assert_eq!(told.code, "proc-died", "{told:?}");
+        // The second, when a beat met the dead process's socket before its host knew.
+        let is_loss = ["proc-died", "connection-lost"].contains(&told.code.as_str());
+        assert!(is_loss, "{told:?}");
         by.push(told.by);
     }
     lab.say(format_args!("told after {:?}", start.elapsed()));
