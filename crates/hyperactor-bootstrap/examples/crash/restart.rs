@@ -73,7 +73,8 @@ async fn lane(
     let sender = world.spawn(&format!("sender-{number}"), policy).await?;
     let sender = world.sender(&sender).await?;
     let name = format!("again-{number}");
-    let journal = context.folder.path().join(&name);
+    // One for each life: a process that is killed in the middle of a line leaves a part of it, which must be the last.
+    let journal = |life: u64| context.folder.path().join(format!("{name}-{life}"));
     let ledger = Ledger::new();
     let mut next = 0;
     // Which life is to take the messages from which number on.
@@ -81,7 +82,7 @@ async fn lane(
     for life in lives {
         let proc = world.spawn(&name, RoutePolicy::Auto).await?;
         let params = ReceiverParams {
-            journal: journal.display().to_string(),
+            journal: journal(life).display().to_string(),
             life,
             die_at: None,
         };
@@ -123,14 +124,18 @@ async fn lane(
         report::book(&ledger, 1, number as u32, next, &told?);
         next += UNDER_WAY;
     }
-    report::read(&ledger, &journal)?;
+    let mut arrivals = Vec::new();
+    for (_, life) in &begins {
+        report::read(&ledger, &journal(*life))?;
+        arrivals.extend(report::arrivals(&journal(*life))?);
+    }
     let verdict = ledger.verdict();
     found
         .report
         .judge("every outcome is true, in every life", &ledger);
     found.unknown = verdict.count(Class::Unknown) + verdict.count(Class::Recovered);
     found.returned = verdict.count(Class::Returned);
-    let strays: Vec<_> = report::arrivals(&journal)?
+    let strays: Vec<_> = arrivals
         .into_iter()
         .filter(|(life, key)| {
             let begun = begins.iter().rev().find(|(first, _)| *first <= key.number);
