@@ -5,18 +5,23 @@ mod common;
 
 use std::time::Duration;
 
-use common::{PATIENCE, actor, nowhere, over_every_transport, proc_at, reason, send, serve};
+use common::{
+    PATIENCE, actor, nowhere, over_every_transport, proc_at, reason, send, serve, serve_at,
+};
 use hyperactor_mailbox::{
     Mailbox, MailboxMuxer, MailboxSender, MessageEnvelope, NotDelivered, Outbox, PortRef,
     ReturnHandle,
 };
 use hyperactor_refs::{ActorId, ChannelTransport};
-use hyperactor_router::{DialOptions, MailboxClient, MailboxServer, ServeOptions, Status};
+use hyperactor_router::{
+    DialOptions, MailboxClient, MailboxRedialer, MailboxServer, ServeOptions, Status,
+};
 
 over_every_transport!(
     a_slow_receiver_bounds_its_sender_and_nothing_is_refused,
     a_flush_covers_what_was_posted_before,
     a_type_mismatch_is_found_at_the_far_end,
+    a_redialer_reaches_whoever_serves_the_address_next,
 );
 
 /// Sends through a client.
@@ -100,6 +105,31 @@ async fn a_flush_covers_what_was_posted_before(transport: ChannelTransport) {
         .unwrap()
         .unwrap();
     assert_eq!(receiver.len(), 100);
+}
+
+async fn a_redialer_reaches_whoever_serves_the_address_next(transport: ChannelTransport) {
+    let options = DialOptions {
+        connect_give_up_local: Duration::ZERO,
+        delivery_timeout: Duration::from_millis(200),
+        ..DialOptions::default()
+    };
+    let muxer = MailboxMuxer::new();
+    let mut server = serve(transport, muxer.clone()).await;
+    let addr = server.addr().clone();
+    let (dest, mut receiver) = actor::<u64>(&muxer, ActorId::root(proc_at(&addr, "p"), "a"));
+    let redialer = MailboxRedialer::new(addr.clone(), options);
+    for round in 0..3_u64 {
+        send(&redialer, &dest, round).await.unwrap();
+        assert_eq!(receiver.try_recv(), Some(round));
+        server.stop().await;
+        // While nobody serves, messages come back, and a flush covers them.
+        let report = send(&redialer, &dest, 99_u64).await.unwrap_err();
+        assert!(report.failure.is_retryable(), "{report}");
+        redialer.flush().await.unwrap();
+        server = serve_at(addr.clone(), muxer.clone()).await;
+    }
+    send(&redialer, &dest, 7_u64).await.unwrap();
+    assert_eq!(receiver.try_recv(), Some(7));
 }
 
 async fn a_type_mismatch_is_found_at_the_far_end(transport: ChannelTransport) {
