@@ -30,6 +30,11 @@ pub(crate) enum ToChild {
     Drain { deadline: Duration },
     /// End now, in order.
     Stop,
+    /// The proc is this host's again. With it come the descriptors to which the process writes from now on, if its output is
+    /// read.
+    Welcome,
+    /// The proc is not this host's, which has no place for it: it ends.
+    Refused { reason: String },
 }
 
 /// One life of a proc on the same host.
@@ -46,8 +51,15 @@ pub(crate) enum FromChild {
     Ready { addr: ChannelAddr },
     /// The proc cannot start; the process ends.
     Failed { code: String, reason: String },
-    /// The proc has ended and the process is about to.
-    Ending { flushed: bool },
+    /// The proc has ended and the process is about to, with this status.
+    Ending { flushed: bool, status: i32 },
+    /// This is the proc of an earlier life of the host.
+    Claim {
+        name: String,
+        incarnation: Incarnation,
+    },
+    /// The welcome was heard: the proc obeys this host.
+    Back,
 }
 
 /// Why the other side's bytes were refused.

@@ -2,6 +2,7 @@
 //! control stream.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyperactor_host::ProcSpec;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ pub(crate) struct Instructions {
     version: u32,
     pub(crate) spec: ProcSpec,
     pub(crate) socket_dir: PathBuf,
+    /// Whether the directory was chosen by its user, for one host after the other.
+    pub(crate) is_kept: bool,
+    /// How long the proc lives on without a host, if it does.
+    pub(crate) grace: Option<Duration>,
 }
 
 impl Instructions {
@@ -28,7 +33,16 @@ impl Instructions {
             version: VERSION,
             spec,
             socket_dir,
+            is_kept: false,
+            grace: None,
         }
+    }
+
+    /// The same, in a directory that its user chose, with the time that the proc lives on without a host, if it does.
+    pub(crate) fn kept(mut self, grace: Option<Duration>) -> Self {
+        self.is_kept = true;
+        self.grace = grace;
+        self
     }
 
     /// Reads instructions from whatever the environment holds.

@@ -37,6 +37,28 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a child may take to end in order once its host is gone.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a proc that is to outlive its host lives without one, unless its manager was told otherwise.
+pub const HOST_GRACE: Duration = Duration::from_secs(60);
+
+/// First pause of a proc without a host before it looks for one again.
+pub const ADOPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
+
+/// Longest pause of a proc without a host before it looks for one again.
+pub const ADOPT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// How long a proc and its new host may take to agree that it is back.
+pub const ADOPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many procs of an earlier life may be coming back to one host at the same time; the others wait for their turn.
+pub const ADOPTING_MAX: usize = 64;
+
+/// How long a host waits for a proc of an earlier life that lives and does not come back: then it is ended, like one that
+/// closed its control stream.
+pub const ADOPT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Size of the record of a proc that is to outlive its host, in bytes.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
 /// How long a child that was asked to stop (its drain deadline having passed) may take before SIGTERM.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 

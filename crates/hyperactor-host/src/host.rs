@@ -62,7 +62,9 @@ pub(crate) struct Inner {
     default_config: ProcConfig,
     pub(crate) procs: Mutex<Procs>,
     departed: Departed,
-    events: broadcast::Sender<ProcEvent>,
+    pub(crate) events: broadcast::Sender<ProcEvent>,
+    /// What became of procs of an earlier life before anybody could ask, for the first who does.
+    pub(crate) first_events: Mutex<Option<broadcast::Receiver<ProcEvent>>>,
     /// Whether the host was told to stop.
     stopping: watch::Sender<bool>,
     /// What another process asked for: the end of the host, with this deadline.
@@ -207,6 +209,7 @@ impl Host {
             procs: Mutex::default(),
             departed,
             events: broadcast::Sender::new(limits::EVENTS_MAX),
+            first_events: Mutex::default(),
             stopping: watch::Sender::new(false),
             stop_wanted: watch::Sender::new(None),
             since: Instant::now(),
@@ -348,9 +351,12 @@ impl Host {
 
     /// Tells of every start and every end of a proc from here on. A receiver that is more than [`limits::EVENTS_MAX`]
     /// events behind misses the oldest and is told how many.
+    ///
+    /// The first receiver of a host that found procs of an earlier life is told what became of those from the start.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<ProcEvent> {
-        self.inner.events.subscribe()
+        let first = self.inner.first_events.lock().take();
+        first.unwrap_or_else(|| self.inner.events.subscribe())
     }
 
     /// Gives up a proc that has ended and waits to be started again: its name is free, and it stays gone. Returns

@@ -23,6 +23,9 @@ impl Inner {
         if survivors.len() > limits::PROCS_MAX {
             return Err(self.leave_alone(HostError::too_many()));
         }
+        if !survivors.is_empty() {
+            *self.first_events.lock() = Some(self.events.subscribe());
+        }
         for Survivor { spec, handle, back } in survivors {
             let hosted = HostedProc {
                 inner: Arc::new(Hosted::new(handle)),

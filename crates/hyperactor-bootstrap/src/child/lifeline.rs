@@ -1,5 +1,6 @@
 //! A thread of its own that reads what the host says, and notices when the host is gone: the control stream ends then,
-//! however the host died. It does not depend on the runtime, which user code may keep busy.
+//! however the host died. It ends the process then, or looks for the next host. It does not depend on the runtime, which user
+//! code may keep busy.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,9 @@ use crate::socket_dir::SocketDir;
 
 use super::group;
 use super::hands::Hands;
+use super::link::HostLink;
+use super::output::{self, Output};
+use super::reunion::{NotTaken, Reunion, Welcome};
 
 /// The exit status of a child that did not end in order within its grace after its host had died.
 const EXIT_ORPHANED: i32 = 1;
@@ -41,6 +45,12 @@ pub(super) enum Order {
 /// What the thread works with.
 pub(super) struct Lifeline {
     pub(super) control: UnixStream,
+    /// The same stream, for those who write.
+    pub(super) host: HostLink,
+    /// How the proc comes back to another host, if it outlives its own.
+    pub(super) reunion: Option<Reunion>,
+    /// Set when the proc is ready: before that it does not outlive its host.
+    pub(super) is_ready: Arc<AtomicBool>,
     pub(super) dialer: LocalProcDialer,
     /// Kept as long as the process: the thread ends with it.
     pub(super) proc: Proc,
@@ -64,15 +74,14 @@ impl Lifeline {
     }
 
     fn run(mut self) {
-        let hands = Hands::new(self.dir.hands_path(&self.name));
         // Whatever happens in there (a subscriber of the log is the user's code), this thread goes on to end the process:
         // nobody else would.
-        let obeyed = catch_unwind(AssertUnwindSafe(|| self.obey_until_the_end(hands)));
+        let obeyed = catch_unwind(AssertUnwindSafe(|| self.obey_hosts()));
+        if self.is_captured {
+            output::silence();
+        }
         if obeyed.is_err() {
             tracing::error!(target: "hyperactor::bootstrap", proc = self.name, "what reads the host's orders panicked");
-        }
-        if self.is_captured {
-            silence_output();
         }
         tracing::warn!(target: "hyperactor::bootstrap", event = "host.gone", proc = self.name, "the host is gone: this proc ends");
         self.orders.send_replace(Order::Orphaned);
@@ -85,9 +94,71 @@ impl Lifeline {
         std::process::exit(EXIT_ORPHANED);
     }
 
-    /// Returns when the stream has ended, or holds what no host says.
-    fn obey_until_the_end(&mut self, mut hands: Hands) {
+    /// Obeys one host after the other. Returns when there is none, and is not to be.
+    fn obey_hosts(&mut self) {
+        let mut hands = Hands::new(self.dir.hands_path(&self.name));
+        let holds_output = self.reunion.is_some() && self.is_captured;
+        let mut output = holds_output.then(Output::of_start);
         let mut frames = Frames::default();
+        loop {
+            let end = self.obey_until_the_end(&mut hands, frames);
+            if end == StreamEnd::Broken || !self.outlives_host() {
+                return;
+            }
+            let Some(welcome) = self.find_host(&mut hands, output.as_mut()) else {
+                return;
+            };
+            if let (Some(output), Some((stdout, stderr))) = (&mut output, &welcome.output) {
+                output.adopt(stdout, stderr);
+            }
+            self.control = welcome.stream;
+            frames = welcome.frames;
+            tracing::info!(target: "hyperactor::bootstrap", event = "host.back", proc = self.name, "another host took this proc back");
+        }
+    }
+
+    /// Whether the proc lives on: it is meant to, its host knew that it was ready, and nobody asked it to end.
+    fn outlives_host(&self) -> bool {
+        self.reunion.is_some()
+            && self.is_ready.load(Ordering::Acquire)
+            && !self.closing.load(Ordering::Acquire)
+            && *self.orders.borrow() == Order::Live
+    }
+
+    fn find_host(&self, hands: &mut Hands, mut output: Option<&mut Output>) -> Option<Welcome> {
+        let reunion = self.reunion.as_ref()?;
+        self.host.replace(None);
+        if let Some(output) = &mut output {
+            output.orphan();
+        }
+        tracing::warn!(target: "hyperactor::bootstrap", event = "host.lost", proc = self.name, grace = ?reunion.grace, "the host is gone: this proc looks for another");
+        let mut looked = Instant::now();
+        let found = reunion.look(|| {
+            if looked.elapsed() >= limits::HANDS_PERIOD {
+                hands.look(&self.proc);
+                looked = Instant::now();
+            }
+            if let Some(output) = &mut output {
+                output.drain();
+            }
+        });
+        let found = found.and_then(|welcome| {
+            // Those who write and those who read use the same socket by two descriptors.
+            let writer = welcome.stream.try_clone().map_err(|_| NotTaken::NoHost)?;
+            self.host.replace(Some(writer));
+            Ok(welcome)
+        });
+        match found {
+            Ok(welcome) => Some(welcome),
+            Err(why) => {
+                tracing::warn!(target: "hyperactor::bootstrap", event = "host.none", proc = self.name, %why, "this proc is not taken back");
+                None
+            }
+        }
+    }
+
+    /// Returns when the stream has ended, or holds what no host says.
+    fn obey_until_the_end(&mut self, hands: &mut Hands, mut frames: Frames) -> StreamEnd {
         let mut bytes = [0u8; 4096];
         // Without it the thread would only wake for the host, and nothing would be written down.
         if let Err(error) = self.control.set_read_timeout(Some(limits::HANDS_PERIOD)) {
@@ -101,24 +172,25 @@ impl Lifeline {
                 hands.look(&self.proc);
                 looked = Instant::now();
             }
-            match self.control.read(&mut bytes) {
-                #[cfg(planted = "P15")]
-                Ok(0) => return wait_for_another_parent(parent),
-                #[cfg(not(planted = "P15"))]
-                Ok(0) => return,
-                Ok(count) => frames.push(&bytes[..count]),
-                Err(error) if is_passing(&error) => continue,
-                Err(_) => return,
-            }
             loop {
                 match frames.next() {
                     Ok(Some(frame)) => self.obey(frame),
                     Ok(None) => break,
                     Err(error) => {
                         tracing::error!(target: "hyperactor::bootstrap", %error, "the host's control stream is broken");
-                        return;
+                        return StreamEnd::Broken;
                     }
                 }
+            }
+            match self.control.read(&mut bytes) {
+                Ok(0) => {
+                    #[cfg(planted = "P15")]
+                    wait_for_another_parent(parent);
+                    return StreamEnd::HostGone;
+                }
+                Ok(count) => frames.push(&bytes[..count]),
+                Err(error) if is_passing(&error) => {}
+                Err(_) => return StreamEnd::HostGone,
             }
         }
     }
@@ -135,17 +207,40 @@ impl Lifeline {
                 self.dialer.announce_end(Arc::clone(&certificate));
                 self.proc.note_proc_end(certificate);
             }
-            // Said before this thread was started.
-            ToChild::Go => {}
-            ToChild::Closing => self.closing.store(true, Ordering::Release),
+            // Said before this thread was started, or before the host was obeyed.
+            ToChild::Go | ToChild::Welcome | ToChild::Refused { .. } => {}
+            ToChild::Closing => {
+                self.ends_with_host();
+                self.closing.store(true, Ordering::Release);
+            }
             ToChild::Drain { deadline } => {
+                self.ends_with_host();
                 self.orders.send_replace(Order::Drain(deadline));
             }
             ToChild::Stop => {
+                self.ends_with_host();
                 self.orders.send_replace(Order::Stop);
             }
         }
     }
+
+    /// The proc was asked to end: another host is not to look for it.
+    fn ends_with_host(&self) {
+        if self.reunion.is_none() {
+            return;
+        }
+        if let Err(error) = self.dir.outlives_host(&self.name, false) {
+            tracing::warn!(target: "hyperactor::bootstrap", proc = self.name, %error, "the record of an ending proc says that it stays");
+        }
+    }
+}
+
+/// How a control stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    HostGone,
+    /// It held what no host says.
+    Broken,
 }
 
 /// Whether a read is to be tried again: a signal came, or nothing did for a while.
@@ -164,21 +259,5 @@ fn wait_for_another_parent(parent: Option<rustix::process::Pid>) {
     let began = Instant::now();
     while rustix::process::getppid() == parent && began.elapsed() < limits::READY_TIMEOUT {
         std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Leads standard output and standard error nowhere. A line written to a pipe that nobody reads any more would be an error,
-/// and `println!` panics on it: the orderly end must not stumble over its own words.
-fn silence_output() {
-    use rustix::fs::{Mode, OFlags};
-    let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    let Ok(null) = null else { return };
-    for silenced in [
-        rustix::stdio::dup2_stdout(&null),
-        rustix::stdio::dup2_stderr(&null),
-    ] {
-        if let Err(error) = silenced {
-            tracing::debug!(target: "hyperactor::bootstrap", %error, "output still leads to the host that is gone");
-        }
     }
 }

@@ -4,32 +4,37 @@
 mod group;
 mod hands;
 mod lifeline;
+mod link;
+mod output;
+mod reunion;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use hyperactor_channel::ServeOptions;
 use hyperactor_host::OutputPolicy;
-use hyperactor_mailbox::MailboxSender;
+use hyperactor_mailbox::{BoxedMailboxSender, MailboxSender};
 use hyperactor_proc::{Proc, ProcAgent, Registry};
 use hyperactor_refs::{BindSpec, ChannelAddr};
-use hyperactor_router::{MailboxClient, MailboxServer, MailboxServerHandle};
+use hyperactor_router::{
+    DialOptions, MailboxClient, MailboxRedialer, MailboxServer, MailboxServerHandle,
+};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::control::{self, Frames, FromChild, ToChild};
+use crate::control::FromChild;
 use crate::error::BootError;
 use crate::instructions::Instructions;
 use crate::limits;
 use crate::mailbox::{LocalProcDialer, RouteAgent, RouteCount};
-use crate::socket_dir::SocketDir;
+use crate::record::Record;
+use crate::socket_dir::{SocketDir, SocketDirError};
 use crate::startup::{self, ChildStart, Refusal};
 use lifeline::{Lifeline, Order};
+use link::HostLink;
+use reunion::Reunion;
 
 /// The exit status of a child that could not start: EX_SOFTWARE of BSD's sysexits.
 const EXIT_REFUSED: i32 = 70;
@@ -142,7 +147,7 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
         instructions,
         control,
     } = start;
-    let mut host = HostLink::new(control);
+    let host = HostLink::new(control);
     // Before anything of the user's runs that could start a process.
     let tied = group::tie_to_this_process();
     if !host.wait_for_go() {
@@ -182,12 +187,33 @@ fn end_before_the_start(instructions: &Instructions) -> i32 {
 fn leave_abandoned(instructions: &Instructions) {
     let name = instructions.spec.proc_id.name();
     // Gone already, when another child was the last to leave.
-    let Ok(dir) = SocketDir::open(&instructions.socket_dir) else {
+    let Ok(dir) = open_dir(instructions) else {
         return;
     };
     if let Err(error) = dir.leave(name) {
         tracing::warn!(target: "hyperactor::bootstrap", proc = name, %error, "a socket stays behind");
     }
+}
+
+fn open_dir(instructions: &Instructions) -> Result<SocketDir, SocketDirError> {
+    let path = &instructions.socket_dir;
+    if instructions.is_kept {
+        SocketDir::open_kept(path)
+    } else {
+        SocketDir::open(path)
+    }
+}
+
+/// In a directory that hosts share: says who this process is, so that another host finds out.
+fn enter_record(dir: &SocketDir, instructions: &Instructions) -> Result<(), BootError> {
+    if !instructions.is_kept {
+        return Ok(());
+    }
+    let spec = &instructions.spec;
+    let text = Record::new(spec.clone())
+        .to_text()
+        .map_err(|reason| BootError::Instructions { reason })?;
+    Ok(dir.enter_record(spec.proc_id.name(), &text)?)
 }
 
 fn live(
@@ -197,7 +223,8 @@ fn live(
 ) -> Result<i32, BootError> {
     let spec = &instructions.spec;
     let name = spec.proc_id.name().to_owned();
-    let dir = Arc::new(SocketDir::open(&instructions.socket_dir)?);
+    let dir = Arc::new(open_dir(instructions)?);
+    enter_record(&dir, instructions)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("hyperactor")
@@ -207,7 +234,7 @@ fn live(
             source,
         })?;
     let inside = runtime.enter();
-    let backend = MailboxClient::dial(spec.backend.clone());
+    let backend = backend_of(instructions);
     let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend)
         .with_aliases(spec.aliases.iter().cloned())
         .with_policy(spec.config.route);
@@ -217,8 +244,17 @@ fn live(
     let proc = Proc::with_incarnation((*spec.proc_id).clone(), spec.incarnation, dialer.boxed());
     let (orders, order) = watch::channel(Order::Live);
     let closing = Arc::new(AtomicBool::new(false));
+    let is_ready = Arc::new(AtomicBool::new(false));
     let lifeline = Lifeline {
         control: host.reader()?,
+        host: host.clone(),
+        reunion: instructions.grace.map(|grace| Reunion {
+            path: dir.adopt_path(),
+            name: name.clone(),
+            incarnation: spec.incarnation,
+            grace,
+        }),
+        is_ready: Arc::clone(&is_ready),
         dialer: dialer.clone(),
         proc: proc.clone(),
         orders,
@@ -238,7 +274,12 @@ fn live(
             .map_err(|error| BootError::Proc { reason: error.to_string() })?;
         RouteAgent::spawn_in(&proc, dialer.clone())
             .map_err(|error| BootError::Proc { reason: error.to_string() })?;
-        let mut orders = Orders::new(order)?;
+        let mut orders = Orders::new(order, instructions.grace.is_some())?;
+        if instructions.grace.is_some() {
+            dir.outlives_host(&name, true)?;
+        }
+        // Before the host is told: it may be gone the moment after, and its callers know of the proc by then.
+        is_ready.store(true, Ordering::Release);
         if !host.tell(&FromChild::Ready { addr: server.addr().clone() }) {
             tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc was ready");
         }
@@ -247,14 +288,29 @@ fn live(
     // Said before the order that ended this proc, and by the same thread.
     let host_closes = closing.load(Ordering::Acquire);
     leave(runtime, &dir, &name, end, host_closes);
-    Ok(match end {
+    let status = status_of(end);
+    if end == Order::Orphaned {
+        group::end_with_all();
+    }
+    Ok(status)
+}
+
+/// The way to the host. A proc that outlives its host does not take an address that nobody serves for an end.
+fn backend_of(instructions: &Instructions) -> BoxedMailboxSender {
+    let addr = instructions.spec.backend.clone();
+    match instructions.grace {
+        Some(_) => MailboxRedialer::new(addr, DialOptions::default()).into_boxed(),
+        None => MailboxClient::dial(addr).into_boxed(),
+    }
+}
+
+/// The exit status of a child that ends in order, by the order that it obeys.
+fn status_of(end: Order) -> i32 {
+    match end {
         Order::Terminate(signal) => EXIT_SIGNALLED + signal.as_raw(),
-        Order::Orphaned => {
-            group::end_with_all();
-            EXIT_HOST_GONE
-        }
+        Order::Orphaned => EXIT_HOST_GONE,
         Order::Live | Order::Drain(_) | Order::Stop => 0,
-    })
+    }
 }
 
 /// Serves the proc's socket. Done before its agent runs, so that whoever hears from the agent can answer it.
@@ -308,7 +364,8 @@ async fn obey(
     let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, ends).await;
     let flushed = report.flushed.is_ok() && goodbye.is_ok();
     // A host that dies while its children drain removes nothing any more: that is the children's to do then.
-    let has_host = host.tell(&FromChild::Ending { flushed });
+    let status = status_of(first);
+    let has_host = host.tell(&FromChild::Ending { flushed, status });
     if !has_host && first != Order::Orphaned {
         tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc");
     }
@@ -341,10 +398,12 @@ struct Orders {
     host: watch::Receiver<Order>,
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
+    /// Whether the proc outlives its host: then it outlives the hang-up, too.
+    stays: bool,
 }
 
 impl Orders {
-    fn new(host: watch::Receiver<Order>) -> Result<Self, BootError> {
+    fn new(host: watch::Receiver<Order>, stays: bool) -> Result<Self, BootError> {
         let catch = |kind, what| signal(kind).map_err(|source| BootError::Io { what, source });
         Ok(Self {
             host,
@@ -352,6 +411,7 @@ impl Orders {
             // The kernel sends it to the whole group when the host dies while a process in it is stopped: without this,
             // the proc would die with its socket left behind.
             hang_up: catch(SignalKind::hangup(), "catch SIGHUP")?,
+            stays,
         })
     }
 
@@ -364,57 +424,7 @@ impl Orders {
                 Err(_) => Order::Orphaned,
             },
             _ = self.terminate.recv() => Order::Terminate(Signal::TERM),
-            _ = self.hang_up.recv() => Order::Terminate(Signal::HUP),
+            _ = self.hang_up.recv(), if !self.stays => Order::Terminate(Signal::HUP),
         }
-    }
-}
-
-/// The child's end of the control stream, for writing.
-struct HostLink {
-    stream: UnixStream,
-}
-
-impl HostLink {
-    fn new(stream: UnixStream) -> Self {
-        Self { stream }
-    }
-
-    /// Waits for the host's word that this process may run: its limits are set then, and every thread that is started from
-    /// here on has them. Returns `false` when the host went before.
-    fn wait_for_go(&mut self) -> bool {
-        let mut frames = Frames::default();
-        // One byte at a time: whatever follows is for the thread that reads later.
-        let mut byte = [0u8];
-        loop {
-            match self.stream.read(&mut byte) {
-                Ok(1) => frames.push(&byte),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Ok(_) | Err(_) => return false,
-            }
-            match frames.next() {
-                Ok(None) => {}
-                Ok(Some(ToChild::Go)) => return true,
-                Ok(Some(_)) | Err(_) => return false,
-            }
-        }
-    }
-
-    /// The same stream, for the thread that reads it.
-    fn reader(&self) -> Result<UnixStream, BootError> {
-        self.stream.try_clone().map_err(|source| BootError::Io {
-            what: "duplicate the control stream",
-            source,
-        })
-    }
-
-    /// Says something to the host. Frames are small and few, so this does not wait unless the host does not read; then it
-    /// gives up. Returns whether the frame was written.
-    fn tell(&self, frame: &FromChild) -> bool {
-        let timeout: Duration = limits::CONTROL_WRITE_TIMEOUT;
-        let Ok(bytes) = control::encode(frame) else {
-            return false;
-        };
-        self.stream.set_write_timeout(Some(timeout)).is_ok()
-            && (&self.stream).write_all(&bytes).is_ok()
     }
 }

@@ -7,23 +7,23 @@ mod ladder;
 mod memory;
 mod output;
 mod owned;
+mod reception;
 mod supervise;
+mod survivors;
 mod table;
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use hyperactor_host::{
-    DeathCertificate, End, LogTail, OutputPolicy, OutputStream, ProcExit, ProcHandle, ProcInfo,
-    ProcLogs, ProcManager, ProcSpawnError, ProcSpec,
+    DeathCertificate, End, LogTail, OnHostLoss, OutputPolicy, OutputStream, ProcExit, ProcHandle,
+    ProcInfo, ProcLogs, ProcManager, ProcSpawnError, ProcSpec, Survivor,
 };
 use hyperactor_mailbox::BoxFuture;
 use hyperactor_refs::{BindSpec, ChannelAddr};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use crate::control::ToChild;
 use crate::error::ManagerError;
@@ -31,8 +31,9 @@ use crate::instructions::Instructions;
 use crate::launch::{ForkExec, LaunchOrder, Launcher, Program};
 use crate::socket_dir::SocketDir;
 use crate::{limits, startup};
+use output::Capture;
 use owned::OwnedChild;
-use supervise::{Outbox, Start, Supervisor};
+use supervise::{Control, Fate, Outbox, Start, Supervisor};
 use table::Shared;
 
 /// Makes procs that are processes of their own: for each one the current executable is started again.
@@ -55,6 +56,12 @@ use table::Shared;
 /// process die in any way, each child sees its control stream end and ends within [`limits::ORPHAN_GRACE`], taking its
 /// socket and, the last one, the socket directory with it. Children are always reaped, and every signal goes through a pidfd
 /// (Linux 5.3 or later). Of each end there is a [`DeathCertificate`].
+///
+/// # How children live on
+///
+/// A manager made by [`surviving`](Self::surviving) has procs that live on when their host dies, is dropped, or panics, if
+/// they were made with [`OnHostLoss::Stay`]. Only [`Host::stop`](hyperactor_host::Host::stop) ends those. What they do without
+/// a host, and how the next one takes them back, is described there.
 pub struct ProcessManager {
     shared: Arc<Shared>,
     program: Program,
@@ -70,13 +77,44 @@ impl ProcessManager {
     /// [`ManagerError::BootstrapMissing`] when this program has not made the bootstrap call: its children would run
     /// `main` once more, and start children of their own. [`ManagerError::SocketDir`] when the directory cannot be made.
     pub fn new() -> Result<Self, ManagerError> {
-        if startup::is_unbooted_child() {
-            return Err(ManagerError::BootstrapMissing { in_child: true });
-        }
-        if !startup::has_booted() {
-            return Err(ManagerError::BootstrapMissing { in_child: false });
-        }
-        Self::of(Program::Own)
+        require_boot()?;
+        let dir = SocketDir::create()?;
+        Ok(Self::of(Program::Own, dir, limits::HOST_GRACE))
+    }
+
+    /// Makes a manager whose procs can outlive their host, in a directory that one host after the other uses.
+    ///
+    /// `dir` is absolute and is made if it is not there; its mode is 0700, and its path leaves room for the sockets in it. One
+    /// living host has it. It goes with the last proc of a host that stopped, or that died and was not followed by another, if
+    /// nothing else lies in it.
+    ///
+    /// # Without a host
+    ///
+    /// A proc made with [`OnHostLoss::Stay`] goes on when its host is gone, once that knew it was ready and unless it was asked
+    /// to end. Messages between procs go straight as before. Those that only a host could move come back as not delivered, or
+    /// as unknown if they were under way. What the procs print is lost. After `grace` ([`limits::HOST_GRACE`] is a good
+    /// choice) without a host they end in order.
+    ///
+    /// # The next host
+    ///
+    /// Made with the same directory, the same frontend and the same backend, it has the procs in its tables from its first
+    /// moment, under their names and in the same lives. They come back within [`limits::ADOPT_BACKOFF_MAX`] and are told of each
+    /// other anew; what they print is read from then on. Restart policies hold, also for procs that died while there was no
+    /// host; how often they were restarted before is forgotten. Of a process that this host did not start, the exit status
+    /// cannot be read: its certificate says [`ProcExit::Lost`], or [`ProcExit::Announced`] where it ended in order. One that
+    /// lives and does not come back within [`limits::ADOPT_PATIENCE`] is ended.
+    ///
+    /// A service manager that ends all processes of a service together ends these as well: give them scopes of their own
+    /// ([`SystemdScope`](crate::SystemdScope)), or have it end the host's process only.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new). [`SocketDirError::InUse`](crate::SocketDirError::InUse) when a living host has the directory.
+    ///
+    /// # Bounds
+    /// Blocks for at most half a second, when the directory is held by somebody who is about to go.
+    pub fn surviving(dir: impl Into<PathBuf>, grace: Duration) -> Result<Self, ManagerError> {
+        require_boot()?;
+        Ok(Self::of(Program::Own, SocketDir::keep(dir)?, grace))
     }
 
     /// Makes a manager that starts another program, which has to make the bootstrap call as well and to be built with
@@ -86,21 +124,21 @@ impl ProcessManager {
     /// [`ManagerError::SocketDir`] when the socket directory cannot be made; [`ManagerError::BootstrapMissing`] in a child
     /// that did not make the bootstrap call.
     pub fn with_program(program: impl Into<PathBuf>) -> Result<Self, ManagerError> {
-        Self::of(Program::At(program.into()))
-    }
-
-    fn of(program: Program) -> Result<Self, ManagerError> {
         if startup::is_unbooted_child() {
             return Err(ManagerError::BootstrapMissing { in_child: true });
         }
-        let shared = Shared::new(SocketDir::create()?);
-        Ok(Self {
-            shared: Arc::new(shared),
+        let program = Program::At(program.into());
+        Ok(Self::of(program, SocketDir::create()?, limits::HOST_GRACE))
+    }
+
+    fn of(program: Program, dir: SocketDir, grace: Duration) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(dir, grace)),
             program,
             launcher: Arc::new(ForkExec),
             environment: Vec::new(),
             ready_timeout: limits::READY_TIMEOUT,
-        })
+        }
     }
 
     /// Changes how long a child may take until it is ready. The default is [`limits::READY_TIMEOUT`].
@@ -132,6 +170,7 @@ impl ProcessManager {
 
     async fn spawn_process(&self, spec: ProcSpec) -> Result<Box<dyn ProcHandle>, ProcSpawnError> {
         let name = spec.proc_id.name().to_owned();
+        self.shared.wait_for_former(&name).await?;
         // Never closed; written so that nothing can panic.
         let _starting = self.shared.starting.acquire().await.ok();
         let (mut process, start) = self.start(&name, &spec)?;
@@ -189,7 +228,16 @@ impl ProcessManager {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
         let control = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
-        let instructions = Instructions::new(spec.clone(), self.shared.dir.path().to_path_buf());
+        let dir = &self.shared.dir;
+        let mut instructions = Instructions::new(spec.clone(), dir.path().to_path_buf());
+        let stays = spec.config.on_host_loss == OnHostLoss::Stay;
+        if dir.is_kept() {
+            instructions = instructions.kept(stays.then_some(self.shared.grace));
+        } else if stays {
+            let reason = "it is to outlive its host, and this host's directory goes with the host: the host needs \
+                          ProcessManager::surviving";
+            return Err(refused("not-kept", reason.to_owned()));
+        }
         let text = instructions
             .to_text()
             .map_err(|reason| refused("instructions", reason))?;
@@ -200,8 +248,7 @@ impl ProcessManager {
             stdout,
             stderr,
             readers,
-        } = self
-            .capture(name, spec.config.output, &tail)
+        } = output::capture(&self.shared.printer, name, spec.config.output, &tail)
             .map_err(failed)?;
         let order = LaunchOrder {
             name: name.to_owned(),
@@ -237,8 +284,6 @@ impl ProcessManager {
             return Err(refused("limits", error.to_string()));
         }
         let (start, started) = oneshot::channel();
-        let (exited, exit) = watch::channel(None);
-        let certificate = Arc::new(OnceLock::new());
         let info = ProcInfo {
             proc_id: Arc::clone(&spec.proc_id),
             incarnation: spec.incarnation,
@@ -246,70 +291,30 @@ impl ProcessManager {
             pid: Some(child.pid()),
         };
         let supervisor = Supervisor {
-            info: info.clone(),
+            info,
             child,
-            control,
+            control: Control::Open(control),
+            stays,
+            age: Duration::ZERO,
             outbox,
-            own_outbox: own_outbox.clone(),
+            own_outbox,
             wish: wishes,
-            start,
+            start: Some(start),
             tail: (spec.config.output != OutputPolicy::Inherited).then(|| tail.clone()),
             readers,
             shared: Arc::clone(&self.shared),
         };
-        let shared = Arc::clone(&self.shared);
-        let process = ChildProcess {
-            info,
-            outbox: own_outbox,
-            exited: exit,
-            certificate: Arc::clone(&certificate),
-            tail,
-        };
-        shared.living.send_modify(|living| *living += 1);
-        tokio::spawn(async move {
-            let name = supervisor.info.proc_id.name().to_owned();
-            let ended = Arc::new(supervisor.run().await);
-            shared.leave(&name, &ended);
-            let exit = ended.exit;
-            certificate.get_or_init(|| ended);
-            exited.send_replace(Some(exit));
-            shared.living.send_modify(|living| *living -= 1);
-        });
-        Ok((process, started))
-    }
-
-    /// Makes the pipes by which a child's output comes here, and the tasks that read them.
-    fn capture(
-        &self,
-        name: &str,
-        policy: OutputPolicy,
-        tail: &LogTail,
-    ) -> std::io::Result<Capture> {
-        let onward = match policy {
-            OutputPolicy::Inherited => return Ok(Capture::default()),
-            OutputPolicy::Kept => None,
-            _ => self.shared.printer.onward(name),
-        };
-        let mut capture = Capture::default();
-        for (stream, end) in [
-            (OutputStream::Stdout, &mut capture.stdout),
-            (OutputStream::Stderr, &mut capture.stderr),
-        ] {
-            let (ours, theirs) = std::io::pipe()?;
-            *end = Some(theirs.into());
-            let reader = output::read(ours.into(), stream, tail.clone(), onward.clone())?;
-            capture.readers.push(reader);
-        }
-        Ok(capture)
+        Ok((ChildProcess::supervised(supervisor, tail), started))
     }
 }
 
-/// The child's ends of the pipes for its output, and the tasks that read the others.
-#[derive(Default)]
-struct Capture {
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-    readers: Vec<JoinHandle<()>>,
+/// Children run this program again, and must not go on as this one does.
+fn require_boot() -> Result<(), ManagerError> {
+    let in_child = startup::is_unbooted_child();
+    if in_child || !startup::has_booted() {
+        return Err(ManagerError::BootstrapMissing { in_child });
+    }
+    Ok(())
 }
 
 /// What to look at when a child ended before it was ready.
@@ -338,6 +343,18 @@ impl ProcManager for ProcessManager {
         Box::pin(self.spawn_process(spec))
     }
 
+    fn survivors(
+        &self,
+        frontend: &ChannelAddr,
+        backend: &ChannelAddr,
+    ) -> Result<Vec<Survivor>, ProcSpawnError> {
+        survivors::take_over(&self.shared, frontend, backend)
+    }
+
+    fn abandoned(&self) {
+        self.shared.abandon();
+    }
+
     /// From here on the last child to end removes the socket directory, so that a host that is killed in the middle of its
     /// end leaves nothing either: as long as a child lives, there is somebody to tidy up.
     fn closing(&self) {
@@ -358,8 +375,8 @@ impl ProcManager for ProcessManager {
                 .printer
                 .flush(limits::OUTPUT_FLUSH_TIMEOUT)
                 .await;
-            let mut left = self.shared.dir.sockets().unwrap_or_default();
-            left.retain(|name| self.shared.dir.backend_path().file_name() != Some(name.as_ref()));
+            self.shared.close_reception();
+            let mut left = self.shared.dir.proc_sockets().unwrap_or_default();
             match self.shared.dir.remove() {
                 Ok(()) => {
                     for name in left.drain(..) {
@@ -376,6 +393,7 @@ impl ProcManager for ProcessManager {
 impl Drop for ProcessManager {
     fn drop(&mut self) {
         self.shared.kill_all();
+        self.shared.close_reception();
     }
 }
 
@@ -397,6 +415,42 @@ struct ChildProcess {
     /// Set before the end is published.
     certificate: Arc<OnceLock<Arc<DeathCertificate>>>,
     tail: LogTail,
+    /// Not kept by a handle: the directory goes with the last of those who work in it.
+    shared: Weak<Shared>,
+}
+
+impl ChildProcess {
+    /// Starts the task that owns a process, and returns the handle of it.
+    fn supervised(supervisor: Supervisor, tail: LogTail) -> Self {
+        let (exited, exit) = watch::channel(None);
+        let certificate = Arc::new(OnceLock::new());
+        let shared = Arc::clone(&supervisor.shared);
+        let process = Self {
+            info: supervisor.info.clone(),
+            outbox: supervisor.own_outbox.clone(),
+            exited: exit,
+            certificate: Arc::clone(&certificate),
+            tail,
+            shared: Arc::downgrade(&shared),
+        };
+        shared.living.send_modify(|living| *living += 1);
+        tokio::spawn(async move {
+            let name = supervisor.info.proc_id.name().to_owned();
+            match supervisor.run().await {
+                Fate::Ended(ended) => {
+                    let ended = Arc::new(*ended);
+                    shared.leave(&name, &ended);
+                    let exit = ended.exit;
+                    certificate.get_or_init(|| ended);
+                    exited.send_replace(Some(exit));
+                }
+                // Its end is another's to tell: whoever waits for it here sees that nobody does.
+                Fate::LetGo => shared.forget(&name),
+            }
+            shared.living.send_modify(|living| *living -= 1);
+        });
+        process
+    }
 }
 
 impl ProcHandle for ChildProcess {
@@ -431,6 +485,10 @@ impl ProcHandle for ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
+        let shared = self.shared.upgrade();
+        if shared.is_some_and(|shared| shared.is_let_go(self.info.proc_id.name())) {
+            return;
+        }
         self.outbox.wish(End::Kill);
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hyperactor_host::{LogLine, LogTail, OutputStream};
+use hyperactor_host::{LogLine, LogTail, OutputPolicy, OutputStream};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
@@ -49,8 +49,41 @@ impl Lines {
     }
 }
 
+/// The ends of the pipes for a process's output that are for it, and the tasks that read the others.
+#[derive(Default)]
+pub(super) struct Capture {
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) readers: Vec<JoinHandle<()>>,
+}
+
+/// Makes the pipes by which a process's output comes here, and the tasks that read them.
+pub(super) fn capture(
+    printer: &Printer,
+    name: &str,
+    policy: OutputPolicy,
+    tail: &LogTail,
+) -> io::Result<Capture> {
+    let onward = match policy {
+        OutputPolicy::Inherited => return Ok(Capture::default()),
+        OutputPolicy::Kept => None,
+        _ => printer.onward(name),
+    };
+    let mut capture = Capture::default();
+    for (stream, end) in [
+        (OutputStream::Stdout, &mut capture.stdout),
+        (OutputStream::Stderr, &mut capture.stderr),
+    ] {
+        let (ours, theirs) = io::pipe()?;
+        *end = Some(theirs.into());
+        let reader = read(ours.into(), stream, tail.clone(), onward.clone())?;
+        capture.readers.push(reader);
+    }
+    Ok(capture)
+}
+
 /// Reads one stream of one child until it ends: when the child, and whoever inherited the stream from it, is gone.
-pub(super) fn read(
+fn read(
     pipe: OwnedFd,
     stream: OutputStream,
     tail: LogTail,

@@ -1,24 +1,31 @@
-//! A child process that is owned until it is reaped. Every signal goes through its pidfd and every wait through the value
-//! that started it, so that no number is ever used that may mean another process by then. A group has no descriptor; its
-//! number is its leader's, and so it is used until the leader is reaped and never after.
+//! A process that is owned until it is over: a child, which is reaped, or one that an earlier life of the host started. Every
+//! signal goes through its pidfd and every wait through the value that started it, so that no number is ever used that may
+//! mean another process by then. A group has no descriptor; its number is its leader's, and so it is used until the leader,
+//! a child, is reaped and never after.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 
+use hyperactor_host::End;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use wait4::{ResUse, Wait4};
 
-/// One child. Dropped before it was reaped, it is killed, and reaped in the background.
+/// One process. Dropped before it was over, it is killed, unless it is spared; a child is reaped in the background.
 #[derive(Debug)]
 pub(super) struct OwnedChild {
-    /// `None` when it is reaped.
+    /// `None` when it is reaped, or no child of this process.
     child: Option<Child>,
     pidfd: AsyncFd<OwnedFd>,
     pid: u32,
+    /// Whether there is nothing left to end.
+    is_over: bool,
+    /// What is wished of it, if it is to outlive this value unless that is its death.
+    spared: Option<watch::Receiver<Option<End>>>,
 }
 
 impl OwnedChild {
@@ -33,6 +40,8 @@ impl OwnedChild {
                 child: Some(child),
                 pidfd,
                 pid,
+                is_over: false,
+                spared: None,
             }),
             Err(error) => {
                 // Not reaped yet, so the number is its own.
@@ -42,6 +51,22 @@ impl OwnedChild {
                 Err(error)
             }
         }
+    }
+
+    /// Takes ownership of a process that is no child of this one. How it ends cannot be read. Must be called on a runtime.
+    pub(super) fn of_another(pid: u32, pidfd: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            child: None,
+            pidfd: watched(pidfd)?,
+            pid,
+            is_over: false,
+            spared: None,
+        })
+    }
+
+    /// Lets the process live when this value is dropped, unless its death is wished for then.
+    pub(super) fn spare(&mut self, wish: watch::Receiver<Option<End>>) {
+        self.spared = Some(wish);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -60,9 +85,10 @@ impl OwnedChild {
         Ok(())
     }
 
-    /// Reaps the child, which must have ended, when all that is left of its group has been told to end too. `None` when that
-    /// was done before.
+    /// Reaps the process, which must have ended, when all that is left of its group has been told to end too. `None` when that
+    /// was done before, or is another's to do.
     pub(super) fn reap(&mut self) -> Option<io::Result<ResUse>> {
+        self.is_over = true;
         let child = self.child.take()?;
         end_group(self.pid);
         Some(child.wait4())
@@ -87,7 +113,11 @@ fn end_group(pid: u32) {
 fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("a process number out of range"))?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    watched(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Has the runtime watch over the end of a process.
+pub(super) fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(
         deprecated,
         reason = "deprecated for types that may hand out another descriptor each time, which an `OwnedFd` does not; the \
@@ -98,17 +128,26 @@ fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
 
 impl Drop for OwnedChild {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let is_spared = self
+            .spared
+            .as_ref()
+            .is_some_and(|wish| *wish.borrow() != Some(End::Kill));
+        if !is_spared && let Err(error) = self.signal(Signal::KILL) {
+            tracing::debug!(target: "hyperactor::bootstrap", pid = self.pid, %error, "SIGKILL not sent");
+        }
         let Some(child) = self.child.take() else {
             return;
         };
-        if let Err(error) = self.signal(Signal::KILL) {
-            tracing::debug!(target: "hyperactor::bootstrap", pid = self.pid, %error, "SIGKILL not sent");
+        if !is_spared {
+            end_group(self.pid);
         }
-        end_group(self.pid);
-        // A killed process may still take a moment to end, and nobody here can wait for it.
+        // A process may still take a moment to end, or long, and nobody here can wait for it.
         let reaper = std::thread::Builder::new().name("hyperactor-reap".to_owned());
         if let Err(error) = reaper.spawn(move || drop(child.wait4())) {
-            tracing::warn!(target: "hyperactor::bootstrap", pid = self.pid, %error, "a killed child is not reaped before this process ends");
+            tracing::warn!(target: "hyperactor::bootstrap", pid = self.pid, %error, "a child is not reaped before this process ends");
         }
     }
 }

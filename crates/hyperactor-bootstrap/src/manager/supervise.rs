@@ -1,5 +1,5 @@
-//! The host's side of one child process: a task that owns the child, reads and writes its control stream, ends it by
-//! the ladder, reaps it and writes its death certificate.
+//! The host's side of one proc's process: a task that owns it, reads and writes its control stream, ends it by the ladder,
+//! reaps it and writes its death certificate.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -40,17 +40,50 @@ pub(super) enum Start {
 pub(super) struct Supervisor {
     pub(super) info: ProcInfo,
     pub(super) child: OwnedChild,
-    pub(super) control: UnixStream,
+    pub(super) control: Control,
+    /// Whether it outlives its host.
+    pub(super) stays: bool,
+    /// How long it had lived before.
+    pub(super) age: Duration,
     /// Frames for the child.
     pub(super) outbox: mpsc::Receiver<Vec<u8>>,
     pub(super) own_outbox: Outbox,
     pub(super) wish: watch::Receiver<Option<End>>,
-    pub(super) start: oneshot::Sender<Start>,
+    /// Told how the start came out; `None` for a proc that was started long ago.
+    pub(super) start: Option<oneshot::Sender<Start>>,
     /// The child's last lines, where they are captured.
     pub(super) tail: Option<LogTail>,
     /// The tasks that read what the child writes.
     pub(super) readers: Vec<JoinHandle<()>>,
     pub(super) shared: Arc<Shared>,
+}
+
+/// The stream to a proc.
+pub(super) enum Control {
+    Open(UnixStream),
+    /// The proc is one of an earlier life and comes back, or does not.
+    Awaited {
+        arrival: oneshot::Receiver<Arrival>,
+        /// Told whether it came.
+        back: oneshot::Sender<bool>,
+    },
+}
+
+/// A proc of an earlier life that came back.
+pub(super) struct Arrival {
+    pub(super) stream: UnixStream,
+    /// What it has said since.
+    pub(super) frames: Frames,
+    /// The tasks that read what it writes from now on.
+    pub(super) readers: Vec<JoinHandle<()>>,
+}
+
+/// How the supervision of a process ended.
+pub(super) enum Fate {
+    /// The process is over.
+    Ended(Box<DeathCertificate>),
+    /// The process lives on, without this host.
+    LetGo,
 }
 
 /// Where frames for a child are put. Bounded: a child that does not read is ended.
@@ -94,33 +127,43 @@ impl Outbox {
 }
 
 impl Supervisor {
-    /// Runs until the child has ended and is reaped.
-    pub(super) async fn run(self) -> DeathCertificate {
+    /// Runs until the process has ended and is reaped, or is let go.
+    pub(super) async fn run(self) -> Fate {
         let Self {
             info,
             mut child,
             control,
+            stays,
+            age,
             outbox,
             own_outbox,
             mut wish,
-            start,
+            mut start,
             tail,
-            readers,
+            mut readers,
             shared,
         } = self;
         let name = info.proc_id.name();
         let since = Instant::now();
         let mut counter = shared.memory.begin(child.pid());
-        let (read, write) = control.into_split();
-        let writer = tokio::spawn(write_frames(outbox, write));
-        let mut reader = Reader {
-            stream: read,
-            frames: Frames::default(),
-            open: true,
+        if stays {
+            child.spare(wish.clone());
+        }
+        let mut let_go = shared.let_go.subscribe();
+        let mut link = Link::new(outbox);
+        let mut awaited = match control {
+            Control::Open(stream) => {
+                link.open(stream, Frames::default());
+                None
+            }
+            Control::Awaited { arrival, back } => Some(Awaiting {
+                arrival,
+                back,
+                until: since + limits::ADOPT_PATIENCE,
+            }),
         };
-        let mut start = Some(start);
         let mut ladder = Ladder::new();
-        let (mut wanted, mut killed_here) = (false, false);
+        let (mut wanted, mut killed_here, mut announced) = (false, false, None);
         loop {
             let deadline = ladder.deadline();
             let step = tokio::select! {
@@ -129,16 +172,17 @@ impl Supervisor {
                     // The runtime shuts down; reaping waits for the child, and dropping it kills it.
                     Err(error) => {
                         tracing::debug!(target: "hyperactor::bootstrap", proc = name, %error, "a child cannot be watched any more");
-                        return DeathCertificate::new(info.proc_id, info.incarnation, ProcExit::Lost);
+                        let certificate = DeathCertificate::new(info.proc_id, info.incarnation, ProcExit::Lost);
+                        return Fate::Ended(Box::new(certificate));
                     }
                 },
-                frame = reader.next(), if reader.open => match frame {
+                frame = link.reader.next(), if link.reader.is_open() => match frame {
                     Some(frame) => {
                         if matches!(frame, FromChild::Ready { .. }) {
                             // A launcher may have moved it since it was started.
                             counter = shared.memory.begin(child.pid()).or(counter);
                         }
-                        on_frame(name, frame, &mut start);
+                        on_frame(name, frame, &mut start, &mut announced);
                         None
                     }
                     None => {
@@ -152,6 +196,21 @@ impl Supervisor {
                     let end = if changed.is_ok() { *wish.borrow_and_update() } else { Some(End::Kill) };
                     end.and_then(|end| ladder.on_wish(end, Instant::now()))
                 }
+                came = come_back(&mut awaited) => {
+                    if let Some((arrival, back)) = came {
+                        link.open(arrival.stream, arrival.frames);
+                        readers.extend(arrival.readers);
+                        shared.introduce(name);
+                        if back.send(true).is_err() {
+                            tracing::trace!(target: "hyperactor::bootstrap", proc = name, "nobody waited for the proc to be back");
+                        }
+                    } else {
+                        tracing::warn!(target: "hyperactor::bootstrap", event = "proc.not_back", proc = name, "a proc of an earlier life lives and does not come back");
+                        ladder.on_silence(Instant::now());
+                    }
+                    None
+                }
+                () = told(&mut let_go), if stays => return Fate::LetGo,
                 () = sleep_until(deadline) => ladder.on_deadline(Instant::now()),
             };
             if let Some(step) = step {
@@ -160,10 +219,15 @@ impl Supervisor {
             }
         }
         let reaped = child.reap().and_then(Result::ok);
-        let lived = since.elapsed();
-        let exit = reaped.map_or(ProcExit::Lost, |reaped| exit_of(reaped.status));
-        writer.abort();
-        listen_to_the_last(name, &mut reader, &mut start, readers).await;
+        let lived = age + since.elapsed();
+        link.close_writer();
+        listen_to_the_last(name, &mut link.reader, &mut start, &mut announced, readers).await;
+        let exit = match (reaped, announced) {
+            (Some(reaped), _) => exit_of(reaped.status),
+            // Not killed, as far as is known: what it said last has to do.
+            (None, Some(status)) if !killed_here => ProcExit::Announced(status),
+            (None, _) => ProcExit::Lost,
+        };
         if let Some(start) = start.take() {
             // Not heard when the call to spawn was dropped.
             drop(start.send(Start::Exited(exit)));
@@ -190,7 +254,7 @@ impl Supervisor {
             let usage = reaped.rusage;
             ResourceUse::new(usage.utime, usage.stime, usage.maxrss)
         });
-        certificate.bounded()
+        Fate::Ended(Box::new(certificate.bounded()))
     }
 }
 
@@ -200,12 +264,13 @@ async fn listen_to_the_last(
     name: &str,
     reader: &mut Reader,
     start: &mut Option<oneshot::Sender<Start>>,
+    announced: &mut Option<i32>,
     outputs: Vec<JoinHandle<()>>,
 ) {
     let last_words = async {
-        while reader.open {
+        while reader.is_open() {
             if let Some(frame) = reader.next().await {
-                on_frame(name, frame, start);
+                on_frame(name, frame, start, announced);
             }
         }
     };
@@ -247,14 +312,22 @@ fn take_step(name: &str, step: Step, outbox: &Outbox, child: &OwnedChild) {
     }
 }
 
-fn on_frame(name: &str, frame: FromChild, start: &mut Option<oneshot::Sender<Start>>) {
+fn on_frame(
+    name: &str,
+    frame: FromChild,
+    start: &mut Option<oneshot::Sender<Start>>,
+    announced: &mut Option<i32>,
+) {
     let outcome = match frame {
         FromChild::Ready { addr } => Start::Ready(addr),
         FromChild::Failed { code, reason } => Start::Failed { code, reason },
-        FromChild::Ending { flushed } => {
+        FromChild::Ending { flushed, status } => {
+            *announced = Some(status);
             tracing::debug!(target: "hyperactor::bootstrap", event = "proc.ending", proc = name, flushed, "a child ends in order");
             return;
         }
+        // Said before it was back.
+        FromChild::Claim { .. } | FromChild::Back => return,
     };
     if let Some(start) = start.take() {
         // Not heard when the call to spawn was dropped.
@@ -277,6 +350,69 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
+/// What a supervisor waits for as long as a proc of an earlier life is not back.
+struct Awaiting {
+    arrival: oneshot::Receiver<Arrival>,
+    back: oneshot::Sender<bool>,
+    until: Instant,
+}
+
+/// Waits until the proc is back; `None`: for too long. Either is told once. Cancel safe.
+async fn come_back(awaited: &mut Option<Awaiting>) -> Option<(Arrival, oneshot::Sender<bool>)> {
+    let Some(awaiting) = awaited else {
+        return std::future::pending().await;
+    };
+    let came = tokio::time::timeout_at(awaiting.until, &mut awaiting.arrival).await;
+    let back = awaited.take()?.back;
+    Some((came.ok()?.ok()?, back))
+}
+
+/// Waits until it is told. Cancel safe.
+async fn told(let_go: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the supervisor.
+    drop(let_go.wait_for(|let_go| *let_go).await);
+}
+
+/// The control stream of one process, once there is one. Frames for the process wait until then.
+struct Link {
+    reader: Reader,
+    outbox: Option<mpsc::Receiver<Vec<u8>>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    fn new(outbox: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self {
+            reader: Reader::default(),
+            outbox: Some(outbox),
+            writer: None,
+        }
+    }
+
+    fn open(&mut self, stream: UnixStream, frames: Frames) {
+        let (read, write) = stream.into_split();
+        self.reader = Reader {
+            stream: Some(read),
+            frames,
+        };
+        let outbox = self.outbox.take();
+        self.writer = outbox.map(|outbox| tokio::spawn(write_frames(outbox, write)));
+    }
+
+    fn close_writer(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.abort();
+        }
+    }
+}
+
+/// For the process, the end of this task is that of its host.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close_writer();
+    }
+}
+
 async fn write_frames(mut outbox: mpsc::Receiver<Vec<u8>>, mut stream: OwnedWriteHalf) {
     while let Some(frame) = outbox.recv().await {
         if stream.write_all(&frame).await.is_err() {
@@ -288,14 +424,19 @@ async fn write_frames(mut outbox: mpsc::Receiver<Vec<u8>>, mut stream: OwnedWrit
 }
 
 /// Reads frames. Cancel safe: a read takes nothing that it does not keep in `frames`.
+#[derive(Default)]
 struct Reader {
-    stream: OwnedReadHalf,
+    /// `None` when there is none yet, or it has ended.
+    stream: Option<OwnedReadHalf>,
     frames: Frames,
-    open: bool,
 }
 
 impl Reader {
-    /// The next frame; `None` when the stream has ended or was violated, and `open` is false from then on.
+    fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The next frame; `None` when the stream has ended or was violated, and is not open from then on.
     async fn next(&mut self) -> Option<FromChild> {
         loop {
             match self.frames.next() {
@@ -303,15 +444,15 @@ impl Reader {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(target: "hyperactor::bootstrap", %error, "a child's control stream is broken");
-                    self.open = false;
+                    self.stream = None;
                     return None;
                 }
             }
             let mut bytes = [0u8; 4096];
-            match self.stream.read(&mut bytes).await {
+            match self.stream.as_mut()?.read(&mut bytes).await {
                 Ok(count) if count > 0 => self.frames.push(&bytes[..count]),
                 Ok(_) | Err(_) => {
-                    self.open = false;
+                    self.stream = None;
                     return None;
                 }
             }

@@ -53,6 +53,12 @@ pub enum SocketDirError {
         /// The path.
         path: PathBuf,
     },
+    /// Another host, which lives, has the directory.
+    #[error("{} is in use by another host that is running: end that one first, or choose another directory", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No free name was found, or other processes removed each attempt.
     #[error("no socket directory could be made under {} in {attempts} attempts", base.display())]
     Contended {
@@ -83,6 +89,7 @@ impl SocketDirError {
             Self::Exposed { .. } => "exposed",
             Self::NotADirectory { .. } => "not_a_directory",
             Self::Relative { .. } => "relative_path",
+            Self::InUse { .. } => "in_use",
             Self::Contended { .. } => "contended",
             Self::Io { .. } => "io",
         }
@@ -91,7 +98,7 @@ impl SocketDirError {
     /// Whether the same call may succeed later without anybody mending something.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Contended { .. })
+        matches!(self, Self::InUse { .. } | Self::Contended { .. })
     }
 
     pub(super) fn io(

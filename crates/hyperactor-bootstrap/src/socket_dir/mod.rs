@@ -4,7 +4,9 @@
 
 mod check;
 mod error;
+mod kept;
 mod name;
+mod record;
 mod sweep;
 
 use std::os::fd::OwnedFd;
@@ -19,6 +21,7 @@ use crate::limits;
 use check::{check_base, open_checked};
 pub use error::SocketDirError;
 pub use name::{SOCKET_NAME_BYTES, socket_name};
+pub(crate) use record::{FoundRecord, Holder};
 
 /// What every socket directory's name begins with; 16 random letters follow.
 const DIR_PREFIX: &str = "hyperactor-";
@@ -26,8 +29,37 @@ const DIR_PREFIX: &str = "hyperactor-";
 const DIR_RANDOM_LETTERS: usize = 16;
 /// The file whose lock says that the directory's owner lives.
 const LOCK_NAME: &str = "owner.lock";
+/// The file whose lock says that a directory's owner lives, where the directory was chosen by its user.
+const KEPT_LOCK_NAME: &str = "host.lock";
 /// The socket by which children reach their host.
 const BACKEND_NAME: &str = "backend.sock";
+/// The socket at which procs that outlived their host find the next.
+const ADOPT_NAME: &str = "adopt.sock";
+
+/// Whose the directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Made under a random name, for one host: everything in it is ours.
+    Private,
+    /// Chosen by a user, for one host after the other.
+    Kept,
+}
+
+impl Kind {
+    fn lock_name(self) -> &'static str {
+        match self {
+            Self::Private => LOCK_NAME,
+            Self::Kept => KEPT_LOCK_NAME,
+        }
+    }
+
+    /// Whether a file in the directory may be removed with it.
+    fn is_ours(self, file: &str) -> bool {
+        self == Self::Private
+            || [KEPT_LOCK_NAME, BACKEND_NAME, ADOPT_NAME].contains(&file)
+            || name::is_of_a_proc(file)
+    }
+}
 
 /// A private directory for the sockets of one host and its procs.
 ///
@@ -57,8 +89,11 @@ const BACKEND_NAME: &str = "backend.sock";
 pub struct SocketDir {
     path: PathBuf,
     dir: OwnedFd,
+    kind: Kind,
     /// Held locked by the owner; `None` in a process that only uses the directory.
     lock: Mutex<Option<OwnedFd>>,
+    /// The record of the proc that this process is, held locked as long as it lives.
+    record: Mutex<Option<OwnedFd>>,
 }
 
 impl SocketDir {
@@ -143,7 +178,9 @@ impl SocketDir {
         Ok((links > 0).then_some(Self {
             path,
             dir,
+            kind: Kind::Private,
             lock: Mutex::new(Some(lock)),
+            record: Mutex::default(),
         }))
     }
 
@@ -154,7 +191,10 @@ impl SocketDir {
     ///
     /// [`SocketDirError`] as for [`create`](Self::create).
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, SocketDirError> {
-        let path = path.into();
+        Self::open_as(path.into(), Kind::Private)
+    }
+
+    fn open_as(path: PathBuf, kind: Kind) -> Result<Self, SocketDirError> {
         if !path.is_absolute() {
             return Err(SocketDirError::Relative { path });
         }
@@ -162,7 +202,9 @@ impl SocketDir {
         Ok(Self {
             path,
             dir,
-            lock: Mutex::new(None),
+            kind,
+            lock: Mutex::default(),
+            record: Mutex::default(),
         })
     }
 
@@ -180,14 +222,19 @@ impl SocketDir {
 
     /// Returns where the proc called `name` writes down what its actors have in hand.
     pub(crate) fn hands_path(&self, name: &str) -> PathBuf {
-        self.path.join(hands_name(name))
+        self.path.join(name::file_name(name, ".hand"))
     }
 
     /// Reads what the proc called `name` had in hand when it wrote that down last; nothing when it never did.
     pub(crate) fn hands(&self, name: &str) -> Vec<Handling> {
         use std::io::Read;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let Ok(file) = rustix::fs::openat(&self.dir, hands_name(name), flags, Mode::empty()) else {
+        let Ok(file) = rustix::fs::openat(
+            &self.dir,
+            name::file_name(name, ".hand"),
+            flags,
+            Mode::empty(),
+        ) else {
             return Vec::new();
         };
         let mut record = Vec::new();
@@ -224,10 +271,22 @@ impl SocketDir {
     ///
     /// [`SocketDirError::Io`] when the kernel refuses.
     pub fn remove_socket(&self, name: &str) -> Result<bool, SocketDirError> {
-        let hands = self.remove_file(&hands_name(name));
+        if !self.is_of_this_life(name) {
+            return Ok(false);
+        }
+        let hands = self.remove_file(&name::file_name(name, ".hand"));
         let removed = self.remove_file(&socket_name(name))?;
+        // Last: once it is gone, another life of the name may begin, with files of its own.
+        self.remove_records(name)?;
         hands?;
         Ok(removed)
+    }
+
+    /// Lists the sockets of procs.
+    pub(crate) fn proc_sockets(&self) -> Result<Vec<String>, SocketDirError> {
+        let mut sockets = self.sockets()?;
+        sockets.retain(|file| name::is_of_a_proc(file));
+        Ok(sockets)
     }
 
     fn remove_file(&self, file: &str) -> Result<bool, SocketDirError> {
@@ -249,7 +308,7 @@ impl SocketDir {
         let Some(lock) = self.lock.lock().take() else {
             return Ok(());
         };
-        sweep::remove_all(&self.path, &self.dir)?;
+        sweep::remove_all(&self.path, &self.dir, self.kind)?;
         // Only now: as long as it is locked nobody else sweeps here.
         drop(lock);
         Ok(())
@@ -259,7 +318,7 @@ impl SocketDir {
     /// else is in it. Blocks for at most half a second.
     pub(crate) fn leave(&self, name: &str) -> Result<(), SocketDirError> {
         let removed = self.remove_socket(name);
-        sweep::remove_if_abandoned(&self.path, &self.dir)?;
+        sweep::remove_if_abandoned(&self.path, &self.dir, self.kind)?;
         removed.map(drop)
     }
 
@@ -267,8 +326,8 @@ impl SocketDir {
     /// when no other proc has a socket in it. The host, which may live or not by then, finds nothing left to do.
     pub(crate) fn leave_last(&self, name: &str) -> Result<(), SocketDirError> {
         let removed = self.remove_socket(name);
-        if self.sockets()?.iter().all(|name| name == BACKEND_NAME) {
-            sweep::remove_all(&self.path, &self.dir)?;
+        if self.proc_sockets()?.is_empty() {
+            sweep::remove_all(&self.path, &self.dir, self.kind)?;
         }
         removed.map(drop)
     }
@@ -276,18 +335,14 @@ impl SocketDir {
 
 impl Drop for SocketDir {
     fn drop(&mut self) {
+        if self.kind == Kind::Kept && self.has_survivors() {
+            // Somebody lives on in it, or nobody has been told yet who does not.
+            return;
+        }
         if let Err(error) = self.remove() {
             tracing::warn!(target: "hyperactor::bootstrap", code = error.code(), %error, "socket directory stays behind");
         }
     }
-}
-
-/// The file beside a proc's socket in which it writes down what it has in hand.
-fn hands_name(name: &str) -> String {
-    let mut file = socket_name(name);
-    file.truncate(SOCKET_NAME_BYTES - ".sock".len());
-    file.push_str(".hand");
-    file
 }
 
 /// Refuses a place in which the longest path that will be needed does not fit.

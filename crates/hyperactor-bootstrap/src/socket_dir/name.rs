@@ -11,7 +11,10 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const DOMAIN: &[u8] = b"hyperactor socket name, version 1\0";
 
 /// Length of a socket's file name in bytes: 26 letters of the digest and the ending `.sock`.
-pub const SOCKET_NAME_BYTES: usize = 26 + ".sock".len();
+pub const SOCKET_NAME_BYTES: usize = LETTERS + ".sock".len();
+
+/// How many letters of the digest a file's name begins with.
+const LETTERS: usize = 26;
 
 /// Returns the file name of the socket of the proc called `name`.
 ///
@@ -48,6 +51,24 @@ pub(crate) fn base32(bits: u128) -> String {
     }
     // Nothing is lost: the alphabet is ASCII.
     String::from_utf8_lossy(&letters).into_owned()
+}
+
+/// The endings of the files that a proc has in the directory: its socket, what it has in hand, its record (of a proc that
+/// outlives its host, of one that does not, and of one that is being written).
+const ENDINGS: [&str; 5] = [".sock", ".hand", ".proc", ".bye", ".new"];
+
+/// Returns the name of the file with this ending that the proc called `name` has beside its socket.
+pub(super) fn file_name(name: &str, ending: &str) -> String {
+    let mut file = socket_name(name);
+    file.truncate(LETTERS);
+    file.push_str(ending);
+    file
+}
+
+/// Whether a file belongs to a proc, by its name.
+pub(super) fn is_of_a_proc(file: &str) -> bool {
+    file.split_at_checked(LETTERS)
+        .is_some_and(|(letters, ending)| is_base32(letters.as_bytes()) && ENDINGS.contains(&ending))
 }
 
 /// Whether a text could have been written by [`base32`], cut to any length.

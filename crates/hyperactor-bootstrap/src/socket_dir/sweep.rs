@@ -10,13 +10,13 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::check::open_checked;
-use super::{DIR_PREFIX, DIR_RANDOM_LETTERS, LOCK_NAME, SocketDirError, name};
+use super::{DIR_PREFIX, DIR_RANDOM_LETTERS, Kind, SocketDirError, name};
 use crate::limits;
 
 /// How often, and how far apart, the lock of an abandoned directory is tried: siblings that end at the same
 /// moment hold it for the time of a few system calls each.
-const LEAVE_ATTEMPTS: u32 = 100;
-const LEAVE_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const LEAVE_ATTEMPTS: u32 = 100;
+pub(super) const LEAVE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Removes the directories under `base` that are this user's and whose owner is dead. What cannot be removed is
 /// logged and left: it must not keep a new host from starting.
@@ -53,10 +53,11 @@ fn is_dir_name(name: &str) -> bool {
 fn sweep_one(base: &OwnedFd, name: &str, path: &Path) -> Result<bool, SocketDirError> {
     // Another user's directory fails the check here and is left alone.
     let dir = open_checked(base, name, path)?;
-    match lock_if_abandoned(&dir, path)? {
+    // A directory that somebody chose has another lock: it has none of this name, is not empty, and stays.
+    match lock_if_abandoned(&dir, path, Kind::Private)? {
         Owner::Alive => Ok(false),
         Owner::Dead(lock) => {
-            remove_all(path, &dir)?;
+            remove_all(path, &dir, Kind::Private)?;
             drop(lock);
             Ok(true)
         }
@@ -77,30 +78,35 @@ enum Owner {
     NoLock,
 }
 
-fn lock_if_abandoned(dir: &OwnedFd, path: &Path) -> Result<Owner, SocketDirError> {
+fn lock_if_abandoned(dir: &OwnedFd, path: &Path, kind: Kind) -> Result<Owner, SocketDirError> {
+    let name = kind.lock_name();
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = match rustix::fs::openat(dir, LOCK_NAME, flags, Mode::empty()) {
+    let lock = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(lock) => lock,
         Err(Errno::NOENT) => return Ok(Owner::NoLock),
-        Err(errno) => return Err(SocketDirError::io("open", path.join(LOCK_NAME))(errno)),
+        Err(errno) => return Err(SocketDirError::io("open", path.join(name))(errno)),
     };
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Owner::Dead(lock)),
         Err(Errno::WOULDBLOCK) => Ok(Owner::Alive),
-        Err(errno) => Err(SocketDirError::io("lock", path.join(LOCK_NAME))(errno)),
+        Err(errno) => Err(SocketDirError::io("lock", path.join(name))(errno)),
     }
 }
 
 /// Called by a child that outlives its host, after it has removed its own socket: removes stale sockets and, when
 /// nobody lives here any more, the directory. The last child to leave finds it empty.
-pub(super) fn remove_if_abandoned(path: &Path, dir: &OwnedFd) -> Result<(), SocketDirError> {
+pub(super) fn remove_if_abandoned(
+    path: &Path,
+    dir: &OwnedFd,
+    kind: Kind,
+) -> Result<(), SocketDirError> {
     for _ in 0..LEAVE_ATTEMPTS {
-        match lock_if_abandoned(dir, path)? {
-            Owner::NoLock => return remove_dir(path),
+        match lock_if_abandoned(dir, path, kind)? {
+            Owner::NoLock => return remove_dir(path, kind),
             Owner::Dead(lock) => {
-                let left = remove_stale(path, dir)?;
+                let left = remove_stale(path, dir, kind)?;
                 if left == 0 {
-                    remove_all(path, dir)?;
+                    remove_all(path, dir, kind)?;
                 }
                 drop(lock);
                 return Ok(());
@@ -112,10 +118,10 @@ pub(super) fn remove_if_abandoned(path: &Path, dir: &OwnedFd) -> Result<(), Sock
 }
 
 /// Removes the sockets that refuse a connection. Returns how many answer: what else lies there keeps nobody.
-fn remove_stale(path: &Path, dir: &OwnedFd) -> Result<usize, SocketDirError> {
+fn remove_stale(path: &Path, dir: &OwnedFd, kind: Kind) -> Result<usize, SocketDirError> {
     let mut left = 0;
     for name in entries(dir, path)? {
-        if name == LOCK_NAME {
+        if name == kind.lock_name() || !kind.is_ours(&name) {
             continue;
         }
         match look_at(dir, &name, &path.join(&name)) {
@@ -129,20 +135,22 @@ fn remove_stale(path: &Path, dir: &OwnedFd) -> Result<usize, SocketDirError> {
     Ok(left)
 }
 
-/// Removes everything in the directory, the lock's name last, and the directory.
-pub(super) fn remove_all(path: &Path, dir: &OwnedFd) -> Result<(), SocketDirError> {
+/// Removes everything in the directory that is ours, the lock's name last, and the directory.
+pub(super) fn remove_all(path: &Path, dir: &OwnedFd, kind: Kind) -> Result<(), SocketDirError> {
     for name in entries(dir, path)? {
-        if name != LOCK_NAME {
+        if name != kind.lock_name() && kind.is_ours(&name) {
             unlink(dir, &name, path)?;
         }
     }
-    unlink(dir, LOCK_NAME, path)?;
-    remove_dir(path)
+    unlink(dir, kind.lock_name(), path)?;
+    remove_dir(path, kind)
 }
 
-fn remove_dir(path: &Path) -> Result<(), SocketDirError> {
+fn remove_dir(path: &Path, kind: Kind) -> Result<(), SocketDirError> {
     match rustix::fs::rmdir(path) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        // What is left is its user's, or of a host that was just made there; so is the directory.
+        Err(Errno::NOTEMPTY | Errno::EXIST) if kind == Kind::Kept => Ok(()),
         Err(errno) => Err(SocketDirError::io("remove", path)(errno)),
     }
 }

@@ -188,3 +188,83 @@ fn a_directory_removed_under_us_is_no_error_at_the_end() {
     assert_eq!(dir.sockets().unwrap(), Vec::<String>::new());
     dir.remove().unwrap();
 }
+
+#[test]
+fn a_kept_directory_has_one_host_and_goes_with_it() {
+    let base = base();
+    let path = base.path().join("keep");
+    let host = SocketDir::keep(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+    assert_eq!(SocketDir::keep(&path).unwrap_err().code(), "in_use");
+    let _listener = UnixListener::bind(host.backend_path()).unwrap();
+    drop(host);
+    assert!(!path.exists());
+    SocketDir::keep(&path).expect("it can be made again");
+}
+
+#[test]
+fn what_others_put_into_a_kept_directory_stays() {
+    let base = base();
+    let path = base.path().join("keep");
+    let host = SocketDir::keep(&path).unwrap();
+    drop(UnixListener::bind(host.socket_path("a")).unwrap());
+    let theirs = path.join("notes.sock");
+    std::fs::write(&theirs, "mine").unwrap();
+    host.remove().unwrap();
+    assert!(theirs.exists());
+    let left: Vec<_> = std::fs::read_dir(&path).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_kept_directory_in_which_somebody_lives_on_stays_and_no_sweep_takes_it() {
+    let base = base();
+    // Named as one of those that are swept.
+    let name = format!("{DIR_PREFIX}{}", "a".repeat(DIR_RANDOM_LETTERS));
+    let path = base.path().join(name);
+    let host = SocketDir::keep(&path).unwrap();
+    let child = SocketDir::open_kept(&path).unwrap();
+    child.enter_record("a", "{}").unwrap();
+    child.outlives_host("a", true).unwrap();
+    let _listener = UnixListener::bind(child.socket_path("a")).unwrap();
+    drop(host);
+    let _other = SocketDir::create_in(base.path()).unwrap();
+    assert!(path.exists());
+    child.leave("a").unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_proc_leaves_what_a_later_life_of_its_name_has() {
+    let base = base();
+    let host = SocketDir::keep(base.path().join("keep")).unwrap();
+    let [first, second] = [(), ()].map(|()| SocketDir::open_kept(host.path()).unwrap());
+    first.enter_record("a", "{}").unwrap();
+    second.enter_record("a", "{}").unwrap();
+    let _listener = UnixListener::bind(second.socket_path("a")).unwrap();
+    assert!(!first.remove_socket("a").unwrap());
+    assert!(second.socket_path("a").exists());
+    assert!(second.remove_socket("a").unwrap());
+    // One that never came to its record has nothing to remove either.
+    let third = SocketDir::open_kept(host.path()).unwrap();
+    drop(UnixListener::bind(host.socket_path("b")).unwrap());
+    assert!(!third.remove_socket("b").unwrap());
+    assert!(host.remove_socket("b").unwrap());
+}
+
+#[test]
+fn places_where_no_directory_can_be_kept_are_refused() {
+    let base = base();
+    let code = |path: &Path| SocketDir::keep(path).unwrap_err().code();
+    assert_eq!(code(Path::new("relative")), "relative_path");
+    assert_eq!(code(Path::new("/")), "not_a_directory");
+    assert_eq!(code(&base.path().join("x".repeat(80))), "path_too_long");
+    assert_eq!(code(&base.path().join("none/keep")), "io");
+    let open = base.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(code(&open), "exposed");
+    symlink(&open, base.path().join("link")).unwrap();
+    assert_eq!(code(&base.path().join("link")), "not_a_directory");
+}

@@ -6,9 +6,11 @@ mod bounds;
 mod deaths;
 mod ends;
 mod groups;
+mod keeps;
 mod roles;
 mod routes;
 mod starts;
+mod stream;
 mod worker;
 mod world;
 
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
     if let Some(role) = &role {
         roles::before_boot(role);
     }
-    hyperactor_bootstrap::boot(actors::registry());
+    hyperactor_bootstrap::boot(actors::registry().with::<stream::Stream>());
     if let Some(role) = role {
         return match roles::after_boot(&role) {
             Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         groups::trials(),
         deaths::trials(),
         bounds::trials(),
+        keeps::trials(),
     ]
     .concat_all();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -71,8 +71,12 @@ fn end_with_the_test() {
 
 /// Roles that are played after the bootstrap call.
 pub(crate) fn after_boot(role: &str) -> TestResult {
-    end_with_the_test();
     let runtime = tokio::runtime::Runtime::new()?;
+    if role == "keeper" {
+        // It reads its orders itself.
+        return runtime.block_on(crate::keeps::keep());
+    }
+    end_with_the_test();
     runtime.block_on(async {
         if role == "impatient-host" {
             return impatient_host().await;
