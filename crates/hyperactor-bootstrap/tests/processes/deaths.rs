@@ -122,7 +122,9 @@ async fn in_hand() -> TestResult {
     assert!(pair.sink.send(&world.client, sleep).await.is_delivered());
     let file = hyperactor_bootstrap::socket_name("b").replace(".sock", ".hand");
     let file = world.dir.join(file);
-    eventually(LONG, || file.exists()).await;
+    // It is made before it holds anything.
+    let is_written = || std::fs::metadata(&file).is_ok_and(|file| file.len() > 0);
+    eventually(LONG, is_written).await;
     send_signal(pair.b.info().pid.ok_or("no process")?, Signal::KILL)?;
     let certificate = certificate(&pair.b).await?;
     let [handling] = &certificate.handling[..] else {
