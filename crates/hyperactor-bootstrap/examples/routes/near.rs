@@ -280,8 +280,22 @@ impl Lane {
                 self.lives[1 - from].discard().await;
             }
         }
+        if how == Ending::Orderly && self.is_duplex {
+            self.flushed(0).await;
+            self.flushed(1).await;
+        }
         for from in self.directions(from) {
             self.lives[1 - from].vanish(how).await;
+        }
+    }
+
+    /// Waits until what one direction posted has its outcome: who stops a server over which it sends has stopped sending, as a
+    /// process that ends does.
+    async fn flushed(&self, from: usize) {
+        let began = Instant::now();
+        let tally = &self.flows[from].tally;
+        while tally.under_way() > 0 && began.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_micros(300)).await;
         }
     }
 
@@ -398,6 +412,9 @@ impl Lane {
         };
         tell_gone(0);
         senders.close();
+        if self.is_duplex {
+            self.flushed(1).await;
+        }
         old.end(&self.place, how).await;
         tell_gone(1);
         let (life, traffic) = self.next_life(1).await?;
