@@ -135,6 +135,7 @@ Examples:
   hyperactor host serve unix:/run/user/1000/work.sock
   hyperactor host serve tcp:127.0.0.1:7000
   hyperactor host serve unix: --also tcp:127.0.0.1:7000
+  hyperactor host serve --keep /run/user/1000/work
   hyperactor host serve unix:@inner --behind tcp:127.0.0.1:7000
 
 What is sent to a host behind another goes through the other's address:
@@ -160,6 +161,15 @@ pub(crate) struct ServeArgs {
     /// The host to stand behind: whoever reaches that one reaches the procs of this one through it
     #[arg(long, value_name = "ADDR")]
     pub(crate) behind: Option<String>,
+
+    /// The directory by which procs that were spawned with --stay find the next host when this one has
+    /// died: one that is served with the same directory and addresses takes them back
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+
+    /// Seconds that such procs live without a host
+    #[arg(long, value_name = "SECONDS", requires = "keep", default_value = "60", value_parser = seconds)]
+    pub(crate) grace: Seconds,
 
     /// Allows a TCP address beyond this machine, without encryption: whoever reaches it can run what the
     /// host can run
@@ -201,6 +211,10 @@ pub(crate) struct SpawnArgs {
     /// Whether it is started again when it ends
     #[arg(long, value_enum, default_value_t = Restart::Never)]
     pub(crate) restart: Restart,
+
+    /// Lets it live on when its host dies; for hosts that are served with --keep
+    #[arg(long)]
+    pub(crate) stay: bool,
 
     #[command(flatten)]
     pub(crate) target: Target,

@@ -30,7 +30,10 @@ impl Served {
     }
 
     fn start_with(bind: &str, more: &[&str]) -> Self {
-        let sockets = TempSocketDir::new().unwrap();
+        Self::start_in(TempSocketDir::new().unwrap(), bind, more)
+    }
+
+    fn start_in(sockets: TempSocketDir, bind: &str, more: &[&str]) -> Self {
         let mut arguments = vec!["host", "serve", bind, "--json"];
         arguments.extend(more);
         let mut host = command(&sockets, &arguments)
@@ -166,6 +169,33 @@ fn a_host_is_served_seen_and_stopped_from_the_command_line() {
             }
         },
     );
+}
+
+#[test]
+fn a_proc_that_stays_is_taken_back_by_the_next_host() {
+    let sockets = TempSocketDir::new().unwrap();
+    let front = sockets.address("front");
+    let keep = sockets.path().join("keep").display().to_string();
+    let options = ["--keep", keep.as_str(), "--grace", "20"];
+    let mut first = Served::start_in(TempSocketDir::new().unwrap(), &front, &options);
+    let stays = first.json(&["host", "spawn", "stays", "--stay"]);
+    first.text(&["host", "spawn", "goes"]);
+    first.host.kill().unwrap();
+    first.host.wait().unwrap();
+
+    let second = Served::start_in(sockets, &front, &options);
+    let listed = second.json(&["ps"]);
+    let procs = listed["procs"].as_array().unwrap();
+    assert_eq!(procs.len(), 1, "{listed}");
+    assert_eq!(procs[0]["name"], "stays");
+    assert_eq!(procs[0]["pid"], stays["pid"]);
+    assert_eq!(procs[0]["incarnation"], stays["incarnation"]);
+    let pinged = second.json(&["ping", "stays,agent[0]", "--count", "3"]);
+    assert_eq!(pinged["answered"], 3, "{pinged}");
+    second.text(&["stop"]);
+    let (status, said) = second.ended();
+    assert_eq!((status, &said["orderly"]), (0, &true.into()), "{said}");
+    assert!(!std::path::Path::new(&keep).exists());
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) async fn run(args: &ServeArgs, signals: &mut Signals) -> Result<Shows
     let default = address::default_host();
     let text = args.addr.as_deref().unwrap_or(&default);
     let bind = bind_spec(text)?;
-    let manager = ProcessManager::new().context("cannot start processes")?;
+    let manager = manager(args)?;
     let serve = ServeOptions {
         danger_plaintext_beyond_loopback: args.danger_plaintext,
         ..ServeOptions::default()
@@ -104,6 +104,17 @@ pub(super) async fn run(args: &ServeArgs, signals: &mut Signals) -> Result<Shows
 fn bind_spec(text: &str) -> Result<BindSpec, Failure> {
     text.parse()
         .map_err(|error| Failure::Input(format!("`{text}` cannot be served: {error}")))
+}
+
+fn manager(args: &ServeArgs) -> Result<ProcessManager, Failure> {
+    let manager = match &args.keep {
+        Some(dir) => {
+            let dir = std::path::absolute(dir).context("the directory to keep")?;
+            ProcessManager::surviving(dir, args.grace.into())
+        }
+        None => ProcessManager::new(),
+    };
+    Ok(manager.context("cannot start processes")?)
 }
 
 /// Whoever started the program waits for this line.

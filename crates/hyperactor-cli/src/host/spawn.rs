@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hyperactor::host::{ProcDescription, ProcLimits, RestartPolicy, SpawnProc};
+use hyperactor::host::{OnHostLoss, ProcDescription, ProcLimits, RestartPolicy, SpawnProc};
 use hyperactor::prelude::*;
 use serde::Serialize;
 
@@ -54,7 +54,13 @@ pub(super) async fn run(tool: &Tool, args: &SpawnArgs) -> Result<Shows, Failure>
         Restart::OnFailure => RestartPolicy::on_failure(),
         Restart::Always => RestartPolicy::always(),
     };
+    let on_host_loss = if args.stay {
+        OnHostLoss::Stay
+    } else {
+        OnHostLoss::End
+    };
     let config = ProcConfig::new()
+        .with_on_host_loss(on_host_loss)
         .with_route(policy(args.route))
         .with_limits(bounds)
         .with_restart(restart);
