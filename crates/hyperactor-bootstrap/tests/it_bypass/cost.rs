@@ -111,7 +111,7 @@ async fn no_file_calls() -> TestResult {
         calls.iter().position(|call| call.contains(&path))
     };
     let (begin, end) = (at(&begin).ok_or("no beginning")?, at(&end).ok_or("no end")?);
-    assert!(begin > 100, "the start alone makes more calls: {begin}");
+    assert!(begin > 10, "the start alone makes more calls: {begin}");
     // What is in hand for long is written down by a thread of its own, by descriptor once the file is open.
     let (hands, others): (Vec<&str>, _) = calls[begin + 1..end]
         .iter()
@@ -250,7 +250,7 @@ impl Mute {
 }
 
 async fn hanging_dials() -> TestResult {
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_secs(5);
     let world = World::new().await?;
     let rig = Rig::with(world, |dialer| {
         dialer.with_dial_options(DialOptions {
