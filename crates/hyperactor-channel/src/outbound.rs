@@ -132,6 +132,17 @@ pub(crate) struct Common {
     pub(crate) capacity: Capacity,
     /// All messages below this sequence number have an outcome, and their completions returned.
     pub(crate) settled: Settled,
+    /// Whether a task drives the channel, and may still have to take leave of the peer.
+    driving: Arc<watch::Sender<bool>>,
+}
+
+/// Held by the task that drives a channel, until it has ended.
+pub(crate) struct Driving(Arc<watch::Sender<bool>>);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
 }
 
 impl Common {
@@ -141,7 +152,14 @@ impl Common {
             status: watch::Sender::new(Status::Idle),
             capacity: Capacity::new(),
             settled: Settled::default(),
+            driving: Arc::default(),
         }
+    }
+
+    /// Notes that a task drives the channel from here on.
+    pub(crate) fn drive(&self) -> Driving {
+        self.driving.send_replace(true);
+        Driving(Arc::clone(&self.driving))
     }
 
     /// Publishes a status, unless it is the present one or the channel is closed.
@@ -342,6 +360,24 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
         match self.flush().await {
             Ok(()) | Err(FlushError::Closed(_)) => reason,
         }
+    }
+
+    /// As [`closed`](Self::closed), and the peer was told goodbye, if it listens. To be waited for where the process ends next: a
+    /// peer that hears no goodbye keeps the session for a while, in case that somebody comes back to it.
+    ///
+    /// # Bounds
+    ///
+    /// Longer than `closed` by [`limits::FAREWELL_DEADLINE`](crate::limits::FAREWELL_DEADLINE) at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn left(&self) -> Reason {
+        let reason = self.closed().await;
+        let mut driving = self.link.common().driving.subscribe();
+        // Its sender lives as long as the channel does.
+        drop(driving.wait_for(|driving| !driving).await);
+        reason
     }
 
     /// The address that was dialled; of an accepted session, the address that its server was asked for.

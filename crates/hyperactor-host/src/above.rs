@@ -220,7 +220,7 @@ impl Climber {
         }
         self.relay.above().set(None);
         client.close();
-        if timeout(limits::SERVER_STOP_TIMEOUT, client.closed())
+        if timeout(limits::SERVER_STOP_TIMEOUT, client.left())
             .await
             .is_err()
         {

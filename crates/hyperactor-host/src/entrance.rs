@@ -1,6 +1,7 @@
-//! What the frontends of a host let in, and from whom.
+//! What the frontends of a host let in, and from whom; and the backend, which lets everybody in whom it gets.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hyperactor_mailbox::{
@@ -27,6 +28,8 @@ pub(crate) struct Entrance {
 
 struct House {
     incarnation: Incarnation,
+    /// How many sessions there are, with those of the backend.
+    sessions: AtomicUsize,
     /// Set when the host is ready to be spoken to.
     relay: OnceLock<Relay>,
     /// Set when nothing waits any more that came before.
@@ -70,6 +73,7 @@ impl Entrance {
     pub(crate) fn new(incarnation: Incarnation) -> Self {
         let house = House {
             incarnation,
+            sessions: AtomicUsize::new(0),
             relay: OnceLock::new(),
             open: OnceLock::new(),
             held: Mutex::new(Some(VecDeque::new())),
@@ -86,6 +90,19 @@ impl Entrance {
             number,
             house: Arc::clone(&self.house),
         }
+    }
+
+    /// The entrance of the host's own procs, which is open at once.
+    pub(crate) fn backend(&self, relay: Relay) -> Backend {
+        Backend {
+            house: Arc::clone(&self.house),
+            relay,
+        }
+    }
+
+    /// How many sessions there are at all entrances.
+    pub(crate) fn sessions(&self) -> usize {
+        self.house.sessions.load(Ordering::Relaxed)
     }
 
     /// Opens all entrances. What came before goes on first.
@@ -122,6 +139,7 @@ impl AcceptSession for Entrance {
     type Sender = Visitor;
 
     fn opened(&self, session: &MailboxSession) -> Visitor {
+        self.house.sessions.fetch_add(1, Ordering::Relaxed);
         let caller = Caller {
             key: self.key(session),
             session: session.clone(),
@@ -135,9 +153,29 @@ impl AcceptSession for Entrance {
     }
 
     fn closed(&self, session: &MailboxSession) {
+        self.house.sessions.fetch_sub(1, Ordering::Relaxed);
         if let Some(relay) = self.house.relay.get() {
             relay.visitors().leave(self.key(session));
         }
+    }
+}
+
+/// What the backend leads into: everything that the host knows a way to.
+pub(crate) struct Backend {
+    house: Arc<House>,
+    relay: Relay,
+}
+
+impl AcceptSession for Backend {
+    type Sender = Relay;
+
+    fn opened(&self, _: &MailboxSession) -> Relay {
+        self.house.sessions.fetch_add(1, Ordering::Relaxed);
+        self.relay.clone()
+    }
+
+    fn closed(&self, _: &MailboxSession) {
+        self.house.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -237,7 +237,7 @@ impl Guest {
         let inner = &self.inner;
         let report = inner.proc.stop(deadline).await;
         inner.sender.close();
-        if timeout(deadline, inner.sender.closed()).await.is_err() {
+        if timeout(deadline, inner.sender.left()).await.is_err() {
             tracing::debug!(target: "hyperactor::host", host = %self.host(), "the host did not take leave of its guest in time");
         }
         report

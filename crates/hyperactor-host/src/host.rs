@@ -56,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) backend: ChannelAddr,
     pub(crate) router: DialMailboxRouter,
     pub(crate) relay: Relay,
+    entrance: Entrance,
     service: Proc,
     /// Taken out when the host stops.
     attachment: Mutex<Option<Attachment>>,
@@ -176,7 +177,7 @@ impl Host {
         });
 
         let backend = backend.unwrap_or_else(|| manager.backend());
-        let back = MailboxServer::serve(backend, relay.clone(), serve)
+        let back = MailboxServer::serve_duplex(backend, serve, entrance.backend(relay.clone()))
             .await
             .map_err(HostError::Backend)?;
         let backend = back.addr().clone();
@@ -203,6 +204,7 @@ impl Host {
             backend,
             router,
             relay,
+            entrance,
             service,
             attachment: Mutex::new(attachment),
             default_config: config,
@@ -227,7 +229,7 @@ impl Host {
             // From here on it can be reached from elsewhere.
             .bind();
         inner.take_back_survivors()?;
-        entrance.open(&inner.relay);
+        inner.entrance.open(&inner.relay);
         Ok(Self { inner })
     }
 
@@ -260,6 +262,12 @@ impl Host {
     #[must_use]
     pub fn guests(&self) -> Vec<Arc<ProcId>> {
         self.inner.relay.visitors().guests()
+    }
+
+    /// How many sessions others have with this host, at all frontends and the backend: connected, or lost and not given up yet.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.inner.entrance.sessions()
     }
 
     /// The hosts that this one stands behind: the next one, then the one before that, and so on.

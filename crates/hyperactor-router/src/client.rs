@@ -176,6 +176,15 @@ impl MailboxClient {
         self.outbound.closed().await
     }
 
+    /// As [`closed`](Self::closed), and the server was told goodbye, if it listens. To be waited for where the process ends
+    /// next: a server that hears no goodbye keeps the session for a while.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: dropping it loses nothing.
+    pub async fn left(&self) -> Reason {
+        self.outbound.left().await
+    }
+
     /// Posts, unless the channel has ended for good.
     // The error is the envelope that was passed in; boxing it would cost an allocation to save a copy.
     #[allow(clippy::result_large_err)]

@@ -235,7 +235,7 @@ fn live(
         })?;
     let inside = runtime.enter();
     let backend = backend_of(instructions);
-    let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend)
+    let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend.clone())
         .with_aliases(spec.aliases.iter().cloned())
         .with_policy(spec.config.route);
     let dialer = FORWARDER.get_or_init(|| dialer).clone();
@@ -283,7 +283,7 @@ fn live(
         if !host.tell(&FromChild::Ready { addr: server.addr().clone() }) {
             tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc was ready");
         }
-        Ok::<_, BootError>(obey(&proc, &dialer, server, &mut orders, host).await)
+        Ok::<_, BootError>(obey(&proc, &dialer, server, backend, &mut orders, host).await)
     })?;
     // Said before the order that ended this proc, and by the same thread.
     let host_closes = closing.load(Ordering::Acquire);
@@ -341,6 +341,7 @@ async fn obey(
     proc: &Proc,
     dialer: &LocalProcDialer,
     server: MailboxServerHandle,
+    backend: MailboxClient,
     orders: &mut Orders,
     host: &HostLink,
 ) -> Order {
@@ -359,9 +360,16 @@ async fn obey(
         }
     };
     tracing::debug!(target: "hyperactor::bootstrap", event = "proc.stopped", proc = %proc.proc_id(), ?report, "the proc of this process has stopped");
-    // Siblings send over the connections that this process dialled, too: both kinds end in order.
-    let ends = async { tokio::join!(server.stop(), dialer.close()) };
-    let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, ends).await;
+    let farewell = async {
+        // Siblings send over the connections that this process dialled, too: both kinds end in order.
+        tokio::join!(server.stop(), dialer.close());
+        // The host would keep the session otherwise, in case that this process connects again.
+        if order != Order::Orphaned {
+            backend.close();
+            backend.left().await;
+        }
+    };
+    let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, farewell).await;
     let flushed = report.flushed.is_ok() && goodbye.is_ok();
     // A host that dies while its children drain removes nothing any more: that is the children's to do then.
     let status = status_of(first);

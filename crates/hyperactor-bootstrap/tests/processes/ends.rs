@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hyperactor_host::{End, EndedBy, ProcExit, RoutePolicy};
 use hyperactor_testkit::{children_of, eventually, eventually_blocking, is_alive};
 use libtest_mimic::Trial;
@@ -46,6 +47,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             blocked_actor,
         ),
         trial("a_drain_handles_what_is_queued", drain),
+        trial(
+            "children_that_have_ended_leave_no_session_at_their_host",
+            many_short_lives,
+        ),
         trial(
             "the_socket_directory_of_an_ending_host_goes_before_its_last_child",
             directory_goes_first,
@@ -270,5 +275,41 @@ async fn directory_goes_first() -> TestResult {
         !outlived,
         "the directory was there when the last child had gone"
     );
+    Ok(())
+}
+
+/// Each says something to its host, and ends in order.
+async fn many_short_lives() -> TestResult {
+    const LIVES: usize = 300;
+    const AT_A_TIME: usize = 6;
+    const DRAIN: End = End::Drain {
+        deadline: Duration::from_secs(5),
+    };
+    let world = World::new().await?;
+    let mut most = 0;
+    let mut lived = 0;
+    while lived < LIVES {
+        let names: Vec<String> = (lived..LIVES.min(lived + AT_A_TIME))
+            .map(|number| format!("short-{number}"))
+            .collect();
+        let lives = names.iter().map(async |name| -> TestResult {
+            let proc = world.spawn(name, RoutePolicy::Auto).await?;
+            // The answer comes by the backend.
+            proc.spawn::<Sink>(&world.client, "sink", ()).await?;
+            Ok(())
+        });
+        for life in join_all(lives).await {
+            life?;
+        }
+        most = most.max(world.host.sessions());
+        let ends = world.host.procs();
+        let exits = join_all(ends.iter().map(|proc| proc.end(DRAIN))).await;
+        assert!(exits.iter().all(ProcExit::is_orderly), "{exits:?}");
+        lived += names.len();
+    }
+    assert!(most >= AT_A_TIME, "nobody came by the backend: {most}");
+    // Fewer than the last ones: nobody's stays until it expires.
+    eventually(Duration::from_secs(5), || world.host.sessions() == 0).await;
+    world.host.stop(Duration::from_secs(5)).await;
     Ok(())
 }

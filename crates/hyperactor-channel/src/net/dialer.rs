@@ -18,6 +18,7 @@ use crate::net::ends::Ends;
 use crate::net::handshake::{NoHello, read_hello, write_hello};
 use crate::net::link::Shared;
 use crate::net::pump::{Ended, Endpoint, Pump};
+use crate::outbound::Driving;
 use crate::transport::{self, ByteStream, Connected};
 use crate::{Codec, Completion, Deliver, DialOptions, Reason, Status, clock};
 
@@ -53,6 +54,8 @@ pub(crate) struct Driver<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: De
     alone_since: Instant,
     /// How far the peer had received when the last connection began.
     received: Seq,
+    /// Declared last: the peer was taken leave of when it goes.
+    _driving: Driving,
 }
 
 /// Why a try to connect gave no connection.
@@ -67,6 +70,7 @@ enum Failed {
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Driver<M, K, C, D> {
     pub(crate) fn new(ends: Ends<M, K, C, D>, patience: Patience) -> Self {
+        let driving = ends.shared().common.drive();
         Self {
             ends,
             patience,
@@ -75,6 +79,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Driver<M, 
             refused_since: None,
             alone_since: Instant::now(),
             received: Seq(0),
+            _driving: driving,
         }
     }
 
