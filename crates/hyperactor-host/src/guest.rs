@@ -1,11 +1,13 @@
 //! [`Guest`]: taking part in the conversation of a host without an address of one's own.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    Hop, MailboxSender, MessageEnvelope, NotDelivered, Notice, ReturnHandle, RouteKind,
+    BoxFuture, BoxedMailboxSender, FlushError, Hop, MailboxSender, MessageEnvelope, NotDelivered,
+    Notice, ReturnHandle, RouteKind,
 };
 use hyperactor_proc::{Client, Proc, SpawnError, StopReport};
 use hyperactor_refs::{ActorId, ChannelAddr, ChannelTransport, ProcId};
@@ -27,7 +29,7 @@ use crate::visitors::reaches;
 /// Its id is below the host's address, with a name that no proc of the host can have:
 /// [`GUEST_PREFIX`](crate::GUEST_PREFIX) and 128 bits of chance. It reaches the procs of the host, those of hosts
 /// that stand behind it, and other guests; and they reach it, as long as it is there. When the connection is lost, it is
-/// made again, and a host that was restarted learns of its guests anew.
+/// made again, however long that takes, and a host that was restarted learns of its guests anew.
 ///
 /// A clone is another handle of the same guest. The guest leaves with the last one, or with [`leave`](Self::leave), which
 /// waits until everything has its outcome.
@@ -54,8 +56,7 @@ pub struct Guest {
 struct Inner {
     addrs: HostAddrs,
     proc: Proc,
-    sender: MailboxClient,
-    hall: Hall,
+    line: Line,
 }
 
 /// Why a host did not take a guest.
@@ -133,14 +134,10 @@ impl Guest {
             reason: error.to_string(),
         })?;
         let hall = Hall::default();
-        let sender =
-            MailboxClient::dial_duplex(addr.clone(), options, hall.clone()).with_hop(Hop {
-                at: addr.to_string(),
-                route: route_to(&addr),
-            });
+        let line = Line::dial(addr.clone(), options, hall.clone());
         let open = Opening(Some(hall.clone()));
         // Until the host has said how it is called, the guest is called by what was dialled.
-        let proc = Proc::new(ProcId::Direct(addr.clone(), name.clone()), sender.boxed());
+        let proc = Proc::new(ProcId::Direct(addr.clone(), name.clone()), line.boxed());
         hall.admit(Some(proc.clone()));
         let answers = proc.client("door")?;
         let unwelcome = |why: Unwelcome| match why {
@@ -155,7 +152,7 @@ impl Guest {
         };
         let end = Instant::now() + limits::DOOR_TIMEOUT;
         let welcome = loop {
-            match door::knock(&answers, &sender, &addr, None).await {
+            match door::knock(&answers, &line, &addr, None).await {
                 Ok(welcome) => break welcome,
                 Err(Unwelcome::Refused(refusal))
                     if refusal.code == door::STARTING && Instant::now() < end =>
@@ -172,14 +169,9 @@ impl Guest {
         };
         let addrs = host.addrs.clone();
         let proc_id = ProcId::Direct(addrs.canonical().clone(), name);
-        let proc = Proc::new(proc_id, sender.boxed());
+        let proc = Proc::new(proc_id, line.boxed());
         hall.admit(Some(proc.clone()));
-        let inner = Inner {
-            addrs,
-            proc,
-            sender,
-            hall,
-        };
+        let inner = Inner { addrs, proc, line };
         inner.announce().await.map_err(|why| match why {
             Some(reason) => GuestError::Refused {
                 addr: addr.clone(),
@@ -189,10 +181,8 @@ impl Guest {
         })?;
         open.stay();
         let inner = Arc::new(inner);
-        tokio::spawn(announce_again(
-            Arc::downgrade(&inner),
-            inner.sender.status(),
-        ));
+        let status = inner.line.present().status();
+        tokio::spawn(keep(Arc::downgrade(&inner), status));
         Ok(Self { inner })
     }
 
@@ -224,8 +214,8 @@ impl Guest {
 
     /// Sends over the connection to the host: the way that all messages of the guest take.
     #[must_use]
-    pub fn sender(&self) -> &MailboxClient {
-        &self.inner.sender
+    pub fn sender(&self) -> BoxedMailboxSender {
+        self.inner.line.boxed()
     }
 
     /// Leaves the host: the guest's actors are stopped within `deadline`, everything that was posted has its outcome or is
@@ -236,8 +226,8 @@ impl Guest {
     pub async fn leave(self, deadline: Duration) -> StopReport {
         let inner = &self.inner;
         let report = inner.proc.stop(deadline).await;
-        inner.sender.close();
-        if timeout(deadline, inner.sender.left()).await.is_err() {
+        let last = inner.line.hang_up();
+        if timeout(deadline, last.left()).await.is_err() {
             tracing::debug!(target: "hyperactor::host", host = %self.host(), "the host did not take leave of its guest in time");
         }
         report
@@ -251,7 +241,7 @@ impl Inner {
         let host = ActorId::root(service, HOST_AGENT);
         let envelope = Notice::Probe.envelope(self.proc.actor_id("guest"), &host);
         let (handle, outcome) = ReturnHandle::oneshot();
-        self.sender.post(envelope, handle);
+        self.line.post(envelope, handle);
         match timeout(limits::DOOR_TIMEOUT, outcome).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => Err(Some(failure.into_failure().to_string())),
@@ -263,18 +253,110 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // The connection holds the proc and the proc the connection: this lets go of both.
-        self.hall.admit(None);
+        self.line.0.hall.admit(None);
     }
 }
 
-/// Announces the guest over every new connection, to a host that may have been restarted.
-async fn announce_again(guest: Weak<Inner>, mut status: watch::Receiver<Status>) {
-    while reaches(&mut status, false).await && reaches(&mut status, true).await {
-        let Some(guest) = guest.upgrade() else { return };
-        if let Err(why) = guest.announce().await {
-            let why = why.unwrap_or_else(|| "no answer".to_owned());
-            tracing::debug!(target: "hyperactor::host", guest = %guest.proc.proc_id(), why, "the host does not know its guest");
+/// Announces the guest over every new connection, to a host that may have been restarted; and makes one when the last was given
+/// up. Holds nothing of the guest while it waits.
+async fn keep(guest: Weak<Inner>, mut status: watch::Receiver<Status>) {
+    let mut pause = limits::ATTACH_BACKOFF_MIN;
+    loop {
+        let is_back = reaches(&mut status, false).await && reaches(&mut status, true).await;
+        if !is_back {
+            sleep(pause).await;
+            pause = (pause * 2).min(limits::ATTACH_BACKOFF_MAX);
         }
+        let Some(guest) = guest.upgrade() else { return };
+        if guest.line.0.has_left.load(Ordering::Acquire) {
+            return;
+        }
+        // Dials anew if need be, as any post does.
+        match guest.announce().await {
+            Ok(()) => pause = limits::ATTACH_BACKOFF_MIN,
+            Err(why) => {
+                let why = why.unwrap_or_else(|| "no answer".to_owned());
+                tracing::debug!(target: "hyperactor::host", guest = %guest.proc.proc_id(), why, "the host does not know its guest");
+            }
+        }
+        status = guest.line.present().status();
+    }
+}
+
+/// The connection of a guest to its host, and its successors: one that was given up is dialled anew by the next post.
+#[derive(Clone)]
+struct Line(Arc<LineInner>);
+
+struct LineInner {
+    addr: ChannelAddr,
+    options: DialOptions,
+    hall: Hall,
+    has_left: AtomicBool,
+    client: RwLock<MailboxClient>,
+}
+
+impl Line {
+    fn dial(addr: ChannelAddr, options: DialOptions, hall: Hall) -> Self {
+        let client = RwLock::new(dial(&addr, &options, &hall));
+        Self(Arc::new(LineInner {
+            addr,
+            options,
+            hall,
+            has_left: AtomicBool::new(false),
+            client,
+        }))
+    }
+
+    fn present(&self) -> MailboxClient {
+        self.0.client.read().clone()
+    }
+
+    /// The present client, or its successor if it was given up.
+    fn client(&self) -> MailboxClient {
+        let line = &self.0;
+        let present = self.present();
+        if !present.is_closed() || line.has_left.load(Ordering::Acquire) {
+            return present;
+        }
+        // Outside the lock. Should another thread be first, this one is closed before it was used.
+        let dialled = dial(&line.addr, &line.options, &line.hall);
+        let mut client = line.client.write();
+        if !client.is_closed() {
+            let first = client.clone();
+            drop(client);
+            return first;
+        }
+        let former = std::mem::replace(&mut *client, dialled.clone());
+        drop(client);
+        drop(former);
+        dialled
+    }
+
+    /// Closes the connection for good, and returns it.
+    fn hang_up(&self) -> MailboxClient {
+        self.0.has_left.store(true, Ordering::Release);
+        let last = self.present();
+        last.close();
+        last
+    }
+}
+
+fn dial(addr: &ChannelAddr, options: &DialOptions, hall: &Hall) -> MailboxClient {
+    let hop = Hop {
+        at: addr.to_string(),
+        route: route_to(addr),
+    };
+    MailboxClient::dial_duplex(addr.clone(), options.clone(), hall.clone()).with_hop(hop)
+}
+
+impl MailboxSender for Line {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.client().post_unchecked(envelope, return_handle);
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        let present = self.present();
+        Box::pin(async move { present.flush().await })
     }
 }
 
@@ -335,7 +417,7 @@ impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest")
             .field("proc_id", &format_args!("{}", self.inner.proc.proc_id()))
-            .field("sender", &self.inner.sender)
+            .field("sender", &self.inner.line.present())
             .finish_non_exhaustive()
     }
 }

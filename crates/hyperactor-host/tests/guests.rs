@@ -139,11 +139,11 @@ async fn nobody_passes_for_a_guest_and_a_guest_for_nobody_else() {
     assert!(said.contains("no guest of the host"), "{said}");
     // The guest itself, in the name of a proc and of another guest.
     for other in [host.proc_id("a").unwrap(), invented.clone(), foreign] {
-        let said = refused(probe(guest.sender(), &other, &service).await);
+        let said = refused(probe(&guest.sender(), &other, &service).await);
         assert!(said.contains("speaks for"), "{said}");
     }
     assert_eq!(host.guests(), [Arc::new(id.clone())]);
-    probe(guest.sender(), &id, &service).await.unwrap();
+    probe(&guest.sender(), &id, &service).await.unwrap();
 
     // And no proc of the host can have such a name.
     let error = host.spawn(id.name(), ProcConfig::new()).await.unwrap_err();

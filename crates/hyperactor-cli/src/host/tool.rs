@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperactor::host::{Guest, GuestError, HostAgent, HostRefusal};
+use hyperactor::mailbox::BoxedMailboxSender;
 use hyperactor::prelude::*;
-use hyperactor::router::MailboxClient;
 
 use super::address;
 use crate::args::Target;
@@ -68,7 +68,7 @@ impl Tool {
     }
 
     /// The way that everything takes which this program posts.
-    pub(crate) fn sender(&self) -> &MailboxClient {
+    pub(crate) fn sender(&self) -> BoxedMailboxSender {
         self.guest.sender()
     }
 
