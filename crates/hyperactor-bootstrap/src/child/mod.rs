@@ -234,8 +234,8 @@ fn live(
             source,
         })?;
     let inside = runtime.enter();
-    let backend = backend_of(instructions);
-    let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend.clone())
+    let (backend, to_host) = backend_of(instructions);
+    let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend)
         .with_aliases(spec.aliases.iter().cloned())
         .with_policy(spec.config.route);
     let dialer = FORWARDER.get_or_init(|| dialer).clone();
@@ -283,7 +283,7 @@ fn live(
         if !host.tell(&FromChild::Ready { addr: server.addr().clone() }) {
             tracing::debug!(target: "hyperactor::bootstrap", "the host went before this proc was ready");
         }
-        Ok::<_, BootError>(obey(&proc, &dialer, server, backend, &mut orders, host).await)
+        Ok::<_, BootError>(obey(&proc, &dialer, server, to_host, &mut orders, host).await)
     })?;
     // Said before the order that ended this proc, and by the same thread.
     let host_closes = closing.load(Ordering::Acquire);
@@ -295,12 +295,19 @@ fn live(
     Ok(status)
 }
 
-/// The way to the host. A proc that outlives its host does not take an address that nobody serves for an end.
-fn backend_of(instructions: &Instructions) -> BoxedMailboxSender {
+/// The way to the host, and the connection that is closed at the end, where it is always the same. A proc that outlives its host
+/// does not take an address that nobody serves for an end, and dials it anew.
+fn backend_of(instructions: &Instructions) -> (BoxedMailboxSender, Option<MailboxClient>) {
     let addr = instructions.spec.backend.clone();
     match instructions.grace {
-        Some(_) => MailboxRedialer::new(addr, DialOptions::default()).into_boxed(),
-        None => MailboxClient::dial(addr).into_boxed(),
+        Some(_) => (
+            MailboxRedialer::new(addr, DialOptions::default()).into_boxed(),
+            None,
+        ),
+        None => {
+            let client = MailboxClient::dial(addr);
+            (client.boxed(), Some(client))
+        }
     }
 }
 
@@ -341,7 +348,7 @@ async fn obey(
     proc: &Proc,
     dialer: &LocalProcDialer,
     server: MailboxServerHandle,
-    backend: MailboxClient,
+    to_host: Option<MailboxClient>,
     orders: &mut Orders,
     host: &HostLink,
 ) -> Order {
@@ -364,9 +371,9 @@ async fn obey(
         // Siblings send over the connections that this process dialled, too: both kinds end in order.
         tokio::join!(server.stop(), dialer.close());
         // The host would keep the session otherwise, in case that this process connects again.
-        if order != Order::Orphaned {
-            backend.close();
-            backend.left().await;
+        if let Some(to_host) = to_host.filter(|_| order != Order::Orphaned) {
+            to_host.close();
+            to_host.left().await;
         }
     };
     let goodbye = tokio::time::timeout(limits::FINAL_FLUSH_TIMEOUT / 2, farewell).await;
