@@ -39,7 +39,7 @@ impl MessageEnvelope {
         .with_payload(payload)
     }
 
-    /// An envelope around a value. This is the one allocation of a message within its process.
+    /// An envelope around a value, which it boxes.
     pub fn typed<M: Message>(sender: ActorId, dest: PortId, message: M) -> Self {
         Self::new(sender, dest, Payload::typed(message))
     }

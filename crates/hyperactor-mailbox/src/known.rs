@@ -1,7 +1,8 @@
 //! Where a reference leads, once it was looked up: the mailbox of an actor in the sender's own proc.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use hyperactor_refs::ActorId;
 
@@ -14,7 +15,13 @@ use crate::outbox::Outbox;
 /// What is remembered is never replaced: a mailbox that was closed since, because its actor ended, is looked up anew each
 /// time, by this reference and its clones made after the end.
 #[derive(Default)]
-pub struct KnownMailbox(OnceLock<WeakMailbox>);
+pub struct KnownMailbox(OnceLock<Known>);
+
+#[derive(Clone)]
+struct Known {
+    mailbox: WeakMailbox,
+    owner: Option<Weak<dyn Any + Send + Sync>>,
+}
 
 impl KnownMailbox {
     /// The mailbox, if sender and actor share a proc and it is open.
@@ -23,24 +30,57 @@ impl KnownMailbox {
         cx: &(impl Outbox + ?Sized),
         actor_id: &ActorId,
     ) -> Option<Mailbox> {
-        let (own, dest) = (cx.actor_id().proc(), actor_id.proc());
-        if !Arc::ptr_eq(own, dest) && **own != **dest {
+        if !share_proc(cx, actor_id) {
             return None;
         }
-        if let Some(known) = self.0.get() {
-            return known.upgrade().filter(|mailbox| !mailbox.is_closed());
+        match self.0.get() {
+            Some(known) => known
+                .mailbox
+                .upgrade()
+                .filter(|mailbox| !mailbox.is_closed()),
+            None => self.resolve(cx, actor_id),
         }
+    }
+
+    /// The [owner](Mailbox::set_owner) of the mailbox, if sender and actor share a proc and the owner is a `T`. Its mailbox
+    /// may be closed.
+    #[inline]
+    pub fn owner<T: Any + Send + Sync>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        actor_id: &ActorId,
+    ) -> Option<Arc<T>> {
+        if !share_proc(cx, actor_id) {
+            return None;
+        }
+        if self.0.get().is_none() {
+            self.resolve(cx, actor_id)?;
+        }
+        self.0.get()?.owner.as_ref()?.upgrade()?.downcast().ok()
+    }
+
+    #[cold]
+    fn resolve(&self, cx: &(impl Outbox + ?Sized), actor_id: &ActorId) -> Option<Mailbox> {
         let mailbox = cx.resolve(actor_id)?;
         // Another thread may have been quicker, with the same mailbox.
-        let _ = self.0.set(mailbox.downgrade());
+        let _ = self.0.set(Known {
+            mailbox: mailbox.downgrade(),
+            owner: mailbox.owner(),
+        });
         Some(mailbox)
     }
+}
+
+#[inline]
+fn share_proc(cx: &(impl Outbox + ?Sized), actor_id: &ActorId) -> bool {
+    let (own, dest) = (cx.actor_id().proc(), actor_id.proc());
+    Arc::ptr_eq(own, dest) || **own == **dest
 }
 
 impl Clone for KnownMailbox {
     fn clone(&self) -> Self {
         match self.0.get() {
-            Some(known) if known.is_open() => Self(OnceLock::from(known.clone())),
+            Some(known) if known.mailbox.is_open() => Self(OnceLock::from(known.clone())),
             _ => Self::default(),
         }
     }

@@ -1,11 +1,12 @@
 //! The mailbox of one actor: a table from port numbers to what stands behind them. The ports are in `port.rs` and
 //! `once_port.rs`, the table of all mailboxes of a proc in `muxer.rs`.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::{Mutex, RwLock};
@@ -75,6 +76,8 @@ pub(crate) struct Inner {
     ports: RwLock<Ports>,
     /// Requests from other processes that this actor has and whose senders may still withdraw them.
     requests: Mutex<HashMap<PortId, Weak<dyn Asked>>>,
+    /// Whose mailbox it is, for those who know the type.
+    owner: OnceLock<Weak<dyn Any + Send + Sync>>,
     /// Whom to tell of messages that were delivered elsewhere and not handled.
     reports: Mutex<Option<Arc<dyn ReturnSink>>>,
 }
@@ -145,6 +148,7 @@ impl Mailbox {
             next_port,
             ports: RwLock::default(),
             requests: Mutex::default(),
+            owner: OnceLock::new(),
             reports: Mutex::default(),
         }))
     }
@@ -153,6 +157,17 @@ impl Mailbox {
     #[must_use]
     pub fn actor_id(&self) -> &ActorId {
         &self.0.actor_id
+    }
+
+    /// Says whose mailbox it is. References of the owner's own proc that know its type then reach it past the ports. Only
+    /// the first call counts.
+    pub fn set_owner(&self, owner: Weak<dyn Any + Send + Sync>) {
+        // A mailbox changes hands as little as an id does.
+        let _ = self.0.owner.set(owner);
+    }
+
+    pub(crate) fn owner(&self) -> Option<Weak<dyn Any + Send + Sync>> {
+        self.0.owner.get().cloned()
     }
 
     /// Opens a port for many messages. Others can post to it once its handle is [bound](PortHandle::bind); it ends

@@ -43,6 +43,11 @@ pub trait Outbox: Send + Sync {
         let _ = headers;
     }
 
+    /// Whether [`stamp`](Self::stamp) has anything to add now, for those who make no headers for nothing.
+    fn is_stamping(&self) -> bool {
+        true
+    }
+
     /// What the sender has in hand while it waits for a reply; an actor's context tells the request that it handles.
     fn in_hand(&self) -> InHand {
         InHand::Free

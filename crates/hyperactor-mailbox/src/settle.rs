@@ -111,15 +111,15 @@ impl ReturnHandle {
 
     /// The lease of a message that is about to be placed, so that both go into the queue together. Then follows
     /// [`placed`](Self::placed), or the lease is [forgotten](Lease::forget) and the message given back.
-    pub(crate) fn lease(&self) -> Lease {
+    pub fn lease(&self) -> Lease {
         match &self.sink {
             Some(sink) if sink.wants_release() => Lease(Some((Arc::clone(sink), self.token))),
             _ => Lease::none(),
         }
     }
 
-    /// The message is in its mailbox, with the lease.
-    pub(crate) fn placed(mut self) {
+    /// The message is in its mailbox, with the [lease](Self::lease) that was asked for before.
+    pub fn placed(mut self) {
         if let Some(sink) = self.sink.take() {
             sink.delivered(self.token);
         }
@@ -204,7 +204,7 @@ impl Lease {
 
 impl Lease {
     /// Ends the lease without giving credit back: its message was not placed after all.
-    pub(crate) fn forget(mut self) {
+    pub fn forget(mut self) {
         self.0 = None;
     }
 }

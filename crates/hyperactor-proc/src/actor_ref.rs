@@ -15,6 +15,7 @@ use hyperactor_refs::{ActorId, ParseError, PortId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ask::{self, AskError};
+use crate::near::Near;
 use crate::{Receives, limits};
 
 /// A reference to an actor of type `A`, in this process or any other.
@@ -66,7 +67,10 @@ impl<A> ActorRef<A> {
     where
         A: Receives<M>,
     {
-        post_by(cx, &self.known, self.port_id::<M>(), message);
+        match Near::<A>::find(&self.known, cx, &self.actor_id) {
+            Some(near) => near.post(cx, message),
+            None => post_by(cx, &self.known, self.port_id::<M>(), message),
+        }
     }
 
     /// Sends a message: waits for room where a queue of this process is full, and then for the outcome.
@@ -77,18 +81,26 @@ impl<A> ActorRef<A> {
     where
         A: Receives<M>,
     {
-        send(cx, &self.port_id::<M>(), message).await
+        match Near::<A>::find(&self.known, cx, &self.actor_id) {
+            Some(near) => near.send(cx, message).await,
+            None => send(cx, &self.port_id::<M>(), message).await,
+        }
     }
 
     /// Posts a message as soon as there is room, and does not wait for its outcome: for streams.
     ///
     /// # Cancel safety
-    /// A future that is dropped while it waits gives the message back as undeliverable.
+    /// A future that is dropped while it waits for room gives the message back as undeliverable.
     pub async fn feed<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
     where
         A: Receives<M>,
     {
-        feed(cx, &self.port_id::<M>(), message).await;
+        match Near::<A>::find(&self.known, cx, &self.actor_id) {
+            Some(near) => near.feed(cx, message).await,
+            None => feed(cx, &self.port_id::<M>(), message).await,
+        }
+        // A stream for which there is always room, or never a way, leaves others their turn.
+        tokio::task::coop::consume_budget().await;
     }
 
     /// Sends a request and waits for its reply, for [`limits::ASK_DEADLINE`].

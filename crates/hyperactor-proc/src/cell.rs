@@ -1,28 +1,28 @@
 //! What an actor's task, its handles and its context share, and the ports through which exported messages reach the
 //! actor's queue.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyperactor_mailbox::{
-    Asked, Class, Dropped, EnvelopeHead, Mailbox, Message, MessageEnvelope, Never, NotDelivered,
-    Notice, Payload, PayloadError, PortSink, PushError, Queue, ReturnHandle, Token, Undeliverable,
-    decode_with_duties,
+    Asked, Class, Dropped, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice, Payload,
+    PayloadError, PortSink, Refusal, ReturnHandle, Token, Undeliverable, decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 
 use crate::control::Control;
-use crate::job::{Job, Origin};
+use crate::inbox::{Inbox, Refused};
 use crate::proc::WeakProc;
+use crate::runs::{Meta, Origin, Unhandled, envelop};
 use crate::waits::{AskHeader, RemoteReply};
 use crate::{Actor, Exports, Receives, TraceContext};
 
 /// One actor, seen by everybody but its own state.
 pub(crate) struct Cell<A: Actor> {
-    pub(crate) queue: Queue<Job<A>>,
+    pub(crate) inbox: Inbox<A>,
     /// The messages that go before others, by type.
     pub(crate) control_types: Box<[TypeId]>,
     pub(crate) control: Arc<Control>,
@@ -30,6 +30,8 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) proc: WeakProc,
     /// The request that the actor is handling, if its message is one.
     pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
+    /// Whether every exported message has its port.
+    pub(crate) is_exported: AtomicBool,
     /// How many tasks run on the actor's behalf.
     pub(crate) tasks: Arc<AtomicUsize>,
 }
@@ -58,7 +60,18 @@ impl<A: Actor> Cell<A> {
         Some(circle.map(|link| link.actor_id).collect())
     }
 
-    fn stopped(&self) -> NotDelivered {
+    fn shares_proc(&self, other: &ActorId) -> bool {
+        let (own, other) = (self.actor_id().proc(), other.proc());
+        Arc::ptr_eq(own, other) || **own == **other
+    }
+
+    /// Whether every exported message has its port.
+    #[inline]
+    pub(crate) fn is_exported(&self) -> bool {
+        self.is_exported.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stopped(&self) -> NotDelivered {
         NotDelivered::ActorStopped {
             actor_id: self.actor_id().clone(),
         }
@@ -76,39 +89,43 @@ impl<A: Actor> Cell<A> {
     pub(crate) fn full(&self, port_id: PortId) -> NotDelivered {
         NotDelivered::QueueFull {
             port_id,
-            capacity: self.queue.max_local() as u64,
+            capacity: self.inbox.max_local() as u64,
         }
     }
 
     pub(crate) fn shed(&self, dropped: Dropped) -> NotDelivered {
         NotDelivered::Shed {
             actor_id: self.actor_id().clone(),
-            capacity: self.queue.max_local() as u64,
+            capacity: self.inbox.max_local() as u64,
             dropped,
         }
     }
 
     /// Tells the sender of a message that made room for a newer one.
-    pub(crate) fn displaced(&self, job: Job<A>) {
+    pub(crate) fn displaced(&self, message: Unhandled) {
         let reason = self.shed(Dropped::Oldest);
         let never = Never::Shed {
             reason: reason.to_string(),
         };
-        give_up(self, job, reason, &never);
+        give_up(self, message, reason, &never);
     }
 }
 
 /// The ports of an actor while its exports are bound.
 pub struct Ports<A: Actor> {
     cell: Arc<Cell<A>>,
+    is_complete: bool,
 }
 
 impl<A: Exports> Ports<A> {
     /// Opens the port of every message that the actor exports. Doing it again changes nothing.
     pub(crate) fn bind_all(cell: &Arc<Cell<A>>) {
-        A::bind(&mut Self {
+        let mut ports = Self {
             cell: Arc::clone(cell),
-        });
+            is_complete: true,
+        };
+        A::bind(&mut ports);
+        cell.is_exported.store(ports.is_complete, Ordering::Release);
     }
 }
 
@@ -130,6 +147,7 @@ impl<A: Actor> Ports<A> {
         match self.cell.mailbox.bind_sink(M::port(), sink) {
             Ok(()) | Err(BindError::PortTaken { .. } | BindError::Closed { .. }) => {}
             Err(error) => {
+                self.is_complete = false;
                 // Messages for it come back as an unknown port; here stands why.
                 tracing::error!(
                     actor = %self.cell.actor_id(),
@@ -180,7 +198,7 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
             let envelope = head.with_payload(payload);
             return return_handle.undeliverable(envelope, NotDelivered::Deadlock { chain });
         }
-        let (message, replies) = decode_with_duties(|| boxed_message::<M>(payload));
+        let (message, replies) = decode_with_duties(|| payload.into_message::<M>());
         let message = match message {
             Ok(message) => message,
             Err((payload, error)) => {
@@ -201,71 +219,75 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
                 }
             }
         }
-        let sender = head.sender().clone();
-        let origin = if return_handle.is_leased() {
-            Origin::Remote { sender, asked }
+        let trace = TraceContext::read(head.headers());
+        let lease = return_handle.lease();
+        let meta = if lease.is_local() && asked.is_none() && cell.shares_proc(head.sender()) {
+            let sender_hash = head.sender().precomputed_hash();
+            Meta::reference(sender_hash, trace)
         } else {
-            Origin::Envelope { sender, asked }
+            let sender = head.sender().clone();
+            let origin = match lease.is_local() {
+                true => Origin::Envelope { sender, asked },
+                false => Origin::Remote { sender, asked },
+            };
+            Meta::full(origin, lease, trace)
         };
         let class = cell.class_of::<M>();
-        let trace = TraceContext::read(head.headers());
-        let job = Job::exported(message, origin, class).traced(trace);
-        match cell.queue.place_as(class, job, return_handle) {
-            Ok(None) => {}
-            Ok(Some(oldest)) => cell.displaced(oldest),
-            Err((PushError::Full(job), return_handle)) => {
-                let reason = cell.full(head.dest().clone());
-                let mut report = Undeliverable::new(give_back(job, head), reason);
-                report.capacity = cell.queue.capacity_of(class);
+        let refused = match cell.inbox.push(class, message, meta, Some(envelop::<M>)) {
+            Ok(displaced) => {
+                return_handle.placed();
+                if let Some(oldest) = displaced {
+                    cell.displaced(*oldest);
+                }
+                return;
+            }
+            Err(refused) => refused,
+        };
+        let Refused { why, message, meta } = refused;
+        meta.forget_lease();
+        let envelope = head.with_payload(Payload::typed(message));
+        match why {
+            Refusal::Full => {
+                let reason = cell.full(envelope.dest().clone());
+                let mut report = Undeliverable::new(envelope, reason);
+                report.capacity = cell.inbox.capacity_of(class);
                 return_handle.report(report);
             }
-            Err((PushError::Shed(job), return_handle)) => {
-                let reason = cell.shed(Dropped::Newest);
-                return_handle.undeliverable(give_back(job, head), reason);
+            Refusal::Shed => {
+                return_handle.undeliverable(envelope, cell.shed(Dropped::Newest));
             }
-            Err((PushError::Closed(job), return_handle)) => {
-                return_handle.undeliverable(give_back(job, head), cell.stopped());
-            }
+            Refusal::Closed => return_handle.undeliverable(envelope, cell.stopped()),
         }
     }
 }
 
-/// The envelope that a job was made of, again.
-fn give_back<A: Actor>(job: Job<A>, head: EnvelopeHead) -> MessageEnvelope {
-    let actor = head.dest().actor_id().clone();
-    let (_, payload) = job
-        .into_envelope(head.sender().clone(), &actor)
-        .into_parts();
-    head.with_payload(payload)
-}
-
 /// Tells the sender of a message that was in the queue when the actor ended. Whoever waits for a reply is told `cause`
 /// instead.
-pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, job: Job<A>, cause: &Never) {
-    give_up(cell, job, cell.stopped(), cause);
+pub(crate) fn unhandled<A: Actor>(cell: &Cell<A>, message: Unhandled, cause: &Never) {
+    give_up(cell, message, cell.stopped(), cause);
 }
 
 /// Gives a message back that was in the queue and is not going to be handled.
 ///
 /// Its outcome was `Delivered`, and that was true: it was placed. This is a report beside the outcome.
-fn give_up<A: Actor>(cell: &Cell<A>, job: Job<A>, reason: NotDelivered, never: &Never) {
+fn give_up<A: Actor>(cell: &Cell<A>, message: Unhandled, reason: NotDelivered, never: &Never) {
     let proc = cell.proc.upgrade().ok();
     let teller = proc
         .as_ref()
-        .and_then(|proc| proc.sender_of_unhandled(&job.origin));
-    if let Some(asked) = job.origin.asked() {
+        .and_then(|proc| proc.sender_of_unhandled(&message.origin));
+    if let Some(asked) = message.origin.asked() {
         return asked.never(never.clone());
     }
     if let Some((sender, sink)) = teller {
-        let envelope = job.into_envelope(sender, cell.actor_id());
+        let envelope = message.into_envelope(sender, cell.actor_id());
         return sink.undelivered(Token::default(), Undeliverable::new(envelope, reason));
     }
-    match (&job.origin, proc) {
+    match (&message.origin, proc) {
         (Origin::Remote { sender, .. } | Origin::Envelope { sender, .. }, Some(proc))
             if **sender.proc() != *proc.proc_id() =>
         {
             let sender = sender.clone();
-            let envelope = job.into_envelope(sender.clone(), cell.actor_id());
+            let envelope = message.into_envelope(sender.clone(), cell.actor_id());
             let notice = Notice::returned(&envelope, reason);
             let envelope = notice.envelope(cell.actor_id().clone(), &sender);
             cell.proc.post(envelope, Notice::return_handle());
@@ -276,25 +298,6 @@ fn give_up<A: Actor>(cell: &Cell<A>, job: Job<A>, reason: NotDelivered, never: &
                 "a queued message {origin} was not handled, and its sender has ended: {reason}",
             );
         }
-    }
-}
-
-/// The message of a payload. A typed one stays in the box it came in.
-fn boxed_message<M: Message>(payload: Payload) -> Result<Box<M>, (Payload, PayloadError)> {
-    match payload {
-        Payload::Typed(message) if (&*message as &dyn Any).is::<M>() => message
-            .into_any()
-            .downcast::<M>()
-            .map_err(|_| (Payload::typed(()), mismatch::<M>())),
-        other => other.into_message().map(Box::new),
-    }
-}
-
-/// Written for an arm that the type comparison before it rules out.
-fn mismatch<M: Message>() -> PayloadError {
-    PayloadError::TypeMismatch {
-        expected: M::type_name().into_owned(),
-        found: "a value that changed its type".to_owned(),
     }
 }
 

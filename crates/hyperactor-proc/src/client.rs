@@ -120,6 +120,10 @@ impl Outbox for Client {
         self.proc.post(envelope, return_handle);
     }
 
+    fn is_stamping(&self) -> bool {
+        self.trace.is_set()
+    }
+
     fn stamp(&self, headers: &mut Headers) {
         self.trace.stamp(headers);
     }

@@ -124,6 +124,10 @@ impl<A: Actor> Outbox for Context<A> {
         self.cell.proc.post(envelope, return_handle);
     }
 
+    fn is_stamping(&self) -> bool {
+        self.control().trace().is_set()
+    }
+
     fn stamp(&self, headers: &mut Headers) {
         self.control().trace().stamp(headers);
     }

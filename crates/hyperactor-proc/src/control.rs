@@ -68,7 +68,16 @@ pub(crate) struct Control {
 /// What is shown of an actor.
 pub(crate) struct Facts {
     pub(crate) actor_type: &'static str,
-    pub(crate) queued: Box<dyn Fn() -> usize + Send + Sync>,
+    pub(crate) inbox: Box<dyn Numbers>,
+}
+
+/// What is shown of an actor's queue.
+pub(crate) trait Numbers: Send + Sync {
+    /// How many messages wait.
+    fn queued(&self) -> usize;
+
+    /// How many came by reference from within the proc.
+    fn by_reference(&self) -> u64;
 }
 
 /// How long the parts of an actor's end may take.
@@ -147,7 +156,14 @@ impl Control {
 
     /// How many messages wait in the actor's queue.
     pub(crate) fn queued(&self) -> usize {
-        self.facts.get().map_or(0, |facts| (facts.queued)())
+        self.facts.get().map_or(0, |facts| facts.inbox.queued())
+    }
+
+    /// How many messages came into the actor's queue by reference from within the proc.
+    pub(crate) fn by_reference(&self) -> u64 {
+        self.facts
+            .get()
+            .map_or(0, |facts| facts.inbox.by_reference())
     }
 
     pub(crate) fn has_parent(&self) -> bool {

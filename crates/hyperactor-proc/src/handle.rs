@@ -4,16 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyperactor_mailbox::{
-    Capacity, Class, Dropped, Headers, Lease, NotDelivered, Outbox, Outcome, PushError,
-};
+use hyperactor_mailbox::{Capacity, Class, Dropped, NotDelivered, Outbox, Outcome, Refusal};
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::cell::{Cell, Ports};
 use crate::control::{End, exit_of};
-use crate::job::Job;
+use crate::inbox::Refused;
+use crate::runs::{Meta, envelop_local};
 use crate::{Actor, ActorExit, ActorRef, ActorStatus, Exports, Handler, TraceContext};
 
 /// A handle to an actor in this process. A clone is one reference count.
@@ -50,8 +49,9 @@ impl<A: Actor> ActorHandle<A> {
     /// The message, because the queue is full, or because the actor has ended or is about to.
     ///
     /// # Bounds
-    /// The message is moved into one box. Handling costs one more box per run of messages of one type, for the
-    /// handler's future.
+    /// The message is moved into the queue, beside others of its type: that costs no allocation, unless it is larger than
+    /// [`limits::INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX). Handling costs one box each time the type of the
+    /// messages changes, for the handler's future.
     pub fn post<M: Send + 'static>(
         &self,
         cx: &(impl Outbox + ?Sized),
@@ -61,33 +61,26 @@ impl<A: Actor> ActorHandle<A> {
         A: Handler<M>,
     {
         let class = self.cell.class_of::<M>();
-        let mut headers = Headers::new();
-        cx.stamp(&mut headers);
-        let job = Job::local(message, cx.actor_id(), class).traced(TraceContext::read(&headers));
-        let error = match self.cell.queue.offer(class, job, Lease::none()) {
+        let sender_hash = cx.actor_id().precomputed_hash();
+        let meta = Meta::handle(sender_hash, TraceContext::of(cx));
+        let Refused { why, message, .. } = match self.cell.inbox.push(class, message, meta, None) {
             Ok(None) => return Ok(()),
             Ok(Some(oldest)) => {
-                self.cell.displaced(oldest);
+                self.cell.displaced(*oldest);
                 return Ok(());
             }
-            Err((error, _)) => error,
+            Err(refused) => refused,
         };
-        let kind = match &error {
-            PushError::Full(_) => Kind::Full(class),
-            PushError::Closed(_) => Kind::Stopped,
-            PushError::Shed(_) => {
+        match why {
+            Refusal::Full => Err(self.error(message, Kind::Full(class))),
+            Refusal::Closed => Err(self.error(message, Kind::Stopped)),
+            Refusal::Shed => {
                 // As posted through a reference: the call succeeds, and the message comes back.
-                let job = error.into_inner();
-                let envelope = job.into_envelope(cx.actor_id().clone(), self.actor_id());
+                let envelope = envelop_local(message, cx.actor_id().clone(), self.actor_id());
                 let reason = self.cell.shed(Dropped::Newest);
                 cx.return_handle().undeliverable(envelope, reason);
-                return Ok(());
+                Ok(())
             }
-        };
-        match error.into_inner().into_message() {
-            Some(message) => Err(self.error(message, kind)),
-            // The job was made from an `M` in this function.
-            None => unreachable!("a job holds the message it was made of"),
         }
     }
 
@@ -106,6 +99,8 @@ impl<A: Actor> ActorHandle<A> {
     where
         A: Handler<M>,
     {
+        // A stream for which there is always room, or never a way, leaves others their turn.
+        tokio::task::coop::consume_budget().await;
         let mut message = message;
         loop {
             match self.post(cx, message) {
@@ -141,7 +136,7 @@ impl<A: Actor> ActorHandle<A> {
         let (reason, capacity) = match kind {
             Kind::Full(class) => (
                 self.cell.full(PortId::new(actor_id, 0)),
-                self.cell.queue.capacity_of(class),
+                self.cell.inbox.capacity_of(class),
             ),
             Kind::Stopped => (NotDelivered::ActorStopped { actor_id }, None),
         };
@@ -210,7 +205,7 @@ impl<A: Actor> ActorHandle<A> {
 
     /// How many messages wait in the actor's queue.
     pub fn queued(&self) -> usize {
-        self.cell.queue.len()
+        self.cell.inbox.len()
     }
 }
 

@@ -14,6 +14,23 @@ pub const QUEUE_MESSAGES_MAX: usize = 4096;
 /// close to its bound: up to this many messages are in the actor's hands beside those in the queue.
 pub const BATCH_MESSAGES_MAX: usize = 64;
 
+/// Messages of one type that lie side by side in an actor's queue. An actor takes whole runs out of its queue, so it may
+/// have as many messages in its hands as this and [`BATCH_MESSAGES_MAX`] together.
+pub const RUN_MESSAGES_MAX: usize = 64;
+
+/// Empty runs that a busy actor keeps for use.
+pub const SPARE_RUNS_MAX: usize = 8;
+
+/// Empty runs that an actor at rest keeps for use.
+pub const SPARE_RUNS_AT_REST: usize = 2;
+
+/// Bytes of messages for which such a run of an actor at rest may have room.
+pub const RUN_KEPT_BYTES: usize = 512;
+
+/// Bytes of the largest type whose messages lie in the queue as they are; larger ones get a box of their own, so that they
+/// are not copied on their way.
+pub const INLINE_BYTES_MAX: usize = 128;
+
 /// Messages that an actor handles before it lets other tasks of its thread run.
 ///
 /// The same number as tokio's own budget of a task, which a handler that awaits tokio's types spends besides.

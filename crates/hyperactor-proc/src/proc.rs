@@ -1,16 +1,17 @@
 //! The proc: a container of actors with one identity and one way out, its forwarder. Ending one in order is in
 //! `stop.rs`.
 
+use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use futures_util::future::AbortHandle;
 use hyperactor_mailbox::{
     BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
-    MessageEnvelope, NotDelivered, Queue, ReturnHandle, UnroutableMailboxSender,
+    MessageEnvelope, NotDelivered, ReturnHandle, UnroutableMailboxSender,
 };
 use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, ProcId, check_name};
 use parking_lot::Mutex;
@@ -20,9 +21,10 @@ use tracing::Instrument;
 use crate::cell::Cell;
 use crate::control::{Control, Deadlines, End, Facts};
 use crate::flush;
-use crate::job::Origin;
+use crate::inbox::Inbox;
 use crate::residents::{Resident, Residents, Teller};
 use crate::run::{Ending, run};
+use crate::runs::Origin;
 use crate::supervision::{Cause, Event, Supervision, Watchers};
 use crate::system::System;
 use crate::{
@@ -242,18 +244,21 @@ impl Proc {
             });
         }
         let cell = Arc::new(Cell {
-            queue: Queue::with_overflow(options.queue_capacity, options.overflow),
+            inbox: Inbox::new(options.queue_capacity, options.overflow),
             control_types: options.control_types(),
             control,
             mailbox,
             proc: self.downgrade(),
             in_hand: Mutex::default(),
+            is_exported: AtomicBool::new(false),
             tasks: Arc::default(),
         });
-        let queue = cell.queue.clone();
+        let owner: Weak<dyn Any + Send + Sync> = Arc::downgrade(&cell) as _;
+        cell.mailbox.set_owner(owner);
+        let inbox = cell.inbox.clone();
         cell.control.set_facts(Facts {
             actor_type: std::any::type_name::<A>(),
-            queued: Box::new(move || queue.len()),
+            inbox: Box::new(inbox),
         });
         // Stable names: whoever filters or measures by them depends on it.
         let span = tracing::debug_span!(target: "hyperactor::actor", "actor", id = %id);
@@ -322,7 +327,16 @@ impl Proc {
 
     /// From here on, its name is free.
     pub(crate) fn forget(&self, id: &ActorId) {
-        let resident = self.inner.residents.lock().by_id.remove(id);
+        let resident = {
+            let mut residents = self.inner.residents.lock();
+            let resident = residents.by_id.remove(id);
+            if let Some(Resident::Actor(control)) = &resident {
+                // Under the lock, so that whoever adds up finds it here or there.
+                let counter = &self.inner.counters.in_process;
+                counter.fetch_add(control.by_reference(), Ordering::Relaxed);
+            }
+            resident
+        };
         // An actor tells its watchers itself, with what it knows.
         if let Some(Resident::Client { watchers, .. }) = resident {
             let event = Event::bare(id.clone(), Some(self.incarnation()), Cause::Stopped);
@@ -412,8 +426,16 @@ impl Proc {
     /// How many messages went which way so far.
     pub fn traffic(&self) -> Traffic {
         let counters = &self.inner.counters;
+        let in_process = {
+            let residents = self.inner.residents.lock();
+            let by_reference = residents.by_id.values().map(|resident| match resident {
+                Resident::Actor(control) => control.by_reference(),
+                Resident::Client { .. } => 0,
+            });
+            counters.in_process.load(Ordering::Relaxed) + by_reference.sum::<u64>()
+        };
         Traffic {
-            in_process: counters.in_process.load(Ordering::Relaxed),
+            in_process,
             forwarded: counters.forwarded.load(Ordering::Relaxed),
             received: counters.received.load(Ordering::Relaxed),
             unhandled: counters.unhandled.load(Ordering::Relaxed),
@@ -437,7 +459,9 @@ impl Proc {
             Origin::Envelope { sender, .. } if inner.owns(sender) => {
                 inner.residents.lock().teller(sender)
             }
-            Origin::Handle { sender_hash } => inner.residents.lock().teller_by_hash(*sender_hash),
+            Origin::Handle { sender_hash } | Origin::Reference { sender_hash } => {
+                inner.residents.lock().teller_by_hash(*sender_hash)
+            }
             Origin::Envelope { .. } | Origin::Remote { .. } | Origin::Own { .. } => None,
         }
     }

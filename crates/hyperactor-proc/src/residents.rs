@@ -14,6 +14,8 @@ use crate::supervision::Watchers;
 pub(crate) struct Residents {
     pub(crate) is_closed: bool,
     pub(crate) by_id: HashMap<ActorId, Resident>,
+    /// Who was last found by their hash: what is given back comes in rows of the same sender's.
+    last_by_hash: Option<ActorId>,
 }
 
 pub(crate) enum Resident {
@@ -33,12 +35,17 @@ impl Residents {
         Some((id.clone(), resident.sink()))
     }
 
-    /// Looks at everybody: for the rare message that was posted through a handle and not handled.
-    pub(crate) fn teller_by_hash(&self, hash: u64) -> Option<Teller> {
-        let (id, resident) = self
-            .by_id
-            .iter()
-            .find(|(id, _)| id.precomputed_hash() == hash)?;
+    /// Looks at everybody, unless it was the same one before: for the rare message that was posted within the proc and not
+    /// handled.
+    pub(crate) fn teller_by_hash(&mut self, hash: u64) -> Option<Teller> {
+        let is_last = |id: &ActorId| id.precomputed_hash() == hash;
+        if let Some(last) = self.last_by_hash.clone().filter(is_last)
+            && let Some(teller) = self.teller(&last)
+        {
+            return Some(teller);
+        }
+        let (id, resident) = self.by_id.iter().find(|(id, _)| is_last(id))?;
+        self.last_by_hash = Some(id.clone());
         Some((id.clone(), resident.sink()))
     }
 }

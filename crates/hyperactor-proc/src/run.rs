@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::{AbortRegistration, Abortable};
 use hyperactor_mailbox::ending_with;
 
+use crate::batch::{Batch, Woken};
 use crate::cell::{Cell, unhandled};
 use crate::control::End;
-use crate::job::{Batch, Woken};
 use crate::panics::{caught, caught_sync};
 use crate::reports::Report;
 use crate::time::within;
@@ -93,7 +93,7 @@ fn failed(error: ActorError) -> ExitReason {
 
 /// Refuses new messages and ends the children.
 async fn finish<A: Actor>(cx: &Context<A>, end: End) {
-    cx.cell().queue.seal();
+    cx.cell().inbox.seal();
     let control = cx.control();
     control.set_status(ActorStatus::Ending);
     control
@@ -132,7 +132,7 @@ async fn serve<A: Actor>(
     batch: &mut Batch<A>,
 ) -> ActorResult<ExitReason> {
     let control = cx.control();
-    let queue = &cx.cell().queue;
+    let inbox = &cx.cell().inbox;
     loop {
         if !control.is_quiet() {
             let attention = control.take_attention();
@@ -141,7 +141,7 @@ async fn serve<A: Actor>(
             }
             if attention.drain {
                 // From here on the queue only empties; when it has, the wait below says so.
-                queue.seal();
+                inbox.seal();
                 control.set_status(ActorStatus::Ending);
             }
             if attention.report {
@@ -199,7 +199,7 @@ impl<A: Actor> Ending<A> {
 
     fn give_back(&mut self) {
         let cell = &*self.cell;
-        let queued = cell.queue.close();
+        self.batch.close(cell);
         // Ports that the user bound are told of the end; a panic of theirs must not hide it.
         if let Err(report) = caught_sync(|| cell.mailbox.close()) {
             tracing::error!(actor = %cell.actor_id(), panic = %report, "a port panicked when it was closed");
@@ -212,9 +212,9 @@ impl<A: Actor> Ending<A> {
         let cause = waits::ended(&self.exit);
         cell.set_in_hand(None);
         self.batch.tell_in_hand(&cause);
-        for job in self.batch.drain().chain(queued) {
+        while let Some(message) = self.batch.pop_unhandled() {
             // The message's own `Drop` may run here, and it is the user's code.
-            if let Err(report) = caught_sync(|| unhandled(cell, job, &cause)) {
+            if let Err(report) = caught_sync(|| unhandled(cell, *message, &cause)) {
                 tracing::warn!(actor = %cell.actor_id(), panic = %report, "a queued message panicked when it was dropped");
             }
         }

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hyperactor_mailbox::{Lease, PushError};
+use hyperactor_mailbox::Refusal;
 use hyperactor_refs::ActorId;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::cell::Cell;
-use crate::job::Job;
+use crate::inbox::Refused;
 use crate::panics::caught;
-use crate::{Actor, Context, Handler, limits};
+use crate::runs::Meta;
+use crate::{Actor, Context, Handler, PanicReport, limits};
 
 impl<A: Actor> Context<A> {
     /// Has this actor sent a message by itself after a while.
@@ -96,7 +97,7 @@ impl<A: Actor> Context<A> {
                     tell(&cell, message, &Arc::default()).await;
                 }
                 Err(report) => {
-                    place(&cell, || Job::crash(report.clone())).await;
+                    place_crash(&cell, report).await;
                 }
             }
         })
@@ -139,35 +140,44 @@ async fn tell<A: Handler<M>, M: Send + 'static>(
                 return false;
             };
             let class = cell.class_of::<M>();
-            let job = Job::own(content, Arc::clone(token), class);
-            let job = match cell.queue.offer(class, job, Lease::none()) {
+            let meta = Meta::own(Arc::clone(token));
+            match cell.inbox.push(class, content, meta, None) {
                 Ok(None) => return true,
                 Ok(Some(oldest)) => {
-                    cell.displaced(oldest);
+                    cell.displaced(*oldest);
                     return true;
                 }
-                Err((PushError::Closed(_), _)) => return false,
-                Err((PushError::Full(job) | PushError::Shed(job), _)) => job,
-            };
-            message = job.into_message();
+                Err(Refused {
+                    why: Refusal::Closed,
+                    ..
+                }) => return false,
+                Err(refused) => message = Some(refused.message),
+            }
             // One that does not wait for its senders has to for itself: nobody else could be told.
-            cell.queue
+            cell.inbox
                 .capacity_of(class)
-                .unwrap_or_else(|| cell.queue.capacity())
+                .unwrap_or_else(|| cell.inbox.capacity())
         };
         capacity.available().await;
     }
 }
 
-/// The same for a job that is no message.
-async fn place<A: Actor>(cell: &Weak<Cell<A>>, job: impl Fn() -> Job<A>) {
+/// The same for a failure, to which the actor comes as to a message.
+async fn place_crash<A: Actor>(cell: &Weak<Cell<A>>, mut report: PanicReport) {
     loop {
         let capacity = {
             let Some(cell) = cell.upgrade() else { return };
-            match cell.queue.try_push(job(), Lease::none()) {
-                Ok(()) | Err(PushError::Closed(_)) => return,
-                Err(PushError::Full(_) | PushError::Shed(_)) => cell.queue.capacity(),
+            match cell.inbox.push_crash(report) {
+                Ok(displaced) => {
+                    if let Some(oldest) = displaced {
+                        cell.displaced(*oldest);
+                    }
+                    return;
+                }
+                Err((Refusal::Closed, _)) => return,
+                Err((Refusal::Full | Refusal::Shed, again)) => report = again,
             }
+            cell.inbox.capacity()
         };
         capacity.available().await;
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hyperactor_mailbox::Headers;
+use hyperactor_mailbox::{Headers, Outbox};
 use parking_lot::Mutex;
 
 /// The header under which an envelope carries the context: 16 bytes trace, 8 bytes span, 1 byte flags, big-endian.
@@ -79,6 +79,22 @@ impl TraceContext {
     /// Whether whoever began the trace records it.
     pub fn is_sampled(&self) -> bool {
         self.flags & 1 == 1
+    }
+
+    /// What somebody puts into what they post.
+    #[inline]
+    pub(crate) fn of(cx: &(impl Outbox + ?Sized)) -> Option<Self> {
+        match cx.is_stamping() {
+            true => Self::stamped(cx),
+            false => None,
+        }
+    }
+
+    #[cold]
+    fn stamped(cx: &(impl Outbox + ?Sized)) -> Option<Self> {
+        let mut headers = Headers::new();
+        cx.stamp(&mut headers);
+        Self::read(&headers)
     }
 
     pub(crate) fn read(headers: &Headers) -> Option<Self> {
@@ -184,8 +200,12 @@ impl CurrentTrace {
         self.is_set.store(context.is_some(), Ordering::Relaxed);
     }
 
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn get(&self) -> Option<TraceContext> {
-        if self.is_set.load(Ordering::Relaxed) {
+        if self.is_set() {
             *self.context.lock()
         } else {
             None

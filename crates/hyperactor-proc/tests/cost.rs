@@ -78,22 +78,22 @@ fn count<F: Future<Output = ()>>(run: impl Fn(Bench) -> F) -> AllocationInfo {
     allocation_counter::measure(|| runtime.block_on(run(bench)))
 }
 
-/// At most `each` a message, and a few for queues that grow and a future that waits.
+/// At most `each` a message, and one for ten: queues grow with a burst and give back what it took.
 fn costs(name: &str, info: &AllocationInfo, each: u64) {
-    let most = MESSAGES * each + MESSAGES / 50;
+    let most = MESSAGES * each + MESSAGES / 10;
     println!(
         "{name}: {} allocations for {MESSAGES} messages",
         info.count_total
     );
     assert!(
-        info.count_total >= MESSAGES && info.count_total <= most,
+        info.count_total <= most,
         "{name}: {} allocations for {MESSAGES} messages, at most {most} are allowed",
         info.count_total
     );
 }
 
 #[test]
-fn a_message_through_a_handle_costs_one_allocation_whether_its_actor_is_busy_or_at_rest() {
+fn a_message_through_a_handle_costs_no_allocation_whether_its_actor_is_busy_or_at_rest() {
     let busy = count(|bench| async move {
         for round in 0..MESSAGES / 100 {
             for _ in 0..100 {
@@ -102,18 +102,18 @@ fn a_message_through_a_handle_costs_one_allocation_whether_its_actor_is_busy_or_
             bench.handled((round + 1) * 100).await;
         }
     });
-    costs("handle, busy", &busy, 1);
+    costs("handle, busy", &busy, 0);
     let at_rest = count(|bench| async move {
         for number in 0..MESSAGES {
             bench.counter.post(&bench.main, Add([1; 4])).unwrap();
             bench.handled(number + 1).await;
         }
     });
-    costs("handle, at rest", &at_rest, 1);
+    costs("handle, at rest", &at_rest, 0);
 }
 
 #[test]
-fn a_message_through_a_reference_of_the_same_proc_costs_one_allocation() {
+fn a_message_through_a_reference_of_the_same_proc_costs_no_allocation_and_through_a_port_one() {
     let info = count(|bench| async move {
         let counter = bench.counter.bind();
         for number in 0..MESSAGES {
@@ -122,7 +122,7 @@ fn a_message_through_a_reference_of_the_same_proc_costs_one_allocation() {
         }
         assert_eq!(bench.proc.traffic().in_process, MESSAGES);
     });
-    costs("reference", &info, 1);
+    costs("reference", &info, 0);
     let info = count(|bench| async move {
         let port = bench.counter.bind().port::<Add>();
         for number in 0..MESSAGES {
@@ -133,9 +133,9 @@ fn a_message_through_a_reference_of_the_same_proc_costs_one_allocation() {
     costs("port", &info, 1);
 }
 
-/// Each change of type costs the handler's future as well.
+/// Each change of type costs the handler's future.
 #[test]
-fn messages_of_changing_types_cost_two_allocations_each() {
+fn messages_of_changing_types_cost_one_allocation_each() {
     let info = count(|bench| async move {
         for _ in 0..MESSAGES / 2 {
             bench.counter.post(&bench.main, Add([1; 4])).unwrap();
@@ -146,7 +146,27 @@ fn messages_of_changing_types_cost_two_allocations_each() {
         }
         bench.handled(0).await;
     });
-    costs("changing types", &info, 2);
+    costs("changing types", &info, 1);
+}
+
+#[test]
+fn an_actor_at_rest_has_given_back_what_a_burst_of_messages_took() {
+    let kept = count(|bench| async move {
+        for _ in 0..200 {
+            bench.counter.post(&bench.main, Add([1; 4])).unwrap();
+        }
+        bench.handled(200).await;
+        // Until the actor's task has gone to sleep.
+        tokio::task::yield_now().await;
+        std::mem::forget(bench);
+    });
+    println!("kept after a burst: {} bytes", kept.bytes_current);
+    assert!(kept.bytes_max > 200 * 32, "the burst took memory");
+    assert!(
+        kept.bytes_current < 2_048,
+        "{} bytes are kept",
+        kept.bytes_current
+    );
 }
 
 /// Bytes of memory that the process has resident.

@@ -156,6 +156,8 @@ async fn a_mailbox_that_nobody_empties_holds_back_its_own_senders_and_nobody_els
     let more = sent.load(Ordering::SeqCst) + 10_000;
     hyperactor_testkit::eventually(PATIENCE, || sent.load(Ordering::SeqCst) > more).await;
     flood.abort();
+    // Before the procs go: what is sent afterwards fails at once, again and again.
+    assert!(soon(flood).await.unwrap_err().is_cancelled());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

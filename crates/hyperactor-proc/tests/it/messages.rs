@@ -408,3 +408,113 @@ async fn a_busy_actor_lets_its_neighbours_run() {
     counter.post(&main, Add(1));
     assert_eq!(soon(counter.ask(&main, Total)).await, Ok(1));
 }
+
+/// Too large to lie in the queue as it is, and of this process only.
+struct Large(u64, [u8; 1_000]);
+
+impl Handler<Large> for Recorder {
+    async fn handle(&mut self, _cx: &Context<Self>, Large(number, bytes): Large) -> ActorResult {
+        if bytes != [number as u8; 1_000] {
+            return Err("the message has changed".into());
+        }
+        self.0.push(number);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn long_rows_changing_types_and_large_messages_keep_their_order() {
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let handle = proc.spawn("recorder", Recorder::default()).unwrap();
+    let recorder = handle.bind();
+    let total = 2_000;
+    for number in 0..total {
+        match number {
+            // One type for a long time, then two in turn, then rows of a few.
+            0..500 => handle.post(&main, Add(number)).unwrap(),
+            500..1_000 if number % 2 == 0 => recorder.post(&main, Add(number)),
+            500..1_000 => handle
+                .post(&main, Large(number, [number as u8; 1_000]))
+                .unwrap(),
+            _ if number % 7 < 3 => handle
+                .post(&main, Large(number, [number as u8; 1_000]))
+                .unwrap(),
+            _ if number % 7 < 5 => recorder.port::<Add>().post(&main, Add(number)),
+            _ => recorder.post(&main, Add(number)),
+        }
+    }
+    let seen = soon(recorder.ask(&main, Seen)).await.unwrap();
+    assert_eq!(seen, (0..total).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_an_actor_had_in_hand_and_in_its_queue_comes_back_in_order() {
+    for is_aborted in [true, false] {
+        let proc = Proc::isolated("p");
+        let main = proc.client("main").unwrap();
+        let (gated, gate, mut events) = Gated::new();
+        let handle = proc.spawn("gated", gated).unwrap();
+        let actor = handle.bind();
+        for number in 0..300 {
+            match number % 3 {
+                0 => handle.post(&main, Add(number)).unwrap(),
+                1 => actor.post(&main, Add(number)),
+                _ => actor.port::<Add>().post(&main, Add(number)),
+            }
+        }
+        // Into the second row of messages, with more of it behind.
+        gate.add_permits(100);
+        while soon(events.recv()).await != Some(Event::Handling(100)) {}
+        if is_aborted {
+            handle.abort();
+        } else {
+            handle.stop();
+            gate.add_permits(1);
+        }
+        soon(handle.join()).await;
+        for number in 101..300 {
+            let report = soon(main.next_undeliverable()).await;
+            assert_eq!(report.failure.code(), "actor-stopped");
+            let of = report.envelope.dest().index();
+            // What came through a handle has no encoding, and so no port.
+            assert_eq!(of == 0, number % 3 == 0, "{number}");
+            if of != 0 {
+                let Add(back) = report.envelope.into_message().map_err(|(_, e)| e).unwrap();
+                assert_eq!(back, number);
+            }
+        }
+        assert!(main.try_next_undeliverable().is_none());
+    }
+}
+
+#[test]
+fn a_stream_of_messages_that_all_fail_leaves_others_their_turn() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let turn = runtime.block_on(async {
+        let proc = Proc::isolated("p");
+        let handle = proc.spawn("counter", Counter::default()).unwrap();
+        let counter = handle.bind();
+        handle.stop();
+        soon(handle.join()).await;
+        let (one, two) = (proc.client("one").unwrap(), proc.client("two").unwrap());
+        let (running, ran) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            running.send(()).unwrap();
+            loop {
+                counter.feed(&one, Add(1)).await;
+                // The queue is closed, which is known at once.
+                drop(handle.feed(&two, Add(1)).await);
+            }
+        });
+        ran.await.unwrap();
+        tokio::time::timeout(crate::common::PATIENCE, tokio::spawn(async {})).await
+    });
+    // A task that never lets go would hold up an orderly end of the runtime.
+    runtime.shutdown_background();
+    assert!(turn.is_ok(), "another task never had its turn");
+}

@@ -10,13 +10,13 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyperactor_mailbox::{Class, Lease, OncePortRef, PushError};
+use hyperactor_mailbox::{Class, OncePortRef, Refusal};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Cause, Escalation, Event, Relation};
 use crate::cell::Cell;
-use crate::job::Job;
+use crate::runs::Meta;
 use crate::{Actor, ActorResult, Context, ExitReason, Handler, Message};
 
 pub use child::{ChildInfo, ChildSpec};
@@ -384,18 +384,16 @@ fn resume_later(cx: &Context<Supervisor>, delay: Duration, which: Vec<(usize, u6
         tokio::time::sleep(delay).await;
         let mut message = Resume(which);
         while let Some(cell) = cell.upgrade() {
-            let job = Job::local(message, cell.actor_id(), Class::User);
-            match cell.queue.try_push(job, Lease::none()) {
-                Err(PushError::Full(job)) => {
-                    let capacity = cell.queue.capacity();
+            let sender_hash = cell.actor_id().precomputed_hash();
+            let meta = Meta::handle(sender_hash, None);
+            match cell.inbox.push(Class::User, message, meta, None) {
+                Err(refused) if refused.why == Refusal::Full => {
+                    let capacity = cell.inbox.capacity();
                     drop(cell);
                     capacity.available().await;
-                    match job.into_message() {
-                        Some(again) => message = again,
-                        None => return,
-                    }
+                    message = refused.message;
                 }
-                Ok(()) | Err(PushError::Closed(_) | PushError::Shed(_)) => return,
+                Ok(_) | Err(_) => return,
             }
         }
     });

@@ -1,0 +1,445 @@
+//! What all queues of messages have in common, whatever they keep them in: two lanes behind one lock, of which the one for
+//! control goes first, a bound on what local senders put in, what happens when it is full, the receiver that sleeps and
+//! the senders that wait for room. The queue of single items is in `queue.rs`.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use crate::capacity::{Capacity, Room};
+use crate::limits;
+use crate::overflow::{Class, Overflow};
+use crate::sender::BoxFuture;
+
+/// What one lane keeps its messages in, first in, first out.
+pub trait Lane: Default + Send + 'static {
+    /// A message that was given up for a newer one.
+    type Oldest;
+
+    /// How many messages are inside.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is inside.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the oldest message out, and tells whether it was from a local sender.
+    fn pop_oldest(&mut self) -> Option<(Self::Oldest, bool)>;
+}
+
+/// Two lanes with many senders and one receiver; the rules of every queue, without what is queued.
+///
+/// # Bounds
+/// Local messages: the capacity. What comes with credit of its own always fits, except where the queue does not
+/// [wait](Overflow::Wait): then everything counts. In the lane for control, [`limits::CONTROL_CAPACITY`] local ones besides.
+///
+/// # Ordering
+/// First in, first out, within each lane. The lane for control goes first.
+pub struct Lanes<L> {
+    state: Mutex<State<L>>,
+    room: Notify,
+    capacity: usize,
+    overflow: Overflow,
+    /// Whether the lane for control has messages, to be read without the lock.
+    is_urgent: AtomicBool,
+}
+
+struct State<L> {
+    lanes: Both<L>,
+    /// Somebody found the queue full and may wait for room.
+    is_wanted: bool,
+    is_closed: bool,
+    /// Set only while the receiver sleeps: a busy one is not woken.
+    receiver: Option<Waker>,
+}
+
+/// The two lanes, for the receiver.
+#[derive(Debug, Default)]
+pub struct Both<L> {
+    /// Of class [`User`](Class::User).
+    pub user: L,
+    /// Of class [`Control`](Class::Control).
+    pub urgent: L,
+    /// How many of the user messages are local, and how many places are held for such. Whoever takes messages out takes
+    /// them off.
+    pub user_local: usize,
+    /// The same of the control messages.
+    pub urgent_local: usize,
+}
+
+impl<L: Lane> Both<L> {
+    /// Whether nothing is inside.
+    pub fn is_empty(&self) -> bool {
+        self.user.is_empty() && self.urgent.is_empty()
+    }
+}
+
+/// Why a queue takes no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no room.
+    Full,
+    /// It was closed or sealed.
+    Closed,
+    /// There is no room, and the queue prefers what it has: the message is to be given up.
+    Shed,
+}
+
+/// A place in a queue, to be filled before the queue does anything else.
+#[must_use = "an empty place counts as a message"]
+pub struct Admitted<'a, L: Lane> {
+    state: MutexGuard<'a, State<L>>,
+    is_urgent: &'a AtomicBool,
+    class: Class,
+    displaced: Option<L::Oldest>,
+}
+
+impl<L: Lane> Admitted<'_, L> {
+    /// Puts the message at the end of its lane, and wakes the receiver; gives the message that was given up for it, if one
+    /// was. `put` runs under the queue's lock.
+    #[inline(always)]
+    pub fn put(mut self, put: impl FnOnce(&mut L)) -> Option<L::Oldest> {
+        match self.class {
+            Class::User => put(&mut self.state.lanes.user),
+            Class::Control => {
+                put(&mut self.state.lanes.urgent);
+                self.is_urgent.store(true, Ordering::Release);
+            }
+        }
+        let waker = self.state.receiver.take();
+        drop(self.state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.displaced
+    }
+}
+
+impl<L: Lane> Lanes<L> {
+    /// Empty lanes for at most `capacity` messages, and at least one, that do `overflow` when they are full.
+    #[must_use]
+    pub fn new(capacity: usize, overflow: Overflow) -> Self {
+        let state = State {
+            lanes: Both {
+                user: L::default(),
+                urgent: L::default(),
+                user_local: 0,
+                urgent_local: 0,
+            },
+            is_wanted: false,
+            is_closed: false,
+            receiver: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            room: Notify::new(),
+            capacity: capacity.max(1),
+            overflow,
+            is_urgent: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes room for one message, local or not.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing has changed then.
+    #[inline(always)]
+    pub fn admit(&self, class: Class, is_local: bool) -> Result<Admitted<'_, L>, Refusal> {
+        let mut state = self.state.lock();
+        let has_room = !is_local || state.lanes.user_local < self.capacity;
+        let is_plain = class == Class::User && self.overflow == Overflow::Wait;
+        if !(is_plain && has_room) || state.is_closed {
+            return self.admit_otherwise(state, class, is_local);
+        }
+        state.lanes.user_local += usize::from(is_local);
+        Ok(self.admitted(state, class, None))
+    }
+
+    #[inline(always)]
+    fn admitted<'a>(
+        &'a self,
+        state: MutexGuard<'a, State<L>>,
+        class: Class,
+        displaced: Option<L::Oldest>,
+    ) -> Admitted<'a, L> {
+        Admitted {
+            state,
+            is_urgent: &self.is_urgent,
+            class,
+            displaced,
+        }
+    }
+
+    /// Whatever is not the usual case of a queue with room.
+    #[cold]
+    fn admit_otherwise<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<L>>,
+        class: Class,
+        is_local: bool,
+    ) -> Result<Admitted<'a, L>, Refusal> {
+        if state.is_closed {
+            return Err(Refusal::Closed);
+        }
+        let displaced = match class {
+            Class::User => self.admit_user(&mut state, is_local)?,
+            Class::Control => {
+                Self::admit_urgent(&mut state, is_local)?;
+                None
+            }
+        };
+        Ok(self.admitted(state, class, displaced))
+    }
+
+    fn admit_user(
+        &self,
+        state: &mut State<L>,
+        is_local: bool,
+    ) -> Result<Option<L::Oldest>, Refusal> {
+        let is_full = match self.overflow {
+            Overflow::Wait => is_local && state.lanes.user_local >= self.capacity,
+            _ => state.lanes.user.len() >= self.capacity,
+        };
+        let mut displaced = None;
+        if is_full {
+            match self.overflow {
+                Overflow::Wait => {
+                    state.is_wanted = true;
+                    return Err(Refusal::Full);
+                }
+                Overflow::Fail => return Err(Refusal::Full),
+                Overflow::DropNewest => return Err(Refusal::Shed),
+                Overflow::DropOldest => {
+                    if let Some((oldest, was_local)) = state.lanes.user.pop_oldest() {
+                        state.lanes.user_local -= usize::from(was_local);
+                        displaced = Some(oldest);
+                    }
+                }
+            }
+        }
+        state.lanes.user_local += usize::from(is_local);
+        Ok(displaced)
+    }
+
+    fn admit_urgent(state: &mut State<L>, is_local: bool) -> Result<(), Refusal> {
+        if is_local {
+            if state.lanes.urgent_local >= limits::CONTROL_CAPACITY {
+                state.is_wanted = true;
+                return Err(Refusal::Full);
+            }
+            state.lanes.urgent_local += 1;
+        }
+        Ok(())
+    }
+
+    /// Has `take` take messages out. If it takes none, the receiver sleeps where it gave a task, and `None` is ready when
+    /// nothing will come any more. `take` runs under the queue's lock, and takes what it takes off the counts of local
+    /// messages.
+    pub fn poll_take<T>(
+        &self,
+        task: Option<&Context<'_>>,
+        take: impl FnOnce(&mut Both<L>) -> Option<T>,
+    ) -> Poll<Option<T>> {
+        let (taken, is_wanted) = {
+            let mut state = self.state.lock();
+            let (taken, is_wanted) = state.take(&self.is_urgent, take);
+            match (taken, task) {
+                (Some(taken), _) => (taken, is_wanted),
+                (None, Some(task)) => return state.sleep(task).map(|()| None),
+                (None, None) => return Poll::Pending,
+            }
+        };
+        if is_wanted {
+            self.room.notify_waiters();
+        }
+        Poll::Ready(Some(taken))
+    }
+
+    /// Works with the lanes, whatever is in them; `work` takes what it takes off the counts of local messages.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Both<L>) -> T) -> T {
+        let (done, is_wanted) = self.state.lock().take(&self.is_urgent, work);
+        if is_wanted {
+            self.room.notify_waiters();
+        }
+        done
+    }
+
+    /// Whether messages of class [`Control`](Class::Control) wait. One plain load, for a receiver that looks before each
+    /// message of a batch that it took out.
+    #[inline]
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.is_urgent.load(Ordering::Relaxed)
+    }
+
+    /// Holds a place for a local message of class `User`.
+    pub(crate) fn reserve(&self) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(Refusal::Closed);
+        }
+        if state.lanes.user_local >= self.capacity {
+            state.is_wanted = true;
+            return Err(Refusal::Full);
+        }
+        state.lanes.user_local += 1;
+        Ok(())
+    }
+
+    /// The place that was held; `None`, and it is given back, when the queue was closed since.
+    pub(crate) fn fill(&self) -> Option<Admitted<'_, L>> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            state.lanes.user_local -= 1;
+            return None;
+        }
+        Some(self.admitted(state, Class::User, None))
+    }
+
+    /// Refuses everything from now on, and does `work` with what is inside.
+    pub fn close<T>(&self, work: impl FnOnce(&mut Both<L>) -> T) -> T {
+        let (done, waker) = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            let (done, _) = state.take(&self.is_urgent, work);
+            (done, state.receiver.take())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        // Whoever waits for room learns that there will be none.
+        self.room.notify_waiters();
+        done
+    }
+
+    /// Whether it refuses everything.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
+    /// What it does when it is full.
+    #[must_use]
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    /// How many local messages it holds at most.
+    #[must_use]
+    pub fn max_local(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many messages are inside.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let state = self.state.lock();
+        state.lanes.user.len() + state.lanes.urgent.len()
+    }
+
+    /// Whether nothing is inside.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What to wait for when it is full.
+    #[must_use]
+    pub fn capacity(self: &Arc<Self>) -> Capacity {
+        Capacity::new(Arc::new(ClassRoom(Arc::clone(self), Class::User)))
+    }
+
+    /// What to wait for when a message of this class was refused; `None` if there is no use in waiting, because the queue
+    /// does not [wait](Overflow::Wait).
+    #[must_use]
+    pub fn capacity_of(self: &Arc<Self>, class: Class) -> Option<Capacity> {
+        let waits = class == Class::Control || self.overflow == Overflow::Wait;
+        waits.then(|| Capacity::new(Arc::new(ClassRoom(Arc::clone(self), class))))
+    }
+
+    fn has_room(&self, class: Class) -> bool {
+        let mut state = self.state.lock();
+        let is_free = match class {
+            Class::User => state.lanes.user_local < self.capacity,
+            Class::Control => state.lanes.urgent_local < limits::CONTROL_CAPACITY,
+        };
+        let has_room = state.is_closed || is_free;
+        state.is_wanted |= !has_room;
+        has_room
+    }
+}
+
+impl<L: Lane> State<L> {
+    /// Does `work`, and tells whether somebody waits for the room that it made.
+    fn take<T>(
+        &mut self,
+        is_urgent: &AtomicBool,
+        work: impl FnOnce(&mut Both<L>) -> T,
+    ) -> (T, bool) {
+        let lanes = &mut self.lanes;
+        let before = (lanes.user_local, lanes.urgent_local);
+        let done = work(lanes);
+        let has_left = lanes.user_local < before.0 || lanes.urgent_local < before.1;
+        if is_urgent.load(Ordering::Relaxed) && lanes.urgent.is_empty() {
+            is_urgent.store(false, Ordering::Release);
+        }
+        (done, has_left && std::mem::take(&mut self.is_wanted))
+    }
+
+    /// Ready when nothing will come any more; else the receiver sleeps.
+    fn sleep(&mut self, task: &Context<'_>) -> Poll<()> {
+        if self.is_closed {
+            return Poll::Ready(());
+        }
+        match &mut self.receiver {
+            Some(waker) => waker.clone_from(task.waker()),
+            none => *none = Some(task.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+/// The room of one class.
+struct ClassRoom<L>(Arc<Lanes<L>>, Class);
+
+impl<L: Lane> ClassRoom<L> {
+    async fn made(&self) {
+        loop {
+            let mut notified = pin!(self.0.room.notified());
+            // Registered before the look, so that room made between the look and the wait is not missed.
+            notified.as_mut().enable();
+            if self.0.has_room(self.1) {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl<L: Lane> Room for ClassRoom<L> {
+    fn has_room(&self) -> bool {
+        self.0.has_room(self.1)
+    }
+
+    fn available(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.made())
+    }
+}
+
+impl<L: Lane> std::fmt::Debug for Lanes<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Lanes")
+            .field("user", &state.lanes.user.len())
+            .field("urgent", &state.lanes.urgent.len())
+            .field("local", &state.lanes.user_local)
+            .field("capacity", &self.capacity)
+            .field("is_closed", &state.is_closed)
+            .finish()
+    }
+}

@@ -1,0 +1,149 @@
+//! Messages by reference to an actor of the sender's own proc: they go into its queue as through a handle, past envelope
+//! and ports. Everything else goes the long way, and so does what cannot be placed.
+
+use std::sync::Arc;
+
+use hyperactor_mailbox::{
+    Dropped, KnownMailbox, Message, NotDelivered, Outbox, Outcome, Refusal, Undeliverable,
+};
+use hyperactor_refs::{ActorId, PortId};
+
+use crate::cell::Cell;
+use crate::inbox::Refused;
+use crate::runs::{Meta, envelop};
+use crate::{Actor, Receives, TraceContext};
+
+/// An actor of the sender's own proc.
+pub(crate) struct Near<A: Actor> {
+    cell: Arc<Cell<A>>,
+}
+
+impl<A: Actor> Near<A> {
+    /// The actor, if it is in the sender's proc, takes messages and has ports for them.
+    #[inline]
+    pub(crate) fn find(
+        known: &KnownMailbox,
+        cx: &(impl Outbox + ?Sized),
+        actor_id: &ActorId,
+    ) -> Option<Self> {
+        let cell = known.owner::<Cell<A>>(cx, actor_id)?;
+        let is_open = cell.is_exported() && !cell.mailbox.is_closed();
+        is_open.then_some(Self { cell })
+    }
+
+    /// Posts a message; it comes back to its sender if it cannot be placed.
+    #[inline]
+    pub(crate) fn post<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    where
+        A: Receives<M>,
+    {
+        if let Err(refused) = self.place(cx, message) {
+            self.give_back(cx, refused);
+        }
+    }
+
+    /// Posts a message as soon as there is room; it comes back to its sender if it cannot be placed, or if this is dropped.
+    pub(crate) async fn feed<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    where
+        A: Receives<M>,
+    {
+        let mut waiting = Waiting {
+            near: self,
+            cx,
+            refused: None,
+        };
+        let mut message = message;
+        while let Err(refused) = self.place(cx, message) {
+            let capacity = match refused.why {
+                Refusal::Full => self.cell.inbox.capacity_of(self.cell.class_of::<M>()),
+                Refusal::Closed | Refusal::Shed => None,
+            };
+            waiting.refused = Some(refused);
+            let Some(capacity) = capacity else {
+                // Dropped, it goes back.
+                return;
+            };
+            capacity.available().await;
+            match waiting.refused.take() {
+                Some(refused) => message = refused.message,
+                None => return,
+            }
+        }
+    }
+
+    /// Places a message as soon as there is room, and tells what became of it.
+    pub(crate) async fn send<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome
+    where
+        A: Receives<M>,
+    {
+        let mut message = message;
+        while let Err(refused) = self.place(cx, message) {
+            let class = self.cell.class_of::<M>();
+            match (refused.why, self.cell.inbox.capacity_of(class)) {
+                (Refusal::Full, Some(capacity)) => capacity.available().await,
+                (why, _) => return Outcome::NotDelivered(Box::new(self.reason::<M>(why))),
+            }
+            message = refused.message;
+        }
+        Outcome::Delivered
+    }
+
+    #[allow(clippy::result_large_err)]
+    #[inline(always)]
+    fn place<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M) -> Result<(), Refused<M>>
+    where
+        A: Receives<M>,
+    {
+        let cell = &*self.cell;
+        let meta = Meta::reference(cx.actor_id().precomputed_hash(), TraceContext::of(cx));
+        let class = cell.class_of::<M>();
+        if let Some(oldest) = cell
+            .inbox
+            .push_by_reference(class, message, meta, envelop::<M>)?
+        {
+            cell.displaced(*oldest);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn give_back<M: Message>(&self, cx: &(impl Outbox + ?Sized), refused: Refused<M>)
+    where
+        A: Receives<M>,
+    {
+        let Refused { why, message, .. } = refused;
+        let envelope = envelop(message, cx.actor_id().clone(), self.cell.actor_id());
+        let mut report = Undeliverable::new(envelope, self.reason::<M>(why));
+        if why == Refusal::Full {
+            report.capacity = self.cell.inbox.capacity_of(self.cell.class_of::<M>());
+        }
+        cx.return_handle().report(report);
+    }
+
+    fn reason<M: Message>(&self, why: Refusal) -> NotDelivered
+    where
+        A: Receives<M>,
+    {
+        let cell = &*self.cell;
+        match why {
+            Refusal::Full => cell.full(PortId::new(cell.actor_id().clone(), M::port())),
+            Refusal::Shed => cell.shed(Dropped::Newest),
+            Refusal::Closed => cell.stopped(),
+        }
+    }
+}
+
+/// A message that waits for room.
+struct Waiting<'a, A: Receives<M>, M: Message, O: Outbox + ?Sized> {
+    near: &'a Near<A>,
+    cx: &'a O,
+    refused: Option<Refused<M>>,
+}
+
+impl<A: Receives<M>, M: Message, O: Outbox + ?Sized> Drop for Waiting<'_, A, M, O> {
+    fn drop(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            self.near.give_back(self.cx, refused);
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Messages of one type that follow each other in an actor's queue, side by side in one buffer: a message costs no
+//! allocation of its own, and is found by its type without being unpacked. The queue that is made of such runs is in
+//! `inbox.rs`.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use hyperactor_mailbox::{
+    Asked, BoxFuture, EncodeError, ErasedMessage, Lease, Message, MessageEnvelope, Payload,
+};
+use hyperactor_refs::{ActorId, PortId};
+
+use crate::batch::{Batch, crash, run};
+use crate::{Actor, ActorResult, Context, Handler, PanicReport, TraceContext, limits};
+
+/// Who sent a message, so that they can be told if it is never handled.
+///
+/// A post within the proc leaves only the hash of its sender's id: the id itself would cost a reference count that the
+/// sending and the receiving thread then pass back and forth.
+pub(crate) enum Origin {
+    /// By a handle, from whoever has an id of this hash.
+    Handle { sender_hash: u64 },
+    /// By a reference, from somebody of the same proc.
+    Reference { sender_hash: u64 },
+    /// By the actor itself, later: a timer, or a future whose result it waits for. The token counts the messages of one
+    /// such source that still wait.
+    Own { _token: Arc<()> },
+    /// By an envelope of this process.
+    Envelope {
+        sender: ActorId,
+        asked: Option<Arc<dyn Asked>>,
+    },
+    /// By a session from another process.
+    Remote {
+        sender: ActorId,
+        asked: Option<Arc<dyn Asked>>,
+    },
+}
+
+impl Origin {
+    /// The request that the message is, if its sender waits for a reply.
+    pub(crate) fn asked(&self) -> Option<&Arc<dyn Asked>> {
+        match self {
+            Self::Handle { .. } | Self::Reference { .. } | Self::Own { .. } => None,
+            Self::Envelope { asked, .. } | Self::Remote { asked, .. } => asked.as_ref(),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handle { .. } => f.write_str("through a handle"),
+            Self::Reference { .. } => f.write_str("through a reference"),
+            Self::Own { .. } => f.write_str("from itself"),
+            Self::Envelope { sender, .. } | Self::Remote { sender, .. } => {
+                write!(f, "from `{sender}`")
+            }
+        }
+    }
+}
+
+/// What lies in the queue beside a message. Most messages have nothing but the hash of their sender.
+pub(crate) enum Meta {
+    Handle(u64),
+    Reference(u64),
+    Full(Box<Full>),
+}
+
+/// What the others have.
+pub(crate) struct Full {
+    pub(crate) origin: Origin,
+    pub(crate) lease: Lease,
+    pub(crate) trace: Option<TraceContext>,
+}
+
+impl Meta {
+    /// Of a message posted within the proc through a handle, by whoever has an id of this hash.
+    #[inline]
+    pub(crate) fn handle(sender_hash: u64, trace: Option<TraceContext>) -> Self {
+        match trace {
+            None => Self::Handle(sender_hash),
+            Some(_) => Self::full(Origin::Handle { sender_hash }, Lease::none(), trace),
+        }
+    }
+
+    /// Of a message posted within the proc through a reference, by whoever has an id of this hash.
+    #[inline]
+    pub(crate) fn reference(sender_hash: u64, trace: Option<TraceContext>) -> Self {
+        match trace {
+            None => Self::Reference(sender_hash),
+            Some(_) => Self::full(Origin::Reference { sender_hash }, Lease::none(), trace),
+        }
+    }
+
+    pub(crate) fn full(origin: Origin, lease: Lease, trace: Option<TraceContext>) -> Self {
+        Self::Full(Box::new(Full {
+            origin,
+            lease,
+            trace,
+        }))
+    }
+
+    /// Of a message of the actor to itself, made by a task of its own.
+    pub(crate) fn own(token: Arc<()>) -> Self {
+        Self::full(Origin::Own { _token: token }, Lease::none(), None)
+    }
+
+    /// Whether the message counts against the queue's capacity.
+    #[inline]
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Handle(_) | Self::Reference(_) => true,
+            Self::Full(full) => full.lease.is_local(),
+        }
+    }
+
+    /// The message was not placed: its lease ends without giving credit back.
+    pub(crate) fn forget_lease(self) {
+        if let Self::Full(full) = self {
+            full.lease.forget();
+        }
+    }
+
+    fn into_full(self) -> Box<Full> {
+        let origin = match self {
+            Self::Handle(sender_hash) => Origin::Handle { sender_hash },
+            Self::Reference(sender_hash) => Origin::Reference { sender_hash },
+            Self::Full(full) => return full,
+        };
+        Box::new(Full {
+            origin,
+            lease: Lease::none(),
+            trace: None,
+        })
+    }
+}
+
+/// Makes the envelope again that a message would have come in.
+pub(crate) type Envelop<M> = fn(M, ActorId, &ActorId) -> MessageEnvelope;
+
+/// A message in the envelope of its exported port.
+pub(crate) fn envelop<M: Message>(message: M, sender: ActorId, actor: &ActorId) -> MessageEnvelope {
+    MessageEnvelope::typed(sender, PortId::new(actor.clone(), M::port()), message)
+}
+
+/// A message in an envelope that cannot leave the process.
+pub(crate) fn envelop_local<M: Send + 'static>(
+    message: M,
+    sender: ActorId,
+    actor: &ActorId,
+) -> MessageEnvelope {
+    let payload = Payload::Typed(Box::new(Unencodable(message)));
+    // Port 0 stands for the actor's queue itself: such a message is sent by no port.
+    MessageEnvelope::new(sender, PortId::new(actor.clone(), 0), payload)
+}
+
+/// How a message lies in its run: as it is, or in a box of its own where it is large.
+pub(crate) trait Kept<M>: Send + 'static {
+    fn keep(message: M) -> Self;
+    fn give(self) -> M;
+}
+
+pub(crate) struct Inline<M>(M);
+
+impl<M: Send + 'static> Kept<M> for Inline<M> {
+    #[inline]
+    fn keep(message: M) -> Self {
+        Self(message)
+    }
+
+    #[inline]
+    fn give(self) -> M {
+        self.0
+    }
+}
+
+impl<M: Send + 'static> Kept<M> for Box<M> {
+    fn keep(message: M) -> Self {
+        Self::new(message)
+    }
+
+    fn give(self) -> M {
+        *self
+    }
+}
+
+/// Whether messages of a type lie in their runs as they are.
+pub(crate) const fn is_inline<M>() -> bool {
+    size_of::<M>() <= limits::INLINE_BYTES_MAX
+}
+
+/// Messages of type `M` in a row.
+pub(crate) struct Run<A, M, K> {
+    pub(crate) entries: Vec<(K, Meta)>,
+    /// How many of them hold a lease, if none was taken out for being handled.
+    leased: usize,
+    /// Set by the first message that came through a port.
+    envelop: Option<Envelop<M>>,
+    actor: PhantomData<fn(A)>,
+}
+
+impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(capacity),
+            leased: 0,
+            envelop: None,
+            actor: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>) {
+        if !meta.is_local() {
+            self.leased += 1;
+        }
+        if let Some(envelop) = envelop {
+            self.envelop = Some(envelop);
+        }
+        self.entries.push((K::keep(message), meta));
+    }
+}
+
+/// A run of whatever type.
+pub(crate) trait AnyRun<A: Actor>: Any + Send {
+    fn len(&self) -> usize;
+
+    /// How many of its messages count against the queue's capacity, if none was taken out of it for being handled.
+    fn local(&self) -> usize;
+
+    /// Handles the messages that the batch begins with.
+    fn handler(&self) -> RunHandler<A>;
+
+    /// Takes the first message out without handling it.
+    fn pop_unhandled(&mut self) -> Option<Box<Unhandled>>;
+
+    /// Its last message was taken: it can be filled anew.
+    fn spend(&mut self);
+
+    /// Whether it has room for more messages than an actor at rest should keep.
+    fn is_large(&self) -> bool;
+}
+
+impl<A: Actor> dyn AnyRun<A> {
+    /// The run as one of a type, if it is one.
+    #[inline(always)]
+    pub(crate) fn of<R: Any>(&mut self) -> Option<&mut R> {
+        (self as &mut dyn Any).downcast_mut()
+    }
+}
+
+/// Handles messages of one type, from the beginning of a batch.
+pub(crate) type RunHandler<A> =
+    for<'a> fn(&'a mut A, &'a Context<A>, &'a mut Batch<A>) -> BoxFuture<'a, ActorResult>;
+
+impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> AnyRun<A> for Run<A, M, K> {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn local(&self) -> usize {
+        self.entries.len() - self.leased
+    }
+
+    fn handler(&self) -> RunHandler<A> {
+        run::<A, M, K>
+    }
+
+    fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        // Where messages are given up or back, what it costs to move the others does not matter: a run is short.
+        let (message, meta) = self.entries.remove(0);
+        self.leased -= usize::from(!meta.is_local());
+        let Full { origin, lease, .. } = *meta.into_full();
+        let envelop = match (&origin, self.envelop) {
+            (Origin::Handle { .. } | Origin::Own { .. }, _) | (_, None) => envelop_local::<M>,
+            (_, Some(envelop)) => envelop,
+        };
+        Some(Box::new(Unhandled {
+            origin,
+            lease,
+            envelope: Box::new(move |sender, actor| envelop(message.give(), sender, actor)),
+        }))
+    }
+
+    fn spend(&mut self) {
+        self.leased = 0;
+        self.envelop = None;
+    }
+
+    fn is_large(&self) -> bool {
+        self.entries.capacity() * size_of::<(K, Meta)>() > limits::RUN_KEPT_BYTES
+    }
+}
+
+/// A failure that the actor comes to as to a message: a future whose result it waits for has panicked.
+pub(crate) struct Crash(pub(crate) Option<PanicReport>);
+
+impl<A: Actor> AnyRun<A> for Crash {
+    fn len(&self) -> usize {
+        usize::from(self.0.is_some())
+    }
+
+    fn local(&self) -> usize {
+        AnyRun::<A>::len(self)
+    }
+
+    fn handler(&self) -> RunHandler<A> {
+        crash::<A>
+    }
+
+    fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
+        self.0.take()?;
+        Some(Box::new(Unhandled {
+            origin: Origin::Own {
+                _token: Arc::default(),
+            },
+            lease: Lease::none(),
+            envelope: Box::new(|sender, actor| {
+                MessageEnvelope::typed(sender, PortId::new(actor.clone(), 0), ())
+            }),
+        }))
+    }
+
+    fn spend(&mut self) {}
+
+    fn is_large(&self) -> bool {
+        false
+    }
+}
+
+/// A message that was in a queue and is not going to be handled.
+pub(crate) struct Unhandled {
+    pub(crate) origin: Origin,
+    pub(crate) lease: Lease,
+    envelope: Enveloping,
+}
+
+/// Makes the envelope of one message.
+type Enveloping = Box<dyn FnOnce(ActorId, &ActorId) -> MessageEnvelope + Send>;
+
+impl Unhandled {
+    /// The message in an envelope, for a report to its sender.
+    pub(crate) fn into_envelope(self, sender: ActorId, actor: &ActorId) -> MessageEnvelope {
+        (self.envelope)(sender, actor)
+    }
+}
+
+/// A message without an encoding, as the content of the report that gives it back.
+struct Unencodable<M>(M);
+
+impl<M: Send + 'static> ErasedMessage for Unencodable<M> {
+    fn encode(&self, _: &mut BytesMut) -> Result<(), EncodeError> {
+        Err(EncodeError::Payload {
+            type_name: std::any::type_name::<M>().to_owned(),
+            error: "the message was sent through a handle and has no encoding".to_owned(),
+        })
+    }
+
+    fn type_hash(&self) -> u64 {
+        0
+    }
+
+    fn type_name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(std::any::type_name::<M>())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        Box::new(self.0)
+    }
+}
