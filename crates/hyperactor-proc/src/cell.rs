@@ -101,6 +101,30 @@ impl<A: Actor> Cell<A> {
         }
     }
 
+    /// Why the queue did not take a message for a port.
+    pub(crate) fn reason_of(&self, why: Refusal, port_id: PortId) -> NotDelivered {
+        match why {
+            Refusal::Full => self.full(port_id),
+            Refusal::Shed => self.shed(Dropped::Newest),
+            Refusal::Closed => self.stopped(),
+        }
+    }
+
+    /// The report of a message that the queue did not take.
+    pub(crate) fn report_of(
+        &self,
+        why: Refusal,
+        envelope: MessageEnvelope,
+        class: Class,
+    ) -> Undeliverable {
+        let reason = self.reason_of(why, envelope.dest().clone());
+        let mut report = Undeliverable::new(envelope, reason);
+        if why == Refusal::Full {
+            report.capacity = self.inbox.capacity_of(class);
+        }
+        report
+    }
+
     /// Tells the sender of a message that made room for a newer one.
     pub(crate) fn displaced(&self, message: Unhandled) {
         let reason = self.shed(Dropped::Oldest);
@@ -246,18 +270,7 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
         let Refused { why, message, meta } = refused;
         meta.forget_lease();
         let envelope = head.with_payload(Payload::typed(message));
-        match why {
-            Refusal::Full => {
-                let reason = cell.full(envelope.dest().clone());
-                let mut report = Undeliverable::new(envelope, reason);
-                report.capacity = cell.inbox.capacity_of(class);
-                return_handle.report(report);
-            }
-            Refusal::Shed => {
-                return_handle.undeliverable(envelope, cell.shed(Dropped::Newest));
-            }
-            Refusal::Closed => return_handle.undeliverable(envelope, cell.stopped()),
-        }
+        return_handle.report(cell.report_of(why, envelope, class));
     }
 }
 

@@ -168,8 +168,8 @@ pub(crate) struct Refused<M> {
 
 /// Runs that the actor has taken out and not handled yet.
 pub(crate) struct Taken<A: Actor> {
-    pub(crate) urgent: VecDeque<Box<dyn AnyRun<A>>>,
-    pub(crate) user: VecDeque<Box<dyn AnyRun<A>>>,
+    urgent: VecDeque<Box<dyn AnyRun<A>>>,
+    user: VecDeque<Box<dyn AnyRun<A>>>,
     /// Runs whose messages are all handled.
     spent: Vec<Box<dyn AnyRun<A>>>,
 }
@@ -326,6 +326,14 @@ impl<A: Actor> Taken<A> {
         self.urgent.is_empty() && self.user.is_empty()
     }
 
+    /// The lane whose runs come next.
+    fn first_lane(&mut self) -> &mut VecDeque<Box<dyn AnyRun<A>>> {
+        match self.urgent.is_empty() {
+            true => &mut self.user,
+            false => &mut self.urgent,
+        }
+    }
+
     /// The run that comes next.
     #[inline]
     pub(crate) fn front(&self) -> Option<&dyn AnyRun<A>> {
@@ -336,10 +344,7 @@ impl<A: Actor> Taken<A> {
     /// Takes the run out that comes next, if it is one of this type, and tells whether it goes before others.
     pub(crate) fn pop_run<R: Any>(&mut self) -> Option<(Box<dyn AnyRun<A>>, bool)> {
         let is_urgent = !self.urgent.is_empty();
-        let lane = match is_urgent {
-            true => &mut self.urgent,
-            false => &mut self.user,
-        };
+        let lane = self.first_lane();
         lane.front_mut()?.of::<R>()?;
         Some((lane.pop_front()?, is_urgent))
     }
@@ -359,10 +364,7 @@ impl<A: Actor> Taken<A> {
     /// Takes the first message out without handling it.
     pub(crate) fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
         loop {
-            let lane = match self.urgent.is_empty() {
-                true => &mut self.user,
-                false => &mut self.urgent,
-            };
+            let lane = self.first_lane();
             match lane.front_mut()?.pop_unhandled() {
                 Some(unhandled) => return Some(unhandled),
                 None => lane.pop_front(),

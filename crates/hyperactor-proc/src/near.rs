@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use hyperactor_mailbox::{
-    Dropped, KnownMailbox, Message, NotDelivered, Outbox, Outcome, Refusal, Undeliverable,
-};
+use hyperactor_mailbox::{KnownMailbox, Message, Outbox, Outcome, Refusal};
 use hyperactor_refs::{ActorId, PortId};
 
 use crate::cell::Cell;
@@ -81,7 +79,11 @@ impl<A: Actor> Near<A> {
             let class = self.cell.class_of::<M>();
             match (refused.why, self.cell.inbox.capacity_of(class)) {
                 (Refusal::Full, Some(capacity)) => capacity.available().await,
-                (why, _) => return Outcome::NotDelivered(Box::new(self.reason::<M>(why))),
+                (why, _) => {
+                    let port_id = PortId::new(self.cell.actor_id().clone(), M::port());
+                    let reason = self.cell.reason_of(why, port_id);
+                    return Outcome::NotDelivered(Box::new(reason));
+                }
             }
             message = refused.message;
         }
@@ -113,23 +115,9 @@ impl<A: Actor> Near<A> {
     {
         let Refused { why, message, .. } = refused;
         let envelope = envelop(message, cx.actor_id().clone(), self.cell.actor_id());
-        let mut report = Undeliverable::new(envelope, self.reason::<M>(why));
-        if why == Refusal::Full {
-            report.capacity = self.cell.inbox.capacity_of(self.cell.class_of::<M>());
-        }
-        cx.return_handle().report(report);
-    }
-
-    fn reason<M: Message>(&self, why: Refusal) -> NotDelivered
-    where
-        A: Receives<M>,
-    {
-        let cell = &*self.cell;
-        match why {
-            Refusal::Full => cell.full(PortId::new(cell.actor_id().clone(), M::port())),
-            Refusal::Shed => cell.shed(Dropped::Newest),
-            Refusal::Closed => cell.stopped(),
-        }
+        let class = self.cell.class_of::<M>();
+        cx.return_handle()
+            .report(self.cell.report_of(why, envelope, class));
     }
 }
 
