@@ -86,6 +86,18 @@ impl Row {
             mend,
         }
     }
+
+    /// A row of something that holds or not: `otherwise` is its state if not, and the words say which.
+    fn either(
+        what: &'static str,
+        holds: bool,
+        otherwise: State,
+        [yes, no]: [&str; 2],
+        mend: &str,
+    ) -> Self {
+        let found = if holds { yes } else { no };
+        Self::new(what, judge(holds, otherwise), found, mend)
+    }
 }
 
 /// `good` gives [`State::Ok`], anything else `otherwise`.
@@ -99,10 +111,11 @@ fn rows(machine: &Machine) -> Vec<Row> {
         rustc(machine),
         nextest(machine),
         kernel(machine),
-        Row::new(
+        Row::either(
             "pidfd",
-            judge(machine.pidfd, State::Bad),
-            if machine.pidfd { "works" } else { "refused" },
+            machine.pidfd,
+            State::Bad,
+            ["works", "refused"],
             "run on Linux 5.3 or newer, and let the container's seccomp profile allow pidfd_open",
         ),
         limit("open files", machine.files, FILES_WANTED, "ulimit -n 20000"),
@@ -114,65 +127,47 @@ fn rows(machine: &Machine) -> Vec<Row> {
         ),
         runtime_dir(machine),
         socket_room(machine),
-        Row::new(
+        Row::either(
             "/dev/shm",
-            judge(machine.shm, State::Note),
-            if machine.shm {
-                "writable"
-            } else {
-                "not writable"
-            },
+            machine.shm,
+            State::Note,
+            ["writable", "not writable"],
             "mount -t tmpfs tmpfs /dev/shm (nothing uses it yet)",
         ),
-        Row::new(
+        Row::either(
             "user namespaces",
-            judge(machine.user_namespaces, State::Note),
-            if machine.user_namespaces {
-                "allowed"
-            } else {
-                "not allowed"
-            },
+            machine.user_namespaces,
+            State::Note,
+            ["allowed", "not allowed"],
             "sysctl -w user.max_user_namespaces=10000 (only `it multihost` wants them, and root does without)",
         ),
         iproute2(machine),
-        Row::new(
+        Row::either(
             "network namespaces",
-            judge(machine.network_namespaces, State::Note),
-            if machine.network_namespaces {
-                "allowed"
-            } else {
-                "not allowed"
-            },
+            machine.network_namespaces,
+            State::Note,
+            ["allowed", "not allowed"],
             "run as root, or mend the row of user namespaces (until then `it multihost` is skipped)",
         ),
-        Row::new(
+        Row::either(
             "netem",
-            judge(machine.netem, State::Note),
-            if machine.netem {
-                "works"
-            } else {
-                "not in this kernel, or not allowed"
-            },
+            machine.netem,
+            State::Note,
+            ["works", "not in this kernel, or not allowed"],
             "modprobe sch_netem (until then `it multihost` skips its lossy links)",
         ),
-        Row::new(
+        Row::either(
             "strace",
-            judge(machine.strace, State::Note),
-            if machine.strace {
-                "works"
-            } else {
-                "not installed, or not allowed"
-            },
+            machine.strace,
+            State::Note,
+            ["works", "not installed, or not allowed"],
             "apt-get install strace (until then `it bypass` skips the test that counts system calls)",
         ),
-        Row::new(
+        Row::either(
             "other users",
-            judge(machine.other_users, State::Note),
-            if machine.other_users {
-                "can be played"
-            } else {
-                "cannot be played"
-            },
+            machine.other_users,
+            State::Note,
+            ["can be played", "cannot be played"],
             "run as root, with setpriv (until then `it bypass` skips two tests)",
         ),
         Row::new(
