@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hyperactor_bootstrap::Bootstrap;
-use hyperactor_testkit::{Seed, TempSocketDir};
+use hyperactor_testkit::{Scale, Seed, TempSocketDir};
 use report::{Context, Report, Result};
 
 type Work<'a> = Pin<Box<dyn Future<Output = Result> + 'a>>;
@@ -113,7 +113,7 @@ fn play(role: &str, rest: &[String]) -> Result {
     }
 }
 
-fn run((name, work): Suite, seed: Seed, scale: u64) -> ExitCode {
+fn run((name, work): Suite, seed: Seed, scale: Scale) -> ExitCode {
     let mut report = Report::default();
     println!("== {name}: seed {seed}, scale {scale} %");
     let started = Instant::now();
@@ -142,7 +142,7 @@ fn run((name, work): Suite, seed: Seed, scale: u64) -> ExitCode {
 fn carry_out(
     work: for<'a> fn(&'a Context, &'a mut Report) -> Work<'a>,
     seed: Seed,
-    scale: u64,
+    scale: Scale,
     report: &mut Report,
 ) -> Result {
     let context = Context {
@@ -153,20 +153,14 @@ fn carry_out(
     tokio::runtime::Runtime::new()?.block_on(work(&context, report))
 }
 
-fn parse(arguments: &[String]) -> Result<(Suite, Seed, u64)> {
+fn parse(arguments: &[String]) -> Result<(Suite, Seed, Scale)> {
     let mut name = None;
-    let (mut scale, mut seed) = (100, None);
+    let (mut scale, mut seed) = (Scale::FULL, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("`{argument}` needs a value"));
         match argument.as_str() {
-            "--scale" => {
-                let text = value()?;
-                let percent = text.parse().ok();
-                scale = percent
-                    .filter(|scale| (1..=100_000).contains(scale))
-                    .ok_or(format!("`{text}` is no percentage from 1 to 100000"))?;
-            }
+            "--scale" => scale = value()?.parse()?,
             "--seed" => seed = Some(value()?.parse()?),
             _ if name.is_none() => name = Some(argument),
             _ => return Err(format!("`{argument}` is one argument too many").into()),

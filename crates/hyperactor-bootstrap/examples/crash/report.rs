@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use hyperactor_testkit::{Key, Ledger, Outcome, Seed, TempSocketDir};
+use hyperactor_testkit::{Key, Ledger, Outcome, Scale, Seed, TempSocketDir};
 
 use crate::actors::{self, Told};
 
@@ -13,8 +13,7 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Erro
 /// What every suite is given.
 pub(crate) struct Context {
     pub(crate) seed: Seed,
-    /// Percent of the full figures.
-    pub(crate) scale: u64,
+    pub(crate) scale: Scale,
     /// A folder for evidence.
     pub(crate) folder: TempSocketDir,
 }
@@ -22,7 +21,7 @@ pub(crate) struct Context {
 impl Context {
     /// A figure of the suite, scaled; at least one.
     pub(crate) fn scaled(&self, full: u64) -> u64 {
-        (full * self.scale / 100).max(1)
+        self.scale.of(full)
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use found::Found;
 use hyperactor_bootstrap::Bootstrap;
-use hyperactor_testkit::Seed;
+use hyperactor_testkit::{Scale, Seed};
 use report::{Context, Report, Result};
 
 /// The full figures: changes of route, of which each direction has its share, and messages.
@@ -104,7 +104,7 @@ fn judge(context: &Context, found: &Found, report: &mut Report) {
     let seen = &found.seen;
     let least = |figure| context.scaled(figure);
     let kind = |figure| {
-        let is_judged = context.scale >= KINDS_FROM_SCALE;
+        let is_judged = context.scale.percent() >= KINDS_FROM_SCALE;
         if is_judged { least(figure) } else { 0 }
     };
     report.at_least(
@@ -145,19 +145,12 @@ fn judge(context: &Context, found: &Found, report: &mut Report) {
 }
 
 fn parse(arguments: &[String]) -> Result<Context> {
-    let (mut scale, mut seed) = (100, None);
+    let (mut scale, mut seed) = (Scale::FULL, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("`{argument}` needs a value"));
         match argument.as_str() {
-            "--scale" => {
-                let text = value()?;
-                scale = text
-                    .parse()
-                    .ok()
-                    .filter(|scale| (1..=100_000).contains(scale))
-                    .ok_or(format!("`{text}` is no percentage from 1 to 100000"))?;
-            }
+            "--scale" => scale = value()?.parse()?,
             "--seed" => seed = Some(value()?.parse()?),
             "--log" => rustix::stdio::dup2_stderr(std::fs::File::create(value()?)?)?,
             // Its name, as every suite is called.

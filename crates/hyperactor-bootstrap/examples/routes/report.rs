@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use hyperactor_testkit::{Ledger, Rng, Seed};
+use hyperactor_testkit::{Ledger, Rng, Scale, Seed};
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -10,14 +10,13 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Erro
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context {
     pub(crate) seed: Seed,
-    /// Percent of the full figures.
-    pub(crate) scale: u64,
+    pub(crate) scale: Scale,
 }
 
 impl Context {
     /// A figure, scaled; at least one.
     pub(crate) fn scaled(&self, full: u64) -> u64 {
-        (full * self.scale / 100).max(1)
+        self.scale.of(full)
     }
 }
 

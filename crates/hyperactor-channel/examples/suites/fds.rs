@@ -113,7 +113,7 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
     report.at_least(
         "descriptors open at the server while it was short",
         open,
-        if context.scale >= 100 {
+        if context.scale.percent() >= 100 {
             DESCRIPTORS - 2
         } else {
             1
@@ -135,7 +135,7 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
     report.at_least(
         "lines in the server's log",
         all.parse().unwrap(),
-        u64::from(context.scale >= 100),
+        u64::from(context.scale.percent() >= 100),
     );
     report.at_most(
         "lines in the server's log",

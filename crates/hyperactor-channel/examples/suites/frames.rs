@@ -146,7 +146,7 @@ async fn announced(kind: Kind, context: &Context, report: &mut Report) {
     report.at_least(
         "MiB announced by peers that say no more",
         silent as u64 * u64::from((FRAME_MAX_DEFAULT + MESSAGE_MAX_DEFAULT) >> 20),
-        if context.scale >= 100 {
+        if context.scale.percent() >= 100 {
             ADDRESS_SPACE >> 20
         } else {
             1

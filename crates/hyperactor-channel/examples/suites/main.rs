@@ -35,7 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hyperactor_testkit::Seed;
+use hyperactor_testkit::{Scale, ScaleError, Seed};
 use support::net::Kind;
 use support::{Context, Report, apart};
 
@@ -151,18 +151,15 @@ fn prepare() {
 
 fn parse(arguments: &[String]) -> Result<(Suite, Context), String> {
     let mut name = None;
-    let (mut scale, mut seed, mut log, mut kind) = (100, None, None, None);
+    let (mut scale, mut seed, mut log, mut kind) = (Scale::FULL, None, None, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("`{argument}` needs a value"));
         match argument.as_str() {
             "--scale" => {
-                let text = value()?;
-                scale = text
+                scale = value()?
                     .parse()
-                    .ok()
-                    .filter(|scale| (1..=100_000).contains(scale))
-                    .ok_or(format!("`{text}` is no percentage from 1 to 100000"))?;
+                    .map_err(|error: ScaleError| error.to_string())?;
             }
             "--transport" => {
                 let text = value()?;

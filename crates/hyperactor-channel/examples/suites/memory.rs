@@ -128,12 +128,12 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
     report.at_least(
         "messages delivered into the queue",
         delivered,
-        WINDOW_BYTES / MESSAGE as u64 * context.scale.min(100) / 100,
+        WINDOW_BYTES / MESSAGE as u64 * context.scale.percent().min(100) / 100,
     );
     report.at_least(
         "messages that came back as not delivered",
         returned,
-        u64::from(context.scale >= 100),
+        u64::from(context.scale.percent() >= 100),
     );
     report.at_most(
         "messages of which nobody knows",

@@ -171,7 +171,7 @@ fn table() -> Vec<(String, Vec<u8>, Fate)> {
 
 /// A client whose server refuses its version, or speaks something else. Both are watched at once.
 async fn clients(kind: Kind, context: &Context, report: &mut Report) {
-    let scale = u32::try_from(context.scale.min(100)).unwrap();
+    let scale = u32::try_from(context.scale.percent().min(100)).unwrap();
     let watched = WATCHED * scale / 100;
     let (other, foreign) = tokio::join!(
         client(kind, "versions-other", true, watched),

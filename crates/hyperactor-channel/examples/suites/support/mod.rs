@@ -17,7 +17,7 @@ pub(crate) mod victim;
 use std::fmt::Display;
 use std::time::Duration;
 
-use hyperactor_testkit::Seed;
+use hyperactor_testkit::{Scale, Seed};
 use net::Kind;
 use tokio::runtime::{Builder, Runtime};
 
@@ -25,8 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context {
     pub(crate) seed: Seed,
-    /// Percent of the full figures.
-    pub(crate) scale: u64,
+    pub(crate) scale: Scale,
     /// The only transport to use, where a suite gives each a process of its own.
     pub(crate) kind: Option<Kind>,
 }
@@ -34,7 +33,7 @@ pub(crate) struct Context {
 impl Context {
     /// A full figure, scaled; at least 1.
     pub(crate) fn scaled(&self, figure: u64) -> u64 {
-        (figure * self.scale / 100).max(1)
+        self.scale.of(figure)
     }
 
     /// As [`scaled`](Self::scaled), for things that are counted in memory.
