@@ -1,4 +1,4 @@
-//! Counting tests from what the test runners print: libtest's result lines and nextest's summary.
+//! Counting tests from what the test runners print: libtest's result lines, nextest's summary, the last line of a suite.
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
@@ -50,6 +50,17 @@ impl Counts {
             },
             _ => Self::default(),
         }
+    }
+
+    /// Reads the last line of a suite, `N passed, N failed, N skipped`; any other line is none.
+    pub(crate) fn of_suite(line: &str) -> Option<Self> {
+        let (passed, rest) = line.split_once(" passed, ")?;
+        let (failed, rest) = rest.split_once(" failed, ")?;
+        Some(Self {
+            passed: passed.parse().ok()?,
+            failed: failed.parse().ok()?,
+            skipped: rest.strip_suffix(" skipped")?.parse().ok()?,
+        })
     }
 
     /// A runner that failed without a failed test (it did not compile, it was killed) counts as one.
@@ -137,6 +148,21 @@ mod tests {
             },
             "{line}"
         );
+    }
+
+    #[test]
+    fn the_last_line_of_a_suite_is_read_and_others_are_not() {
+        let counts = Counts::of_suite("37 passed, 2 failed, 1 skipped").unwrap();
+        assert_eq!((counts.passed, counts.failed, counts.skipped), (37, 2, 1));
+        for other in [
+            "",
+            "37 passed",
+            "x passed, 2 failed, 0 skipped",
+            "1 passed, 2 failed",
+            "ok  2 failed",
+        ] {
+            assert_eq!(Counts::of_suite(other), None, "{other}");
+        }
     }
 
     #[test]

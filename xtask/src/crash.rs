@@ -292,27 +292,16 @@ fn watch_one(
     let mut counts = None;
     let status = match said {
         None => shell::watch(&mut command, limit, |line| {
-            counts = closing(line).or(counts);
+            counts = Counts::of_suite(line).or(counts);
         }),
         Some(said) => shell::watch_quietly(&mut command, limit, |line| {
-            counts = closing(line).or(counts);
+            counts = Counts::of_suite(line).or(counts);
             *said += line;
             said.push('\n');
         }),
     }?;
     let counts = counts.context("it ended without a closing line")?;
     Ok(counts.with_exit(status.success()))
-}
-
-/// Reads `N passed, N failed, N skipped`.
-fn closing(line: &str) -> Option<Counts> {
-    let (passed, rest) = line.split_once(" passed, ")?;
-    let (failed, rest) = rest.split_once(" failed, ")?;
-    Some(Counts {
-        passed: passed.parse().ok()?,
-        failed: failed.parse().ok()?,
-        skipped: rest.strip_suffix(" skipped")?.parse().ok()?,
-    })
 }
 
 /// The suites, for the help.
@@ -326,20 +315,6 @@ pub(crate) fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn closing_lines_are_read_and_others_are_not() {
-        let counts = closing("37 passed, 2 failed, 1 skipped").unwrap();
-        assert_eq!((counts.passed, counts.failed, counts.skipped), (37, 2, 1));
-        for other in [
-            "",
-            "37 passed",
-            "x passed, 2 failed, 0 skipped",
-            "1 passed, 2 failed",
-        ] {
-            assert_eq!(closing(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn every_suite_has_a_name_of_its_own_and_a_line_of_help() {

@@ -409,20 +409,10 @@ fn run_one(
     }
     let mut counts = None;
     let status = shell::watch(&mut command, LIMIT, |line| {
-        counts = closing(line).or(counts);
+        counts = Counts::of_suite(line).or(counts);
     })?;
     let counts = counts.context("it ended without a closing line")?;
     Ok(counts.with_exit(status.success()))
-}
-
-/// Reads `N passed, N failed`.
-fn closing(line: &str) -> Option<Counts> {
-    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
-    Some(Counts {
-        passed: passed.parse().ok()?,
-        failed: failed.parse().ok()?,
-        skipped: 0,
-    })
 }
 
 /// The suites of one group, for its help.
@@ -436,15 +426,6 @@ pub(crate) fn help(group: Group) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn closing_lines_are_read_and_others_are_not() {
-        let counts = closing("37 passed, 2 failed").unwrap();
-        assert_eq!((counts.passed, counts.failed), (37, 2));
-        for other in ["", "37 passed", "x passed, 2 failed", "ok  2 failed"] {
-            assert_eq!(closing(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn a_quick_look_at_each_group_takes_no_more_than_twenty_five_seconds() {

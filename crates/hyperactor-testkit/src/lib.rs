@@ -11,6 +11,7 @@ mod process;
 mod scale;
 mod seed;
 mod socket_dir;
+mod suite;
 mod wait;
 
 pub use chaos::{
@@ -25,4 +26,5 @@ pub use process::{children_of, is_alive};
 pub use scale::{Scale, ScaleError};
 pub use seed::{Rng, Seed, SeedError};
 pub use socket_dir::TempSocketDir;
+pub use suite::{SuiteCounts, SuiteCountsError, SuiteReport, run_suite};
 pub use wait::{eventually, eventually_blocking, eventually_some};

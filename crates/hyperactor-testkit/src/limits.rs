@@ -29,3 +29,6 @@ pub const SOCKET_DIR_BYTES: usize = 40;
 
 /// How many messages of each class a [`Verdict`](crate::Verdict) names when it is printed.
 pub const VERDICT_SAMPLES: usize = 8;
+
+/// How many failures a [`SuiteReport`](crate::SuiteReport) prints in full.
+pub const FAILURES_TOLD: u64 = 20;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use hyperactor_host::{End, RoutePolicy};
-use hyperactor_testkit::{Rng, children_of};
+use hyperactor_testkit::{Rng, SuiteReport, children_of};
 
 use crate::lanes;
-use crate::report::{Context, Report, Result};
+use crate::report::{Context, Result};
 use crate::world::World;
 
 /// How many procs come and go.
@@ -16,7 +16,7 @@ const WARM_UP: u64 = 100;
 /// How much more memory the host may have in the end.
 const MEMORY_MAX: u64 = 1 << 20;
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let world = World::new().await?;
     churn(&world, context, WARM_UP).await?;
     let before = Figures::read(&world)?;

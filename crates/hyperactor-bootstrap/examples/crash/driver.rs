@@ -12,12 +12,12 @@ use hyperactor_mailbox::{
 };
 use hyperactor_refs::{ActorId, BindSpec, ChannelAddr, PortId, ProcId};
 use hyperactor_router::{MailboxClient, MailboxServer};
-use hyperactor_testkit::{Class, Journal, Ledger, Outcome, Stamped};
+use hyperactor_testkit::{Class, Journal, Ledger, Outcome, Stamped, SuiteReport};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use crate::actors::{Item, body};
-use crate::report::{self, Context, Report, Result};
+use crate::report::{self, Context, Result};
 
 /// How often the pump fails.
 const ROUNDS: u64 = 50;
@@ -46,7 +46,7 @@ const FAULTS: [Fault; 4] = [
     Fault::Teller,
 ];
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     // The panics are meant.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hyperactor_bootstrap::SocketDir;
 use hyperactor_host::{HostedProc, RoutePolicy};
-use hyperactor_testkit::{Rng, children_of, is_alive};
+use hyperactor_testkit::{Rng, SuiteReport, children_of, is_alive};
 
 use crate::actors::ReceiverParams;
 use crate::census::listing;
 use crate::deeds::{self, Deed, Group};
 use crate::lanes;
-use crate::report::{BUSY, Context, Report, Result};
+use crate::report::{BUSY, Context, Result};
 use crate::world::{Batch, Role, World, gone_within};
 
 /// How many hosts are killed.
@@ -23,21 +23,20 @@ const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// The latest moment of a kill, from the start of the host.
 const LATEST_MS: u64 = 400;
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let shared_memory = listing("/dev/shm");
     let kills = context.scaled(KILLS);
     let mut all = Lane::default();
     let group = Group::new();
     if let Err(error) = &group {
-        println!("  SKIPPED  hosts that the kernel ends for lack of memory: {error}");
-        report.skipped += 1;
+        report.skip("hosts that the kernel ends for lack of memory", error);
     }
     let group = group.as_ref().ok();
     let lanes = lanes::run_blocking(|lane| {
         Lane::run(lanes::rng(context, lane), lanes::rounds(lane, kills), group)
     })?;
     for lane in lanes {
-        report.add(&lane.report);
+        report.add(lane.report.counts());
         all.times.extend(lane.times);
         all.with_children += lane.with_children;
         all.swept += lane.swept;
@@ -65,7 +64,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
         let seen = format!("no host ended by {deed:?}");
         report.check("every way to end was seen", count > 0 || !is_due, seen);
     }
-    report.keep_to("everything is gone", GONE_WITHIN, all.times);
+    report.times("everything is gone", &all.times, GONE_WITHIN, BUSY);
     let half = kills / 2;
     report.check(
         "kills met hosts with children",
@@ -90,7 +89,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
 /// One host after the other, and what was found.
 #[derive(Default)]
 struct Lane {
-    report: Report,
+    report: SuiteReport,
     times: Vec<Duration>,
     with_children: u64,
     swept: u64,

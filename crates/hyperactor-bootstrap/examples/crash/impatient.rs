@@ -12,11 +12,11 @@ use hyperactor_channel::{DialOptions, ServeOptions};
 use hyperactor_mailbox::{MailboxSender, MessageEnvelope, PortRef, ReturnHandle};
 use hyperactor_refs::{ActorId, BindSpec, ChannelAddr, PortId, ProcId};
 use hyperactor_router::{MailboxClient, MailboxServer};
-use hyperactor_testkit::{Journal, Ledger, Stamped};
+use hyperactor_testkit::{Journal, Ledger, Stamped, SuiteReport};
 use rustix::process::Signal;
 
 use crate::actors::{DELIVERED, Item, Posts, Told};
-use crate::report::{self, Context, Report, Result};
+use crate::report::{self, Context, Result};
 use crate::world::{Role, signal};
 
 /// How many processes are stopped, half of them receivers, half senders.
@@ -43,13 +43,13 @@ struct Pair {
 /// What came of one pair.
 #[derive(Default)]
 struct Found {
-    report: Report,
+    report: SuiteReport,
     timed_out: u64,
     slowest: Duration,
 }
 
 /// Blocks for as long as the pause and what follows it.
-pub(crate) fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let pairs = context.scaled(PAUSES).max(2);
     let lanes = crate::lanes::run_blocking_in(pairs, |number| {
         let mut pair = Pair::start(context, number)?;
@@ -58,7 +58,7 @@ pub(crate) fn run(context: &Context, report: &mut Report) -> Result {
     })?;
     let mut all = Found::default();
     for found in lanes {
-        report.add(&found.report);
+        report.add(found.report.counts());
         all.timed_out += found.timed_out;
         all.slowest = all.slowest.max(found.slowest);
     }

@@ -32,18 +32,17 @@ mod world;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use hyperactor_bootstrap::Bootstrap;
-use hyperactor_testkit::{Scale, Seed, TempSocketDir};
-use report::{Context, Report, Result};
+use hyperactor_testkit::{Scale, Seed, SuiteReport, TempSocketDir, run_suite};
+use report::{Context, Result};
 
 type Work<'a> = Pin<Box<dyn Future<Output = Result> + 'a>>;
 
 /// A suite's name and its work.
 type Suite = (
     &'static str,
-    for<'a> fn(&'a Context, &'a mut Report) -> Work<'a>,
+    for<'a> fn(&'a Context, &'a mut SuiteReport) -> Work<'a>,
 );
 
 const SUITES: &[Suite] = &[
@@ -114,43 +113,14 @@ fn play(role: &str, rest: &[String]) -> Result {
 }
 
 fn run((name, work): Suite, seed: Seed, scale: Scale) -> ExitCode {
-    let mut report = Report::default();
-    println!("== {name}: seed {seed}, scale {scale} %");
-    let started = Instant::now();
-    let ended = carry_out(work, seed, scale, &mut report);
-    let error = ended.err().map(|error| error.to_string());
-    report.check(
-        "the suite ran to its end",
-        error.is_none(),
-        error.unwrap_or_default(),
-    );
-    report.figure("seconds", format!("{:.1}", started.elapsed().as_secs_f64()));
-    if report.failed > 0 {
-        println!("to repeat: --seed {seed} --scale {scale}");
-    }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        report.passed, report.failed, report.skipped
-    );
-    if report.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-fn carry_out(
-    work: for<'a> fn(&'a Context, &'a mut Report) -> Work<'a>,
-    seed: Seed,
-    scale: Scale,
-    report: &mut Report,
-) -> Result {
-    let context = Context {
-        seed,
-        scale,
-        folder: TempSocketDir::new()?,
-    };
-    tokio::runtime::Runtime::new()?.block_on(work(&context, report))
+    run_suite(name, seed, scale, SuiteReport::default(), |report| {
+        let context = Context {
+            seed,
+            scale,
+            folder: TempSocketDir::new()?,
+        };
+        tokio::runtime::Runtime::new()?.block_on(work(&context, report))
+    })
 }
 
 fn parse(arguments: &[String]) -> Result<(Suite, Seed, Scale)> {

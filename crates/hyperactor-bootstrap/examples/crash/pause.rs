@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use hyperactor_host::{HostedProc, RoutePolicy};
 use hyperactor_mailbox::PortRef;
 use hyperactor_proc::ActorRef;
-use hyperactor_testkit::Ledger;
+use hyperactor_testkit::{Ledger, SuiteReport};
 use rustix::process::Signal;
 
 use crate::actors::{DELIVERED, Item, ReceiverParams, Sender};
-use crate::report::{self, Context, Report, Result};
+use crate::report::{self, Context, Result};
 use crate::world::{Batch, World, signal};
 
 /// How many processes are stopped, half of them receivers, half senders.
@@ -33,8 +33,8 @@ struct Pair {
     stopped: HostedProc,
 }
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
-    let mut impatient = Report::default();
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
+    let mut impatient = SuiteReport::default();
     // At the same time, since most of both is waiting.
     let (procs, others) = std::thread::scope(|scope| {
         let others = scope.spawn(|| {
@@ -45,13 +45,13 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
         let procs = tokio::task::block_in_place(|| runtime.block_on(run_procs(context, report)));
         (procs, others.join().unwrap())
     });
-    report.add(&impatient);
+    report.add(impatient.counts());
     procs?;
     Ok(others?)
 }
 
 /// The pauses of procs.
-async fn run_procs(context: &Context, report: &mut Report) -> Result {
+async fn run_procs(context: &Context, report: &mut SuiteReport) -> Result {
     let world = World::new().await?;
     let mut pairs = Vec::new();
     for number in 0..context.scaled(PAUSES).max(2) {

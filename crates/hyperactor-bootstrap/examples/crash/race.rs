@@ -10,9 +10,9 @@ use hyperactor_host::RoutePolicy;
 use rustix::process::Signal;
 
 use crate::lanes;
-use crate::report::{BUSY, Context, Report, Result};
+use crate::report::{BUSY, Context, Result};
 use crate::world::{Role, World, gone_within};
-use hyperactor_testkit::{children_of, is_alive};
+use hyperactor_testkit::{SuiteReport, children_of, is_alive};
 
 /// How many hosts are killed.
 const KILLS: u64 = 200;
@@ -31,10 +31,10 @@ const STEPS: [&str; 6] = ["fork", "exec", "boot", "limits", "start", "ready"];
 /// Tells a child at which step it is to wait, in which file it is to say that it does, and for whose death.
 const BARRIER: &str = "CRASH_BARRIER";
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let kills = context.scaled(KILLS).max(STEPS.len() as u64);
     let lanes = lanes::run_blocking(|lane| {
-        let mut report = Report::default();
+        let mut report = SuiteReport::default();
         let mut times = Vec::new();
         for round in lanes::rounds(lane, kills) {
             let step = STEPS[round as usize % STEPS.len()];
@@ -44,12 +44,12 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     })?;
     let mut times = Vec::new();
     for (lane, took) in lanes {
-        report.add(&lane);
+        report.add(lane.counts());
         times.extend(took);
     }
     report.figure("hosts killed", kills);
     report.figure("steps, each in its turn", STEPS.join(", "));
-    report.keep_to("everything is gone", GONE_WITHIN, times);
+    report.times("everything is gone", &times, GONE_WITHIN, BUSY);
     Ok(())
 }
 
@@ -57,7 +57,7 @@ fn kill_at(
     step: &str,
     context: &Context,
     round: u64,
-    report: &mut Report,
+    report: &mut SuiteReport,
 ) -> Result<Option<Duration>> {
     let mark = context.folder.path().join(format!("mark-{round}"));
     let mut host = Role::play("race", &[step, &mark.display().to_string()])?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hyperactor_bootstrap::SocketDir;
 use hyperactor_host::{HostedProc, RoutePolicy};
-use hyperactor_testkit::{Rng, Seed, children_of};
+use hyperactor_testkit::{Rng, Seed, SuiteReport, children_of};
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
@@ -17,7 +17,7 @@ use crate::actors::ReceiverParams;
 use crate::breeder::{Breed, Breeder, Kind};
 use crate::census::{self, Things, bound, listing, marked, named};
 use crate::lanes;
-use crate::report::{BUSY, Context, Report, Result};
+use crate::report::{BUSY, Context, Result};
 use crate::world::{Batch, Role, World, signal};
 
 /// How many rounds there are.
@@ -62,7 +62,7 @@ struct Done {
 #[derive(Default)]
 struct Hosts(Mutex<BTreeSet<u32>>);
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     // Whoever loses its parent comes here: that none is left can be seen, and the dead are reaped.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let base = context.folder.path();
@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     let hosts = Hosts::default();
     let lanes = lanes::run_blocking_in(LANES, |lane| {
         let mut found = Lane {
-            report: Report::default(),
+            report: SuiteReport::default(),
             done: Done::default(),
             base: base.join(format!("{lane}")),
             hosts: &hosts,
@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     })?;
     let mut all = Done::default();
     for (lane, done) in lanes {
-        report.add(&lane);
+        report.add(lane.counts());
         all.add(&done);
     }
     census::reap_orphans(&BTreeSet::new());
@@ -120,9 +120,9 @@ impl Done {
         self.times.extend(&other.times);
     }
 
-    fn tell(&self, rounds: u64, report: &mut Report) {
+    fn tell(&self, rounds: u64, report: &mut SuiteReport) {
         report.figure("rounds", rounds);
-        report.keep_to("everything is gone", GONE_WITHIN, self.times.clone());
+        report.times("everything is gone", &self.times, GONE_WITHIN, BUSY);
         report.figure("folders that the next host swept", self.swept);
         for (what, count) in [
             ("hosts killed", self.hosts),
@@ -141,7 +141,7 @@ impl Done {
 }
 
 struct Lane<'a> {
-    report: Report,
+    report: SuiteReport,
     done: Done,
     /// Where the hosts of this lane make their folders.
     base: PathBuf,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use hyperactor_host::{ProcExit, RoutePolicy};
 use hyperactor_proc::ActorRef;
-use hyperactor_testkit::{Class, Ledger, Rng};
+use hyperactor_testkit::{Class, Ledger, Rng, SuiteReport};
 
 use crate::actors::{ReceiverParams, Sender, died_at};
 use crate::lanes;
-use crate::report::{self, Context, Report, Result};
+use crate::report::{self, BUSY, Context, Result};
 use crate::world::{Batch, World};
 
 /// How many receivers are killed.
@@ -19,7 +19,7 @@ const MESSAGES: u64 = 2_000;
 /// How soon after the death the last outcome has to be there.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let world = World::new().await?;
     let kills = context.scaled(KILLS);
     let lanes = lanes::run(|number| {
@@ -34,7 +34,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     });
     let mut all = Found::default();
     for found in lanes.await? {
-        report.add(&found.report);
+        report.add(found.report.counts());
         all.took.extend(found.took);
         for (sum, count) in all.counts.iter_mut().zip(found.counts) {
             *sum += count;
@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     report.figure("returned, and never there", returned);
     report.figure("unknown, and not there", unknown);
     report.figure("unknown, and there all the same", recovered);
-    report.keep_to("last outcome after the death", TOLD_WITHIN, all.took);
+    report.times("last outcome after the death", &all.took, TOLD_WITHIN, BUSY);
     report.check(
         "deaths met messages under way",
         (unknown + recovered) as u64 >= kills,
@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
 /// What one lane found.
 #[derive(Default)]
 struct Found {
-    report: Report,
+    report: SuiteReport,
     /// How long it took from each death to the last outcome.
     took: Vec<Duration>,
     /// Messages by their class, in the order of [`CLASSES`].

@@ -1,8 +1,6 @@
-//! What a suite is given, and what it gives back: counts, figures, and the books of messages.
+//! What a suite is given, and the books of messages that its receivers leave behind.
 
-use std::fmt::Display;
 use std::path::Path;
-use std::time::Duration;
 
 use hyperactor_testkit::{Key, Ledger, Outcome, Scale, Seed, TempSocketDir};
 
@@ -25,64 +23,8 @@ impl Context {
     }
 }
 
-/// Counts what held and what did not.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) skipped: u64,
-}
-
 /// How many times the aim the longest of many may take, where the machine does other work besides.
 pub(crate) const BUSY: u32 = 3;
-
-/// How many failures are told in full.
-const FAILURES_TOLD: u64 = 20;
-
-impl Report {
-    pub(crate) fn figure(&mut self, name: &str, value: impl Display) {
-        println!("  {name:<44} {value}");
-    }
-
-    pub(crate) fn check(&mut self, what: &str, holds: bool, seen: impl Display) {
-        if holds {
-            self.passed += 1;
-            return;
-        }
-        self.failed += 1;
-        if self.failed <= FAILURES_TOLD {
-            println!("  FAILED  {what}: {seen}");
-        }
-    }
-
-    /// Judges times. Half of them keep to the aim whatever else the machine does, and the longest to [`BUSY`] times that.
-    pub(crate) fn keep_to(&mut self, what: &str, aim: Duration, mut times: Vec<Duration>) {
-        times.sort_unstable();
-        let Some(longest) = times.last().copied() else {
-            return self.check(what, false, "nothing was measured");
-        };
-        let median = times[times.len() / 2];
-        self.figure(what, format!("median {median:.1?}, longest {longest:.1?}"));
-        self.check(
-            what,
-            median <= aim && longest <= aim * BUSY,
-            format!("the aim is {aim:?}"),
-        );
-    }
-
-    /// Adds what a part of the suite found.
-    pub(crate) fn add(&mut self, part: &Report) {
-        self.passed += part.passed;
-        self.failed += part.failed;
-        self.skipped += part.skipped;
-    }
-
-    /// Judges a ledger: each fault is a failure.
-    pub(crate) fn judge(&mut self, what: &str, ledger: &Ledger) {
-        let verdict = ledger.verdict();
-        self.check(what, verdict.is_clean(), &verdict);
-    }
-}
 
 /// Enters what a sender was asked to post and what it was told.
 pub(crate) fn book(ledger: &Ledger, sender: u32, stream: u32, first: u64, told: &Told) {

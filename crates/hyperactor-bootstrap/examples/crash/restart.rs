@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use hyperactor_host::{End, RoutePolicy};
-use hyperactor_testkit::{Class, Ledger, Rng};
+use hyperactor_testkit::{Class, Ledger, Rng, SuiteReport};
 
 use crate::actors::{DELIVERED, ReceiverParams};
 use crate::lanes::{self, LANES};
-use crate::report::{self, Context, Report, Result};
+use crate::report::{self, BUSY, Context, Result};
 use crate::world::{Batch, World};
 
 /// How many lives there are.
@@ -20,7 +20,7 @@ const UNDER_WAY: u64 = 300;
 /// How soon the calm messages have to be there: a handshake, and no pause after a failure.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let world = World::new().await?;
     let lives = context.scaled(LIVES);
     let lanes = lanes::run(|number| {
@@ -29,13 +29,13 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
     });
     let (mut took, mut unknown, mut returned) = (Vec::new(), 0, 0);
     for found in lanes.await? {
-        report.add(&found.report);
+        report.add(found.report.counts());
         took.extend(found.took);
         unknown += found.unknown;
         returned += found.returned;
     }
     report.figure("lives", lives);
-    report.keep_to("a new life is reached", REACHED_WITHIN, took);
+    report.times("a new life is reached", &took, REACHED_WITHIN, BUSY);
     report.figure("messages that met an end: unknown", unknown);
     report.figure("and returned", returned);
     report.check(
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
 
 #[derive(Default)]
 struct Found {
-    report: Report,
+    report: SuiteReport,
     took: Vec<Duration>,
     unknown: usize,
     returned: usize,

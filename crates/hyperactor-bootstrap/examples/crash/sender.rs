@@ -6,11 +6,11 @@ use std::time::Duration;
 use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::PortRef;
 use hyperactor_proc::ActorRef;
-use hyperactor_testkit::{Class, Ledger, Rng};
+use hyperactor_testkit::{Class, Ledger, Rng, SuiteReport};
 
 use crate::actors::{CountDescriptors, Item, Posts, ReceiverParams, Send, Sender, Told, UNKNOWN};
 use crate::lanes::{self, LANES};
-use crate::report::{self, Context, Report, Result};
+use crate::report::{self, Context, Result};
 use crate::world::{LONG, World};
 
 /// How many senders are killed.
@@ -20,7 +20,7 @@ const MESSAGES: u64 = 2_000;
 /// How soon the receiver is to have no descriptor for the last of the dead.
 const FREED_WITHIN: Duration = Duration::from_secs(5);
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let world = World::new().await?;
     let kills = context.scaled(KILLS);
     let proc = world.spawn("receiver", RoutePolicy::Auto).await?;

@@ -5,15 +5,16 @@ use std::time::Duration;
 use hyperactor_host::{EndedBy, RoutePolicy};
 
 use crate::actors::CountDescriptors;
-use crate::report::{Context, Report, Result};
+use crate::report::{Context, Result};
 use crate::world::World;
+use hyperactor_testkit::SuiteReport;
 
 /// How many children are started by a thread that ends.
 const CHILDREN: u64 = 20;
 /// How long they are looked at after that.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(context: &Context, report: &mut Report) -> Result {
+pub(crate) async fn run(context: &Context, report: &mut SuiteReport) -> Result {
     let world = World::new().await?;
     let runtime = tokio::runtime::Handle::current();
     let mut procs = Vec::new();

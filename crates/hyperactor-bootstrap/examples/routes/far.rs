@@ -19,9 +19,9 @@ use hyperactor_testkit::{Journal, Ledger, Stamped, TempSocketDir};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
+use crate::context::{Context, Result, another};
 use crate::found::Found;
 use crate::oracle::Tally;
-use crate::report::{Context, Result, another};
 use crate::traffic::{Books, Item, Traffic};
 
 /// How many lives the process has, and about how many messages are posted in each.

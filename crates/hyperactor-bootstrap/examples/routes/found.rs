@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use hyperactor_testkit::{Class, Ledger};
+use hyperactor_testkit::{Class, Ledger, SuiteReport};
 
 use crate::oracle::Seen;
-use crate::report::Report;
 
 /// What one part found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) report: Report,
+    pub(crate) report: SuiteReport,
     pub(crate) seen: Seen,
     pub(crate) messages: u64,
     pub(crate) delivered: u64,
@@ -27,7 +26,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn add(&mut self, other: &Found) {
-        self.report.add(&other.report);
+        self.report.add(other.report.counts());
         self.see(other.seen);
         self.messages += other.messages;
         self.delivered += other.delivered;

@@ -2,7 +2,7 @@
 //! vanishes, refuses, is closed as idle, and leads to another life, while both stream to each other.
 //!
 //! `routes [routes] [--scale PERCENT] [--seed SEED] [--log FILE]`; `cargo xtask chaos routes` builds this program and runs it. It
-//! prints its figures, and a last line `N passed, N failed`. What two procs of one process meet is in `near`, where every step of
+//! prints its figures, and a last line `N passed, N failed, N skipped`. What two procs of one process meet is in `near`, where every step of
 //! the way is under the eyes of an oracle; what a process that is killed does to the ways to it, in `far`.
 
 #![allow(
@@ -10,22 +10,21 @@
     reason = "a suite may unwrap: its panic is counted and reported as a failure"
 )]
 
+mod context;
 mod far;
 mod found;
 mod gate;
 mod near;
 mod oracle;
 mod place;
-mod report;
 mod traffic;
 
 use std::process::ExitCode;
-use std::time::Instant;
 
+use context::{Context, Result};
 use found::Found;
 use hyperactor_bootstrap::Bootstrap;
-use hyperactor_testkit::{Scale, Seed};
-use report::{Context, Report, Result};
+use hyperactor_testkit::{Scale, Seed, SuiteReport, run_suite};
 
 /// The full figures: changes of route, of which each direction has its share, and messages.
 const SWITCHES: u64 = 500;
@@ -56,35 +55,13 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(context: Context) -> ExitCode {
-    println!(
-        "== routes: seed {}, scale {} %",
-        context.seed, context.scale
-    );
-    let started = Instant::now();
-    let mut report = Report::default();
-    let ended = run(context, &mut report);
-    let error = ended.err().map(|error| error.to_string());
-    report.check(
-        "the suite ran to its end",
-        error.is_none(),
-        error.unwrap_or_default(),
-    );
-    report.figure("seconds", format!("{:.1}", started.elapsed().as_secs_f64()));
-    if report.failed > 0 {
-        println!(
-            "to repeat: --seed {} --scale {}",
-            context.seed, context.scale
-        );
-    }
-    println!("{} passed, {} failed", report.passed, report.failed);
-    if report.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    let Context { seed, scale } = context;
+    run_suite("routes", seed, scale, SuiteReport::default(), |report| {
+        run(context, report)
+    })
 }
 
-fn run(context: Context, report: &mut Report) -> Result {
+fn run(context: Context, report: &mut SuiteReport) -> Result {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -95,12 +72,12 @@ fn run(context: Context, report: &mut Report) -> Result {
     runtime.shutdown_background();
     let (mut found, far) = found?;
     found.add(&far);
-    report.add(&found.report);
+    report.add(found.report.counts());
     judge(&context, &found, report);
     Ok(())
 }
 
-fn judge(context: &Context, found: &Found, report: &mut Report) {
+fn judge(context: &Context, found: &Found, report: &mut SuiteReport) {
     let seen = &found.seen;
     let least = |figure| context.scaled(figure);
     let kind = |figure| {

@@ -11,10 +11,10 @@ use hyperactor_refs::Incarnation;
 use hyperactor_testkit::{Ledger, Rng};
 use tokio::time::{Instant, timeout};
 
+use crate::context::{Context, Result, another};
 use crate::found::Found;
 use crate::oracle::{Oracle, Oracles, Tally, Way};
 use crate::place::{Birth, Ending, Life, Place};
-use crate::report::{Context, Result, another};
 use crate::traffic::{Books, SENDERS, Traffic};
 
 /// Pairs of procs, all at once. Of the last ones one connection serves both directions.

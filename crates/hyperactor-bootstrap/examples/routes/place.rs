@@ -13,9 +13,9 @@ use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, PortId, ProcId};
 use hyperactor_router::{MailboxClient, MailboxRouter, MailboxServer, MailboxServerHandle};
 use hyperactor_testkit::{Ledger, Rng, Stamped};
 
+use crate::context::{Result, another};
 use crate::gate::{Keeper, gate};
 use crate::oracle::{FromSocket, IntoRelay, Oracle, Oracles};
-use crate::report::{Result, another};
 use crate::traffic::Item;
 
 /// Actors of each proc that take messages, and ports of each of them.

@@ -17,8 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use crate::context::{Result, another};
 use crate::oracle::Tally;
-use crate::report::{Result, another};
 
 /// Senders of each life of a proc: every other one is a thread of its own, the rest are tasks.
 pub(crate) const SENDERS: u64 = 4;

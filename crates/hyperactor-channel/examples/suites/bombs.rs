@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::net::{Kind, Place, Raw, hello};
 use crate::support::process::{peak_kib, reset_peak, resident_kib, thread_time};
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
+use hyperactor_testkit::SuiteReport;
 
 /// One message of many shapes: what a user may well write.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ const SLACK_KIB: u64 = 2_048;
 /// Random bodies, besides the ones below.
 const RANDOM: u64 = 20_000;
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) {
     decode(context, report);
     runtime().block_on(connection(report));
 }
@@ -70,7 +71,7 @@ fn bombs() -> Vec<(String, Vec<u8>)> {
     bombs
 }
 
-fn decode(context: &Context, report: &mut Report) {
+fn decode(context: &Context, report: &mut SuiteReport) {
     let (mut refused, mut longest, mut worst) = (0_u64, Duration::ZERO, 0);
     let bombs = bombs();
     for (name, body) in &bombs {
@@ -108,7 +109,7 @@ fn decode(context: &Context, report: &mut Report) {
 }
 
 /// The same over a connection: each is refused alone, and the session goes on.
-async fn connection(report: &mut Report) {
+async fn connection(report: &mut SuiteReport) {
     for kind in Kind::ALL {
         let place = Place::new(kind);
         let options = ServeOptions::default();

@@ -6,12 +6,12 @@ use std::time::Duration;
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
 use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Plan, Script, Seed};
+use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Plan, Script, Seed, SuiteReport};
 
 use crate::support::net::{Kind, Place};
 use crate::support::tap::Tap;
 use crate::support::traffic::{Books, Receiver, Sender, body, codec};
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
 
 /// On each transport, all at once.
 const CASES: usize = 20;
@@ -21,11 +21,11 @@ const MESSAGES: u64 = 100;
 const KEPT: Duration = Duration::from_millis(100);
 const AWAY: Duration = Duration::from_millis(600);
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(transport(kind, context, report));
 }
 
-async fn transport(kind: Kind, context: &Context, report: &mut Report) {
+async fn transport(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let cases = context.count(CASES);
     let books = Books::new(cases);
     let place = Place::new(kind);

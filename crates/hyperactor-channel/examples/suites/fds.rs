@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use hyperactor_channel::{DialOptions, Outcome, ServeOptions, dial_tx, serve_queue};
-use hyperactor_testkit::{Key, Stamped};
+use hyperactor_testkit::{Key, Stamped, SuiteReport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::log::Lines;
@@ -13,7 +13,7 @@ use crate::support::net::{Kind, Place, connect};
 use crate::support::process::cpu_time;
 use crate::support::served::{Served, questions};
 use crate::support::traffic::codec;
-use crate::support::{Context, Report, runtime};
+use crate::support::{BUSY, Context, runtime};
 
 const DESCRIPTORS: u64 = 64;
 const DIALS: usize = 500;
@@ -66,11 +66,11 @@ fn message() -> Stamped {
     Stamped::new(key, Vec::new())
 }
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(one(kind, context, report));
 }
 
-async fn one(kind: Kind, context: &Context, report: &mut Report) {
+async fn one(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut server = Served::start("fds", kind);
     let addr = server.addr.clone();
     let old = dial_tx::<Stamped>(addr.clone(), DialOptions::default(), codec());
@@ -125,7 +125,7 @@ async fn one(kind: Kind, context: &Context, report: &mut Report) {
         50,
     );
     report.at_most("of these without delivery", failed, 0);
-    report.times("their outcomes", &mut outcomes, OUTCOME);
+    report.times("their outcomes", &outcomes, OUTCOME, BUSY);
     report.at_most(
         "thousandths of a core that the server used",
         thousandths,

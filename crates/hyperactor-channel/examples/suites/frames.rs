@@ -17,7 +17,8 @@ use crate::liar_labels::first;
 use crate::support::net::{Kind, Place, Raw, hello};
 use crate::support::process::{peak_kib_of, resident_kib_of};
 use crate::support::served::{Served, questions};
-use crate::support::{Context, Report, holds_within, runtime};
+use crate::support::{Context, holds_within, runtime};
+use hyperactor_testkit::SuiteReport;
 
 const ADDRESS_SPACE: u64 = 512 << 20;
 /// Peers that announce the largest frame and then say nothing, and as many that announce the largest message in parts:
@@ -70,7 +71,7 @@ pub(crate) fn serve(arguments: &[String]) {
     });
 }
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(async {
         announced(kind, context, report).await;
         too_large(kind, context, report).await;
@@ -97,7 +98,7 @@ async fn greet(server: &Served, number: u128) -> Raw {
     raw
 }
 
-async fn announced(kind: Kind, context: &Context, report: &mut Report) {
+async fn announced(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut server = Served::start("frames", kind);
     let tx = dial_tx::<Bytes>(server.addr.clone(), DialOptions::default(), RawCodec);
     let mut honest = 0;
@@ -182,7 +183,7 @@ async fn announced(kind: Kind, context: &Context, report: &mut Report) {
 }
 
 /// One frame of the largest size arrives piece by piece, or one message of the largest size part by part.
-async fn grows(server: &Served, in_parts: bool, report: &mut Report) {
+async fn grows(server: &Served, in_parts: bool, report: &mut SuiteReport) {
     let mut raw = greet(server, 98 + u128::from(in_parts)).await;
     let before = resident_kib_of(server.pid());
     let begin = if in_parts {
@@ -238,7 +239,7 @@ async fn grows(server: &Served, in_parts: bool, report: &mut Report) {
 }
 
 /// Messages too large for the server, between others, over one channel.
-async fn too_large(kind: Kind, context: &Context, report: &mut Report) {
+async fn too_large(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut server = Served::with("frames", &[kind.word(), &SMALL_LIMIT.to_string()]);
     let tx = dial_tx::<Bytes>(server.addr.clone(), DialOptions::default(), RawCodec);
     let rounds = context.count(ROUNDS);

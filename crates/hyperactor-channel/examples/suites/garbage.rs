@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::Seed;
+use hyperactor_testkit::{Seed, SuiteReport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::net::{Kind, connect, hello};
 use crate::support::victim::Victim;
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
 
 /// On each transport.
 const CONNECTIONS: u64 = 10_000;
@@ -21,11 +21,11 @@ const AT_ONCE: usize = 64;
 /// A look at honest peers after so many.
 const LOOK: u64 = 500;
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(attack(kind, context, report));
 }
 
-async fn attack(kind: Kind, context: &Context, report: &mut Report) {
+async fn attack(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut victim = Victim::start(kind).await;
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut attackers = JoinSet::new();

@@ -10,13 +10,13 @@ use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_protocol::{ConnectionEpoch, DataFlags, Frame, Hello, HelloKind, Label, Seq};
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{
-    Act, ChaosProxy, Class, Direction, Key, Outcome, Plan, Rng, Script, Seed, Stamped,
+    Act, ChaosProxy, Class, Direction, Key, Outcome, Plan, Rng, Script, Seed, Stamped, SuiteReport,
 };
 
 use crate::support::net::{Kind, Place, Raw, hello};
 use crate::support::tap::Tap;
 use crate::support::traffic::{Books, Receiver, Sender, body, codec};
-use crate::support::{Context, Report, runtime};
+use crate::support::{BUSY, Context, runtime};
 
 /// By hand, and as many with real dialers, all transports together.
 const CASES: usize = 200;
@@ -28,7 +28,7 @@ const TAKEOVER_AT_ONCE: Duration = Duration::from_secs(1);
 /// After so much silence a dialer takes its connection for dead.
 const SILENCE: Duration = Duration::from_millis(300);
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) {
     runtime().block_on(async {
         by_hand(context, report).await;
         with_dialers(context, report).await;
@@ -61,7 +61,7 @@ async fn serve(books: &Books) -> Vec<Served> {
     served
 }
 
-async fn by_hand(context: &Context, report: &mut Report) {
+async fn by_hand(context: &Context, report: &mut SuiteReport) {
     let cases = context.count(CASES);
     let books = Books::new(cases);
     let served = serve(&books).await;
@@ -98,7 +98,7 @@ async fn by_hand(context: &Context, report: &mut Report) {
         closed,
         cases as u64,
     );
-    report.times("by hand: takeover", &mut takeovers, TAKEOVER);
+    report.times("by hand: takeover", &takeovers, TAKEOVER, BUSY);
 }
 
 /// One session by hand: its first connection falls silent in the middle of a frame.
@@ -218,7 +218,7 @@ fn data(seq: u64, message: &Stamped) -> Bytes {
     bytes.freeze()
 }
 
-async fn with_dialers(context: &Context, report: &mut Report) {
+async fn with_dialers(context: &Context, report: &mut SuiteReport) {
     let cases = context.count(CASES);
     let books = Books::new(cases);
     let served = serve(&books).await;
@@ -258,7 +258,7 @@ async fn with_dialers(context: &Context, report: &mut Report) {
         unacked,
         cases as u64 / 2,
     );
-    report.times("dialers: takeover", &mut takeovers, TAKEOVER_AT_ONCE);
+    report.times("dialers: takeover", &takeovers, TAKEOVER_AT_ONCE, BUSY);
 }
 
 /// One dialer whose first connection freezes; gives how many froze.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use hyperactor_channel::{DialOptions, ServeOptions, dial_tx, serve_queue};
 use hyperactor_refs::{BindSpec, ChannelAddr};
-use hyperactor_testkit::{ChaosProxy, Key, Script, Stamped};
+use hyperactor_testkit::{ChaosProxy, Key, Script, Stamped, SuiteReport};
 
 use crate::support::net::{Kind, Place};
 use crate::support::process::cpu_time;
 use crate::support::served::Served;
 use crate::support::traffic::codec;
-use crate::support::{Context, Report, holds_within, quantile, runtime};
+use crate::support::{Context, holds_within, quantile, runtime};
 
 const SENDERS: usize = 200;
 const ROUNDS: u64 = 5;
@@ -25,7 +25,7 @@ const DIALS: u64 = 3;
 const RECOVERED: Duration = Duration::from_secs(5);
 const CPU: Duration = Duration::from_secs(3);
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(rounds(kind, context, report));
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn host(arguments: &[String]) {
     });
 }
 
-async fn rounds(kind: Kind, context: &Context, report: &mut Report) {
+async fn rounds(kind: Kind, context: &Context, report: &mut SuiteReport) {
     // A path has to outlive the hosts that serve it; the other addresses are chosen by the first of them.
     let place = (kind == Kind::Path).then(|| Place::new(kind));
     let path = place

@@ -10,13 +10,13 @@ use hyperactor_channel::{
 };
 use hyperactor_protocol::limits::{OUTBOX_BYTES, WINDOW_BYTES};
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::{Act, ChaosProxy, Direction, Plan, Script};
+use hyperactor_testkit::{Act, ChaosProxy, Direction, Plan, Script, SuiteReport};
 
 use crate::support::named::{ByName, Named};
 use crate::support::net::{Kind, Place};
 use crate::support::process::{peak_kib, peak_kib_of, reset_peak, resident_kib, resident_kib_of};
 use crate::support::served::{Served, questions};
-use crate::support::{Context, Report, quantile, runtime};
+use crate::support::{Context, quantile, runtime};
 
 const SIZE: usize = 1 << 30;
 /// The largest message that both ends allow.
@@ -103,14 +103,14 @@ pub(crate) fn serve(arguments: &[String]) {
     });
 }
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) {
     // One after the other: two processes with 1 GiB each are enough at a time.
     for kind in Kind::ALL {
         runtime().block_on(one(kind, context, report));
     }
 }
 
-async fn one(kind: Kind, context: &Context, report: &mut Report) {
+async fn one(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let name = kind.name();
     let size = context.count(SIZE);
     let mut server = Served::start("large", kind);

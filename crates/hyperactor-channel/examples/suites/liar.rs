@@ -10,9 +10,10 @@ use hyperactor_refs::Incarnation;
 use crate::liar_labels::labels;
 use crate::support::net::{Kind, Raw, hello};
 use crate::support::victim::Victim;
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
+use hyperactor_testkit::SuiteReport;
 
-pub(crate) fn run(kind: Kind, _context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, _context: &Context, report: &mut SuiteReport) {
     runtime().block_on(async {
         let mut victim = Victim::start(kind).await;
         frames(&mut victim, report).await;
@@ -197,7 +198,7 @@ fn lies() -> Vec<Lie> {
     ]
 }
 
-async fn frames(victim: &mut Victim, report: &mut Report) {
+async fn frames(victim: &mut Victim, report: &mut SuiteReport) {
     let lies: Vec<_> = lies().into_iter().chain(labels()).collect();
     let mut right = 0;
     for (number, (name, said, expected)) in lies.iter().enumerate() {
@@ -237,7 +238,7 @@ async fn frames(victim: &mut Victim, report: &mut Report) {
     );
 }
 
-async fn hellos(victim: &mut Victim, report: &mut Report) {
+async fn hellos(victim: &mut Victim, report: &mut SuiteReport) {
     // The session that others want: it has one message, and stays connected.
     let own = Hello {
         epoch: ConnectionEpoch(5),

@@ -7,10 +7,9 @@ use hyperactor_protocol::{
     Time, Verdict,
 };
 use hyperactor_refs::Incarnation;
-use hyperactor_testkit::{Key, Stamped};
+use hyperactor_testkit::{Key, Stamped, SuiteReport};
 
 use crate::liar::{ack, data, settle};
-use crate::support::Report;
 use crate::support::net::{Kind, Listener, Raw};
 use crate::support::traffic::codec;
 
@@ -52,7 +51,7 @@ fn lies_of_servers() -> Vec<(&'static str, Frame)> {
     ]
 }
 
-pub(crate) async fn servers(kind: Kind, report: &mut Report) {
+pub(crate) async fn servers(kind: Kind, report: &mut SuiteReport) {
     let mut right = 0;
     let lies = lies_of_servers();
     for (name, lie) in &lies {

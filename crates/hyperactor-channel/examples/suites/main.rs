@@ -2,7 +2,7 @@
 //!
 //! `suites NAME [--scale PERCENT] [--seed SEED] [--transport KIND] [--log FILE]` runs one of them; `cargo xtask chaos|limits|sec`
 //! builds this program and runs the suites one after the other. Each prints its figures, how often each fault really took
-//! place, and a last line `N passed, N failed`. What several suites need stands in `support`.
+//! place, and a last line `N passed, N failed, N skipped`. What several suites need stands in `support`.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,22 +31,20 @@ mod stuck;
 mod support;
 mod versions;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
 
-use hyperactor_testkit::{Scale, ScaleError, Seed};
+use hyperactor_testkit::{Scale, ScaleError, Seed, SuiteReport, run_suite};
 use support::net::Kind;
-use support::{Context, Report, apart};
+use support::{Context, apart};
 
 /// How a suite goes about the transports.
 #[derive(Clone, Copy)]
 enum Work {
     /// One process has them all.
-    Together(fn(&Context, &mut Report)),
+    Together(fn(&Context, &mut SuiteReport)),
     /// Each has a process of its own, all at once: what waits does so once, and what one transport costs in memory and
     /// descriptors is not mixed up with the others.
-    Apart(fn(Kind, &Context, &mut Report)),
+    Apart(fn(Kind, &Context, &mut SuiteReport)),
 }
 use Work::{Apart, Together};
 
@@ -109,39 +107,23 @@ fn main() -> ExitCode {
 }
 
 fn run((name, work): Suite, context: &Context) -> ExitCode {
-    let mut report = Report::default();
     let on = context.kind.map_or("all transports", Kind::name);
-    println!(
-        "== {name}, {on}: seed {}, scale {} %",
-        context.seed, context.scale
-    );
-    let started = Instant::now();
-    let ended = catch_unwind(AssertUnwindSafe(|| match (work, context.kind) {
-        (Apart(_), None) => apart::run(name, context, &mut report),
-        (Apart(work), Some(kind)) => {
-            prepare();
-            work(kind, context, &mut report);
+    let title = format!("{name}, {on}");
+    let report = SuiteReport::telling_all();
+    run_suite(&title, context.seed, context.scale, report, |report| {
+        match (work, context.kind) {
+            (Apart(_), None) => apart::run(name, context, report),
+            (Apart(work), Some(kind)) => {
+                prepare();
+                work(kind, context, report);
+            }
+            (Together(work), _) => {
+                prepare();
+                work(context, report);
+            }
         }
-        (Together(work), _) => {
-            prepare();
-            work(context, &mut report);
-        }
-    }));
-    report.check("the suite ran to its end", ended.is_ok(), "it panicked");
-    report.figure("seconds", format!("{:.1}", started.elapsed().as_secs_f64()));
-    let passed = report.failed == 0;
-    if !passed {
-        println!(
-            "to repeat: --seed {} --scale {}",
-            context.seed, context.scale
-        );
-    }
-    println!("{} passed, {} failed", report.passed, report.failed);
-    if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+        Ok(())
+    })
 }
 
 fn prepare() {

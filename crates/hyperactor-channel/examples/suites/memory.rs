@@ -16,7 +16,8 @@ use hyperactor_protocol::limits::{OUTBOX_BYTES, WINDOW_BYTES};
 use crate::support::net::{Kind, Place};
 use crate::support::process::{peak_kib, peak_kib_of, reset_peak, resident_kib, resident_kib_of};
 use crate::support::served::{Served, questions};
-use crate::support::{Context, Report, holds_within, runtime};
+use crate::support::{Context, holds_within, runtime};
+use hyperactor_testkit::SuiteReport;
 
 const TRIED: u64 = 1 << 30;
 const MESSAGE: usize = 64 * 1024;
@@ -86,11 +87,11 @@ pub(crate) fn serve(arguments: &[String]) {
     });
 }
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(one(kind, context, report));
 }
 
-async fn one(kind: Kind, context: &Context, report: &mut Report) {
+async fn one(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut reader = Served::start("memory", kind);
     let reader_before = resident_kib_of(reader.pid());
     let options = DialOptions {

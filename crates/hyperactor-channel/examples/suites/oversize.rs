@@ -8,7 +8,8 @@ use hyperactor_protocol::{Frame, HelloKind};
 use crate::support::net::{Kind, Raw, hello};
 use crate::support::process::resident_kib;
 use crate::support::victim::Victim;
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
+use hyperactor_testkit::SuiteReport;
 
 /// Connections that announce the largest frame and say nothing more.
 const SILENT: usize = 200;
@@ -18,11 +19,11 @@ const SILENT_KIB: u64 = 64;
 const TOO_LONG: u16 = 257;
 const WRONG_LENGTH: u16 = 258;
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(attack(kind, context, report));
 }
 
-async fn attack(kind: Kind, context: &Context, report: &mut Report) {
+async fn attack(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut victim = Victim::start(kind).await;
     let mut closed = 0;
     let shapes = shapes();

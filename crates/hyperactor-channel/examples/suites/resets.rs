@@ -6,12 +6,14 @@ use std::time::Duration;
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
 use hyperactor_protocol::limits::{CONTROL_HEADER_BYTES, HELLO_FIXED_BYTES};
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, LeakGuard, Plan, Rng, Script, Seed};
+use hyperactor_testkit::{
+    Act, ChaosProxy, Class, Direction, LeakGuard, Plan, Rng, Script, Seed, SuiteReport,
+};
 
 use crate::support::net::{Kind, Place};
 use crate::support::tap::{Seen, Tap};
 use crate::support::traffic::{Books, Pulse, Receiver, Sender, body, codec};
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
 
 /// On each transport.
 const CUTS: u64 = 2_000;
@@ -26,7 +28,7 @@ const RECOVERY: Duration = Duration::from_millis(100);
 const WINDOW: u32 = 128;
 const TIME: Duration = Duration::from_secs(60);
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) {
     for kind in Kind::ALL {
         let started = std::time::Instant::now();
         runtime().block_on(transport(kind, context, report));
@@ -34,7 +36,7 @@ pub(crate) fn run(context: &Context, report: &mut Report) {
     }
 }
 
-async fn transport(kind: Kind, context: &Context, report: &mut Report) {
+async fn transport(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let guard = LeakGuard::new().within(Duration::from_secs(10));
     let cuts = context.scaled(CUTS / SENDERS as u64);
     let messages = context.scaled(MESSAGES / SENDERS as u64);
@@ -121,7 +123,14 @@ async fn transport(kind: Kind, context: &Context, report: &mut Report) {
     );
 }
 
-fn vacuity(name: &str, context: &Context, report: &mut Report, cuts: u64, full: u64, seen: &Seen) {
+fn vacuity(
+    name: &str,
+    context: &Context,
+    report: &mut SuiteReport,
+    cuts: u64,
+    full: u64,
+    seen: &Seen,
+) {
     report.at_least(
         &format!("{name}: cuts"),
         cuts,

@@ -9,22 +9,22 @@ use hyperactor_channel::{
     dial_tx, dial_with, serve_with,
 };
 use hyperactor_refs::{BindSpec, Incarnation};
-use hyperactor_testkit::{Class, Stamped};
+use hyperactor_testkit::{Class, Stamped, SuiteReport};
 
 use crate::support::net::{Kind, Place};
 use crate::support::traffic::{Books, Line, Recording, Sender, codec, told};
-use crate::support::{Context, Report, holds_within, runtime};
+use crate::support::{BUSY, Context, holds_within, runtime};
 
 /// On each transport.
 const RESTARTS: u64 = 200;
 const PATIENCE: Duration = Duration::from_secs(20);
 const USABLE: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(transport(kind, context, report));
 }
 
-async fn transport(kind: Kind, context: &Context, report: &mut Report) {
+async fn transport(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let name = kind.name();
     let restarts = context.scaled(RESTARTS);
     // The first sender keeps its channel, the second dials anew in each life, the third means the life before.
@@ -114,7 +114,7 @@ async fn transport(kind: Kind, context: &Context, report: &mut Report) {
         handshakes,
         2 * restarts,
     );
-    report.times(&format!("{name}: time until usable"), &mut times, USABLE);
+    report.times(&format!("{name}: time until usable"), &times, USABLE, BUSY);
 }
 
 /// A message that is meant for the life before this one comes back, and is never seen by this one.

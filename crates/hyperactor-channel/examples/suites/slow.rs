@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::{Class, Seed};
+use hyperactor_testkit::{Class, Seed, SuiteReport};
 
 use crate::support::net::{Kind, Place};
 use crate::support::traffic::{Books, Sender, codec};
-use crate::support::{Context, Report, runtime};
+use crate::support::{BUSY, Context, runtime};
 
 /// All transports together, all at once.
 const CASES: usize = 20;
@@ -18,11 +18,11 @@ const DELIVERY: Duration = Duration::from_secs(1);
 /// Messages that a consumer's queue takes, and that each sender posts.
 const WINDOW: u32 = 64;
 const MESSAGES: u64 = 500;
-/// Until everything that fits is acknowledged, and until everything has its outcome: the aims of [`Report::times`].
+/// Until everything that fits is acknowledged, and until everything has its outcome: the aims of [`SuiteReport::times`].
 const ACKNOWLEDGED: Duration = Duration::from_millis(400);
 const RESOLVED: Duration = Duration::from_secs(2);
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) {
     runtime().block_on(async {
         let cases = context.count(CASES);
         let books = Books::new(cases);
@@ -63,10 +63,11 @@ pub(crate) fn run(context: &Context, report: &mut Report) {
         }
         report.times(
             "time to the last acknowledgement",
-            &mut acknowledged,
+            &acknowledged,
             ACKNOWLEDGED,
+            BUSY,
         );
-        report.times("time to the last outcome", &mut resolved, RESOLVED);
+        report.times("time to the last outcome", &resolved, RESOLVED, BUSY);
     });
 }
 

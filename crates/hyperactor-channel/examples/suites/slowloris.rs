@@ -10,18 +10,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::net::{Kind, connect, hello};
 use crate::support::process::resident_kib;
 use crate::support::victim::Victim;
-use crate::support::{Context, Report, quantile, runtime};
+use crate::support::{Context, quantile, runtime};
+use hyperactor_testkit::SuiteReport;
 
 const PEERS: usize = 1_000;
 const CLOSED: Duration = Duration::from_secs(6);
 /// Both ends of every connection are in this process, the kernel's buffers are not.
 const MEMORY_KIB: u64 = 8 * 1024;
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(attack(kind, context, report));
 }
 
-async fn attack(kind: Kind, context: &Context, report: &mut Report) {
+async fn attack(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let mut victim = Victim::start(kind).await;
     let peers = context.count(PEERS);
     let before = resident_kib();

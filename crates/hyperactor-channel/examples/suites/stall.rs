@@ -9,11 +9,13 @@ use hyperactor_channel::{
 };
 use hyperactor_protocol::limits::{DATA_HEADER_BYTES, HELLO_FIXED_BYTES};
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Ledger, Plan, Script, Seed, Stamped};
+use hyperactor_testkit::{
+    Act, ChaosProxy, Class, Direction, Ledger, Plan, Script, Seed, Stamped, SuiteReport,
+};
 
 use crate::support::net::{Kind, Place};
 use crate::support::traffic::{Books, Line, Receiver, Sender, codec, told};
-use crate::support::{Context, Report, runtime};
+use crate::support::{BUSY, Context, runtime};
 
 /// All transports together, all at once. Some of them may get no connection within the timeout on a busy machine: those
 /// have an outcome as true as any, but no stall.
@@ -30,16 +32,16 @@ const SILENCE: Duration = Duration::from_secs(60);
 const STALL: u32 = 5;
 /// More than the kernel holds of one connection, proxy included.
 const LARGE: usize = 2 << 20;
-/// Delivery timeouts from the post of the last message to its outcome: the aim of [`Report::times`].
+/// Delivery timeouts from the post of the last message to its outcome: the aim of [`SuiteReport::times`].
 const RESOLVED: u32 = 2;
 /// Until a message sent after the stall is delivered, likewise.
 const RECOVERED: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(context: &Context, report: &mut Report) {
+pub(crate) fn run(context: &Context, report: &mut SuiteReport) {
     runtime().block_on(cases(context, report));
 }
 
-async fn cases(context: &Context, report: &mut Report) {
+async fn cases(context: &Context, report: &mut SuiteReport) {
     let cases = context.count(CASES);
     // Each has a second sender for what comes after the stall; and all of it happens once without one.
     let books = Books::new(4 * cases);
@@ -125,11 +127,12 @@ async fn cases(context: &Context, report: &mut Report) {
         in_time as u64,
         cases as u64,
     );
-    report.times("time to outcome", &mut resolved, delivery * RESOLVED);
+    report.times("time to outcome", &resolved, delivery * RESOLVED, BUSY);
     report.times(
         "time to delivery after the stall",
-        &mut recovered,
+        &recovered,
         RECOVERED,
+        BUSY,
     );
 }
 

@@ -9,14 +9,14 @@ use hyperactor_channel::{
     Accept, Completion, Deliver, DialOptions, Failure, Ignore, Inbound, Outbound, Peer, Reason,
     Rejected, ServeOptions, Ticket, Verdict, dial_with, serve_with,
 };
-use hyperactor_testkit::{Class, Key, Ledger, Outcome, Stamped};
+use hyperactor_testkit::{Class, Key, Ledger, Outcome, Stamped, SuiteReport};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::support::named::{ByName, Named};
 use crate::support::net::{Kind, Place};
 use crate::support::traffic::Books;
-use crate::support::{Context, Report, holds_within, quantile, runtime};
+use crate::support::{Context, holds_within, quantile, runtime};
 
 /// Destinations of one channel, and how many of them are stuck.
 const DESTINATIONS: u32 = 16;
@@ -126,11 +126,11 @@ impl Completion<Named<Stamped>> for Told {
 
 type Channel = Outbound<Named<Stamped>, Told>;
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(transport(kind, context, report));
 }
 
-async fn transport(kind: Kind, context: &Context, report: &mut Report) {
+async fn transport(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let books = Books::new(DESTINATIONS as usize);
     let mailboxes = Mailboxes {
         books: books.clone(),

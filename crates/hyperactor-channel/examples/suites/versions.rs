@@ -8,13 +8,13 @@ use hyperactor_channel::{DialOptions, Outcome, Reason, Status, dial_tx};
 use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_protocol::{Hello, HelloCode, HelloKind, MAGIC, VERSION_MAX, VERSION_MIN};
 use hyperactor_refs::Incarnation;
-use hyperactor_testkit::{Key, Stamped};
+use hyperactor_testkit::{Key, Stamped, SuiteReport};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::net::{Kind, Listener, Raw, hello};
 use crate::support::traffic::codec;
 use crate::support::victim::Victim;
-use crate::support::{Context, Report, runtime};
+use crate::support::{Context, runtime};
 
 /// How long a refused client is watched for another dial, and how often it posts meanwhile.
 const WATCHED: Duration = Duration::from_secs(31);
@@ -29,14 +29,14 @@ enum Fate {
     Closed,
 }
 
-pub(crate) fn run(kind: Kind, context: &Context, report: &mut Report) {
+pub(crate) fn run(kind: Kind, context: &Context, report: &mut SuiteReport) {
     runtime().block_on(async {
         servers(kind, report).await;
         clients(kind, context, report).await;
     });
 }
 
-async fn servers(kind: Kind, report: &mut Report) {
+async fn servers(kind: Kind, report: &mut SuiteReport) {
     let mut victim = Victim::start(kind).await;
     let table = table();
     let (mut right, mut refused) = (0, 0);
@@ -170,7 +170,7 @@ fn table() -> Vec<(String, Vec<u8>, Fate)> {
 }
 
 /// A client whose server refuses its version, or speaks something else. Both are watched at once.
-async fn clients(kind: Kind, context: &Context, report: &mut Report) {
+async fn clients(kind: Kind, context: &Context, report: &mut SuiteReport) {
     let scale = u32::try_from(context.scale.percent().min(100)).unwrap();
     let watched = WATCHED * scale / 100;
     let (other, foreign) = tokio::join!(

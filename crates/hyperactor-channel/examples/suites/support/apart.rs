@@ -3,12 +3,13 @@
 
 use std::process::{Child, Stdio};
 
+use super::Context;
 use super::net::Kind;
 use super::process::suite;
-use super::{Context, Report};
+use hyperactor_testkit::{SuiteCounts, SuiteReport};
 
 /// Starts the suite once for each transport, and adds up what came of it.
-pub(crate) fn run(name: &str, context: &Context, report: &mut Report) {
+pub(crate) fn run(name: &str, context: &Context, report: &mut SuiteReport) {
     let started: Vec<(Kind, Child)> = Kind::ALL
         .into_iter()
         .map(|kind| {
@@ -21,23 +22,15 @@ pub(crate) fn run(name: &str, context: &Context, report: &mut Report) {
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let (body, counts) = match text.trim_end().rsplit_once('\n') {
-            Some((body, last)) => (body, closing(last)),
+            Some((body, last)) => (body, last.parse::<SuiteCounts>().ok()),
             None => (text.as_ref(), None),
         };
         println!("{body}");
-        let (passed, failed) = counts.unwrap_or_default();
-        report.passed += passed;
-        report.failed += failed;
+        report.add(counts.unwrap_or_default());
         report.check(
             &format!("{}: its process ended as it says", kind.name()),
-            counts.is_some() && output.status.success() == (failed == 0),
+            counts.is_some_and(|counts| output.status.success() == (counts.failed == 0)),
             output.status,
         );
     }
-}
-
-/// Reads `N passed, N failed`.
-fn closing(line: &str) -> Option<(u64, u64)> {
-    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
-    Some((passed.parse().ok()?, failed.parse().ok()?))
 }

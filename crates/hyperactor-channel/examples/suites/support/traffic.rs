@@ -10,12 +10,10 @@ use hyperactor_channel::{
     Reason, Rejected, Ticket,
 };
 use hyperactor_protocol::Verdict;
-use hyperactor_testkit::{Class, Key, Ledger, Outcome, Rng, Stamped};
+use hyperactor_testkit::{Class, Key, Ledger, Outcome, Rng, Stamped, SuiteReport};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
-use super::Report;
 
 /// One ledger a sender: the sender's number in a key is its place here.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +45,7 @@ impl Books {
     }
 
     /// Judges every message, and prints how many are in each class.
-    pub(crate) fn judge(&self, name: &str, report: &mut Report) {
+    pub(crate) fn judge(&self, name: &str, report: &mut SuiteReport) {
         let verdicts: Vec<_> = self.0.iter().map(Ledger::verdict).collect();
         for class in Class::ALL {
             let count: usize = verdicts.iter().map(|verdict| verdict.count(class)).sum();

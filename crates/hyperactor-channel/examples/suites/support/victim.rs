@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use hyperactor_channel::{DialOptions, Outbound, ServeOptions, dial_with, serve_queue};
 use hyperactor_refs::ChannelAddr;
-use hyperactor_testkit::{Class, Stamped};
+use hyperactor_testkit::{Class, Stamped, SuiteReport};
 
 use super::net::{Kind, Place};
 use super::process::descriptors;
 use super::traffic::{Books, Line, Receiver, Sender, codec};
-use super::{Report, holds_within};
+use super::{BUSY, holds_within};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -23,7 +23,7 @@ pub(crate) fn count_panics() {
     }));
 }
 
-/// How long a fresh honest peer may wait for its outcome: the aim of [`Report::times`].
+/// How long a fresh honest peer may wait for its outcome: the aim of [`SuiteReport::times`].
 const ADMITTED: Duration = Duration::from_millis(500);
 
 /// A server under attack.
@@ -84,7 +84,7 @@ impl Victim {
     }
 
     /// Judges what the attack has done to everybody else.
-    pub(crate) async fn judge(mut self, report: &mut Report) {
+    pub(crate) async fn judge(mut self, report: &mut SuiteReport) {
         self.honest().await;
         let back = holds_within(Duration::from_secs(10), || descriptors() <= self.before).await;
         let left = descriptors();
@@ -108,7 +108,12 @@ impl Victim {
             posted == delivered,
             format!("{delivered} of {posted}"),
         );
-        report.times("wait of honest peers that came", &mut self.waits, ADMITTED);
+        report.times(
+            "wait of honest peers that came",
+            &self.waits,
+            ADMITTED,
+            BUSY,
+        );
         report.at_most("panics", PANICS.load(Ordering::Relaxed), 0);
     }
 }
