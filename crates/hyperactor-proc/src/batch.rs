@@ -2,10 +2,10 @@
 //! they lie there is in `runs.rs`.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context as TaskContext, Poll};
 
 use hyperactor_mailbox::{Asked, BoxFuture, Never, Outbox};
 use tracing::Instrument;
@@ -49,39 +49,63 @@ impl<A: Actor> Batch<A> {
     }
 
     /// Waits for messages, or for something else to look at. Called on an empty batch.
-    pub(crate) async fn wait(&mut self, cx: &Context<A>) -> Woken {
+    pub(crate) fn wait<'a>(
+        &'a mut self,
+        cx: &'a Context<A>,
+    ) -> impl Future<Output = Woken> + Send + 'a {
         debug_assert!(self.is_empty(), "more would be taken than a batch may hold");
-        let (inbox, control) = (&cx.cell().inbox, cx.control());
-        let counters = control.counters();
-        let woken = poll_fn(|task| {
-            match inbox.poll_take(task, &mut self.taken) {
-                Poll::Ready(true) => return Poll::Ready(Woken::Messages),
-                Poll::Ready(false) => return Poll::Ready(Woken::Empty),
-                Poll::Pending => {}
-            }
-            let attention = control.poll_attention(task).map(|()| Woken::Attention);
-            if attention.is_pending() {
-                counters.rests();
-            }
-            attention
-        });
-        let woken = woken.await;
-        counters.wakes();
-        woken
+        poll_fn(move |task| self.poll_wait(cx, task))
     }
 
-    /// Handles the next message, and those behind it that are of the same type.
+    /// As [`wait`](Self::wait), for an actor that has no batch before it has messages.
+    pub(crate) fn wait_for_first<'a>(
+        first: &'a mut Option<Box<Self>>,
+        cx: &'a Context<A>,
+    ) -> impl Future<Output = Woken> + Send + 'a {
+        poll_fn(move |task| {
+            let mut batch = Self::new();
+            let woken = batch.poll_wait(cx, task);
+            if !batch.is_empty() {
+                *first = Some(Box::new(batch));
+            }
+            woken
+        })
+    }
+
+    fn poll_wait(&mut self, cx: &Context<A>, task: &mut TaskContext<'_>) -> Poll<Woken> {
+        let (inbox, control) = (&cx.cell().inbox, cx.control());
+        let woken = match inbox.poll_take(task, &mut self.taken) {
+            Poll::Ready(true) => Woken::Messages,
+            Poll::Ready(false) => Woken::Empty,
+            Poll::Pending => match control.poll_attention() {
+                Poll::Ready(()) => Woken::Attention,
+                Poll::Pending => {
+                    control.counters().rests();
+                    return Poll::Pending;
+                }
+            },
+        };
+        control.counters().wakes();
+        Poll::Ready(woken)
+    }
+
+    /// Handles the next message, and those behind it that are of the same type; nothing where there is none.
     ///
-    /// Returns when the batch is empty, the type changes, or the control wants attention.
-    pub(crate) async fn run(&mut self, actor: &mut A, cx: &Context<A>) -> ActorResult {
+    /// Ends when the batch is empty, the type changes, or the control wants attention.
+    pub(crate) fn run<'a>(
+        &'a mut self,
+        actor: &'a mut A,
+        cx: &'a Context<A>,
+    ) -> Option<BoxFuture<'a, ActorResult>> {
+        if self.is_empty() {
+            return None;
+        }
         let inbox = &cx.cell().inbox;
         if inbox.is_urgent() {
             inbox.take_urgent(&mut self.taken);
         }
-        match self.taken.front() {
-            Some(run) => (run.handler())(actor, cx, self).await,
-            None => Ok(()),
-        }
+        let handler = self.taken.front()?.handler();
+        Some(handler(actor, cx, self))
     }
 
     /// Looks at what lies beside a message before it is handled; `None` if it is not to be. The lease ends here: the message

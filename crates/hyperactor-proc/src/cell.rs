@@ -3,8 +3,8 @@
 
 use std::any::TypeId;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hyperactor_mailbox::{
     Asked, Class, Dropped, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice, Payload,
@@ -13,7 +13,7 @@ use hyperactor_mailbox::{
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 
-use crate::control::Control;
+use crate::control::{Control, Facts};
 use crate::inbox::{Inbox, Refused};
 use crate::proc::WeakProc;
 use crate::runs::{Meta, Origin, Unhandled, envelop};
@@ -32,8 +32,22 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
     /// Whether every exported message has its port.
     pub(crate) is_exported: AtomicBool,
-    /// How many tasks run on the actor's behalf.
-    pub(crate) tasks: Arc<AtomicUsize>,
+    /// How many tasks run on the actor's behalf; nothing before the first.
+    pub(crate) tasks: OnceLock<Arc<AtomicUsize>>,
+}
+
+impl<A: Actor> Facts for Cell<A> {
+    fn actor_type(&self) -> &'static str {
+        std::any::type_name::<A>()
+    }
+
+    fn queued(&self) -> usize {
+        self.inbox.len()
+    }
+
+    fn by_reference(&self) -> u64 {
+        self.inbox.by_reference()
+    }
 }
 
 impl<A: Actor> Cell<A> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, join_all};
+use futures_util::future::join_all;
 use futures_util::task::AtomicWaker;
 use hyperactor_mailbox::{Failure, ReturnSink, Token, Undeliverable};
 use hyperactor_refs::ActorId;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::counters::Counters;
 use crate::reports::{Report, Reports};
+use crate::status::Status;
 use crate::supervision::Watchers;
 use crate::time::within;
 use crate::trace::CurrentTrace;
@@ -44,35 +45,42 @@ pub(crate) struct Attention {
     pub(crate) report: bool,
 }
 
+/// One for each actor, so what most of them never need is in [`More`].
 pub(crate) struct Control {
     id: ActorId,
     /// `DRAIN`, `STOP` and `REPORT`, so that the loop reads one byte per message.
     attention: AtomicU8,
+    is_aborted: AtomicBool,
+    /// Wakes the actor's task. Registered by [`watch_task`](Self::watch_task) alone.
     waker: AtomicWaker,
-    abort: AbortHandle,
-    status: watch::Sender<ActorStatus>,
-    /// Whether it was initialised, which its last status does not tell.
-    has_run: AtomicBool,
-    reports: Reports,
+    status: Status,
     parent: Option<Weak<Control>>,
-    children: Mutex<Children>,
-    watchers: Arc<Watchers>,
-    watching: Mutex<Watching>,
-    deadlines: Deadlines,
+    /// `None` where they are the usual ones.
+    deadlines: Option<Box<Deadlines>>,
     counters: Counters,
     trace: CurrentTrace,
     /// What only the actor's type knows; set when the actor is spawned.
-    facts: OnceLock<Facts>,
+    facts: OnceLock<Weak<dyn Facts>>,
+    more: OnceLock<Box<More>>,
 }
 
-/// What is shown of an actor.
-pub(crate) struct Facts {
-    pub(crate) actor_type: &'static str,
-    pub(crate) inbox: Box<dyn Numbers>,
+/// What an actor comes to have when it gets children, watches or is watched, or is told something. Every actor has it from
+/// its end on.
+#[derive(Default)]
+struct More {
+    reports: Reports,
+    children: Mutex<Children>,
+    watchers: Watchers,
+    watching: Mutex<Watching>,
+    /// Wakes a part of the actor's task that would rather not wait when the actor is asked to stop.
+    stop_waker: AtomicWaker,
 }
 
-/// What is shown of an actor's queue.
-pub(crate) trait Numbers: Send + Sync {
+/// What is shown of an actor and only its type knows.
+pub(crate) trait Facts: Send + Sync {
+    /// The name of the actor's type.
+    fn actor_type(&self) -> &'static str;
+
     /// How many messages wait.
     fn queued(&self) -> usize;
 
@@ -81,12 +89,22 @@ pub(crate) trait Numbers: Send + Sync {
 }
 
 /// How long the parts of an actor's end may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadlines {
     pub(crate) cleanup: Duration,
     pub(crate) children: Duration,
     /// For the whole of it, once it is asked for; the parent's for its children where there is none.
     pub(crate) stop: Option<Duration>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            cleanup: limits::CLEANUP_DEADLINE,
+            children: limits::CHILDREN_DEADLINE,
+            stop: None,
+        }
+    }
 }
 
 /// Whom an actor watches.
@@ -110,29 +128,24 @@ struct Children {
 }
 
 impl Control {
-    pub(crate) fn new(
-        id: ActorId,
-        abort: AbortHandle,
-        parent: Option<Weak<Control>>,
-        deadlines: Deadlines,
-    ) -> Self {
+    pub(crate) fn new(id: ActorId, parent: Option<Weak<Control>>, deadlines: Deadlines) -> Self {
         Self {
             id,
             attention: AtomicU8::new(0),
+            is_aborted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
-            abort,
-            status: watch::Sender::new(ActorStatus::Starting),
-            has_run: AtomicBool::new(false),
-            reports: Reports::default(),
+            status: Status::default(),
             parent,
-            children: Mutex::default(),
-            watchers: Arc::default(),
-            watching: Mutex::default(),
-            deadlines,
+            deadlines: (deadlines != Deadlines::default()).then(|| Box::new(deadlines)),
             counters: Counters::default(),
             trace: CurrentTrace::default(),
             facts: OnceLock::new(),
+            more: OnceLock::new(),
         }
+    }
+
+    fn more(&self) -> &More {
+        self.more.get_or_init(Box::default)
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -143,27 +156,30 @@ impl Control {
         &self.trace
     }
 
-    pub(crate) fn set_facts(&self, facts: Facts) {
+    pub(crate) fn set_facts(&self, facts: Weak<dyn Facts>) {
         // Set once, by whoever made the control.
         let set = self.facts.set(facts);
         debug_assert!(set.is_ok(), "an actor is spawned once");
     }
 
+    /// `None` when the actor has ended.
+    fn facts(&self) -> Option<Arc<dyn Facts>> {
+        self.facts.get()?.upgrade()
+    }
+
     /// The name of the actor's type.
     pub(crate) fn actor_type(&self) -> &'static str {
-        self.facts.get().map_or("", |facts| facts.actor_type)
+        self.facts().map_or("", |facts| facts.actor_type())
     }
 
     /// How many messages wait in the actor's queue.
     pub(crate) fn queued(&self) -> usize {
-        self.facts.get().map_or(0, |facts| facts.inbox.queued())
+        self.facts().map_or(0, |facts| facts.queued())
     }
 
     /// How many messages came into the actor's queue by reference from within the proc.
     pub(crate) fn by_reference(&self) -> u64 {
-        self.facts
-            .get()
-            .map_or(0, |facts| facts.inbox.by_reference())
+        self.facts().map_or(0, |facts| facts.by_reference())
     }
 
     pub(crate) fn has_parent(&self) -> bool {
@@ -175,7 +191,7 @@ impl Control {
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {
-        self.deadlines
+        self.deadlines.as_deref().copied().unwrap_or_default()
     }
 
     /// Asks the actor to end. Idempotent; a stronger wish overrides a weaker one.
@@ -183,13 +199,30 @@ impl Control {
         match end {
             End::Drain => self.raise(DRAIN),
             End::Stop => self.raise(STOP),
-            End::Abort => self.abort.abort(),
+            End::Abort => {
+                self.is_aborted.store(true, Ordering::Release);
+                self.waker.wake();
+            }
         }
     }
 
     fn raise(&self, bit: u8) {
         self.attention.fetch_or(bit, Ordering::Release);
         self.waker.wake();
+        if let Some(more) = self.more.get() {
+            more.stop_waker.wake();
+        }
+    }
+
+    /// Has the actor's task woken by every signal from here on. Called at the beginning of each of its turns, so that a signal
+    /// is either seen in this turn or brings the next one.
+    pub(crate) fn watch_task(&self, task: &TaskContext<'_>) {
+        self.waker.register(task.waker());
+    }
+
+    /// Whether the actor is to end at once.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::Acquire)
     }
 
     /// Whether the loop has anything to look at. Called before every message, so it is one plain load.
@@ -208,19 +241,18 @@ impl Control {
     }
 
     /// Ready when there is something to look at; otherwise the actor's task is woken when there is.
-    pub(crate) fn poll_attention(&self, cx: &TaskContext<'_>) -> Poll<()> {
-        // Registered before the look, so that a signal between the look and the sleep is not missed.
-        self.waker.register(cx.waker());
-        if self.attention.load(Ordering::Acquire) == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+    pub(crate) fn poll_attention(&self) -> Poll<()> {
+        match self.attention.load(Ordering::Acquire) {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
         }
     }
 
-    /// Ready when the actor is asked to stop; otherwise its task is woken when there is something to look at.
-    pub(crate) fn poll_stop(&self, cx: &TaskContext<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
+    /// Ready when the actor is asked to stop; otherwise `task` is woken when there is something to look at.
+    pub(crate) fn poll_stop(&self, task: &TaskContext<'_>) -> Poll<()> {
+        // Of its own, since it may be a part of the actor's task that is polled only when it was woken itself. Registered before
+        // the look, so that a signal between the look and the sleep is not missed.
+        self.more().stop_waker.register(task.waker());
         if self.attention.load(Ordering::Acquire) & STOP == 0 {
             Poll::Pending
         } else {
@@ -230,11 +262,11 @@ impl Control {
 
     /// The next report that waits for the actor.
     pub(crate) fn next_report(&self) -> Option<Report> {
-        let report = self.reports.pop();
+        let report = self.more().reports.pop();
         if report.is_none() {
             self.attention.fetch_and(!REPORT, Ordering::AcqRel);
             // One that came between the look and the clearing would wait for the next signal otherwise.
-            let report = self.reports.pop();
+            let report = self.more().reports.pop();
             if report.is_some() {
                 self.attention.fetch_or(REPORT, Ordering::Release);
             }
@@ -243,32 +275,38 @@ impl Control {
         report
     }
 
+    /// What the actor is doing, to wait for what it does next.
     pub(crate) fn status(&self) -> watch::Receiver<ActorStatus> {
-        self.status.subscribe()
+        self.status.follow()
+    }
+
+    /// What the actor is doing.
+    pub(crate) fn status_now(&self) -> ActorStatus {
+        self.status.now()
     }
 
     pub(crate) fn set_status(&self, status: ActorStatus) {
-        if matches!(status, ActorStatus::Running) {
-            self.has_run.store(true, Ordering::Release);
-        }
-        self.status.send_replace(status);
+        self.status.set(status);
     }
 
-    /// Whether the actor was initialised.
+    /// Whether the actor was initialised, which its last status does not tell.
     pub(crate) fn has_run(&self) -> bool {
-        self.has_run.load(Ordering::Acquire)
+        self.status.has_run()
     }
 
     /// Resolves when the actor has ended.
     pub(crate) async fn ended(&self) -> ActorExit {
-        exit_of(self.status()).await
+        match self.status.now() {
+            ActorStatus::Ended(exit) => exit,
+            _ => exit_of(self.status()).await,
+        }
     }
 
     // Children.
 
     /// Takes a child in. `false` when this actor is already ending.
     pub(crate) fn adopt(&self, child: &Arc<Control>) -> bool {
-        let mut children = self.children.lock();
+        let mut children = self.more().children.lock();
         if children.is_closed {
             return false;
         }
@@ -282,7 +320,7 @@ impl Control {
 
     /// The ids of the children, in no order.
     pub(crate) fn child_ids(&self) -> Vec<ActorId> {
-        self.children.lock().living.keys().cloned().collect()
+        self.more().children.lock().living.keys().cloned().collect()
     }
 
     /// The parent, while it lives.
@@ -293,7 +331,7 @@ impl Control {
 
     /// Lets go of a child: its end is not told here. Whether it was one.
     pub(crate) fn disown(&self, child: &ActorId) -> bool {
-        self.children.lock().living.remove(child).is_some()
+        self.more().children.lock().living.remove(child).is_some()
     }
 
     /// Tells the parent that this actor has ended.
@@ -302,7 +340,7 @@ impl Control {
             return;
         };
         let told = {
-            let mut children = parent.children.lock();
+            let mut children = parent.more().children.lock();
             children.living.remove(&self.id).is_some() && !children.is_closed
         };
         if told {
@@ -328,7 +366,7 @@ impl Control {
 
     async fn end_child(&self, child: &Control, end: End, deadline: Duration) {
         child.end(end);
-        let deadline = child.deadlines.stop.unwrap_or(deadline);
+        let deadline = child.deadlines().stop.unwrap_or(deadline);
         if child.ended_within(deadline).await.is_none() {
             tracing::warn!(actor = %self.id, child = %child.id, "a child did not end in time and is aborted");
             child.end(End::Abort);
@@ -362,12 +400,12 @@ impl Control {
 
     /// From now on the children end one after the other, the last one first, each with the deadline for itself.
     pub(crate) fn end_children_in_order(&self) {
-        self.children.lock().end_in_order = true;
+        self.more().children.lock().end_in_order = true;
     }
 
     /// Takes no more, and gives those that live, in the order they came, and whether they are to end in order.
     fn close_children(&self) -> (Vec<Arc<Control>>, bool) {
-        let mut children = self.children.lock();
+        let mut children = self.more().children.lock();
         children.is_closed = true;
         let mut living: Vec<_> = children.living.values().cloned().collect();
         living.sort_unstable_by_key(|(number, _)| *number);
@@ -377,8 +415,8 @@ impl Control {
 
     // Watches.
 
-    pub(crate) fn watchers(&self) -> &Arc<Watchers> {
-        &self.watchers
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.more().watchers
     }
 
     /// Notes that this actor watches another. `false` when it has ended.
@@ -388,7 +426,7 @@ impl Control {
         target: &ActorId,
         relation: Option<Relation>,
     ) -> bool {
-        let mut watching = self.watching.lock();
+        let mut watching = self.more().watching.lock();
         if watching.is_closed {
             return false;
         }
@@ -398,25 +436,25 @@ impl Control {
 
     /// Whether it watched until now.
     pub(crate) fn stops_watching(&self, key: u64) -> bool {
-        self.watching.lock().by_key.remove(&key).is_some()
+        self.more().watching.lock().by_key.remove(&key).is_some()
     }
 
     /// Watches nobody from now on, and gives whom it did.
     pub(crate) fn close_watching(&self) -> Vec<(u64, ActorId)> {
-        let mut watching = self.watching.lock();
+        let mut watching = self.more().watching.lock();
         watching.is_closed = true;
         let watched = watching.by_key.drain();
         watched.map(|(key, (target, _))| (key, target)).collect()
     }
 
     pub(crate) fn watched_under(&self, key: u64) -> Option<ActorId> {
-        let watching = self.watching.lock();
+        let watching = self.more().watching.lock();
         watching.by_key.get(&key).map(|(target, _)| target.clone())
     }
 
     /// Under which key this actor is linked with another.
     pub(crate) fn link_key(&self, other: &ActorId) -> Option<u64> {
-        let watching = self.watching.lock();
+        let watching = self.more().watching.lock();
         let mut links = watching.by_key.iter();
         links
             .find(|(_, (target, relation))| *relation == Some(Relation::Linked) && target == other)
@@ -425,7 +463,7 @@ impl Control {
 
     /// Whom it is linked with.
     pub(crate) fn links(&self) -> Vec<ActorId> {
-        let watching = self.watching.lock();
+        let watching = self.more().watching.lock();
         let links = watching.by_key.values();
         links
             .filter(|(_, relation)| *relation == Some(Relation::Linked))
@@ -442,11 +480,11 @@ impl Control {
 
     /// Takes back what it was not yet told; whether there was any.
     pub(crate) fn forget_events(&self, which: impl Fn(&Event) -> bool) -> bool {
-        self.reports.forget_events(which)
+        self.more().reports.forget_events(which)
     }
 
     fn report(&self, report: Report) {
-        match self.reports.push(report) {
+        match self.more().reports.push(report) {
             None => self.raise(REPORT),
             Some(report) => report.log(&self.id),
         }
@@ -454,7 +492,7 @@ impl Control {
 
     /// Logs what the actor did not come to look at, and from now on everything.
     pub(crate) fn close_reports(&self) {
-        for report in self.reports.close() {
+        for report in self.more().reports.close() {
             report.log(&self.id);
         }
     }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use hyperactor_mailbox::{Both, Capacity, Class, Lane, Lanes, Overflow, Refusal};
 
-use crate::control::Numbers;
 use crate::runs::{AnyRun, Crash, Envelop, Inline, Kept, Meta, Run, Unhandled, is_inline};
 use crate::{Actor, Handler, PanicReport, limits};
 
@@ -294,14 +293,9 @@ impl<A: Actor> Inbox<A> {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
-}
 
-impl<A: Actor> Numbers for Inbox<A> {
-    fn queued(&self) -> usize {
-        self.len()
-    }
-
-    fn by_reference(&self) -> u64 {
+    /// How many messages came by reference from within the proc.
+    pub(crate) fn by_reference(&self) -> u64 {
         self.0
             .with(|lanes| lanes.user.by_reference + lanes.urgent.by_reference)
     }

@@ -37,6 +37,7 @@ mod runs;
 mod scheduled;
 mod snapshot;
 mod spawn;
+mod status;
 mod stop;
 mod stream;
 mod supervision;

@@ -128,7 +128,7 @@ impl Names {
     pub fn register(&self, name: &str, actor_id: &ActorId) -> Result<(), RegisterError> {
         check_name(name)?;
         let proc = &self.proc;
-        if !proc.owns(actor_id) || proc.watchers(actor_id).is_none() {
+        if !proc.owns(actor_id) || proc.resident(actor_id).is_none() {
             return Err(RegisterError::NotHere {
                 actor_id: actor_id.clone(),
                 proc_id: proc.proc_id().clone(),

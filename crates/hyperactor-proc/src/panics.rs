@@ -9,7 +9,7 @@ use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Once;
 use std::task::Poll;
 
@@ -84,14 +84,16 @@ impl Drop for Section {
 ///
 /// The future is never polled again after a panic. What it borrowed may be in the middle of a change; the
 /// caller decides whether to touch it.
-pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, PanicReport> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match caught_sync(|| future.as_mut().poll(cx)) {
+///
+/// Of the future itself there is no copy in the one that is returned.
+pub(crate) fn caught<F: Future>(
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Result<F::Output, PanicReport>> {
+    poll_fn(move |cx| match caught_sync(|| future.as_mut().poll(cx)) {
         Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
         Ok(Poll::Pending) => Poll::Pending,
         Err(report) => Poll::Ready(Err(report)),
     })
-    .await
 }
 
 /// The same for a plain call.

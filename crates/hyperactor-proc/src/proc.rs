@@ -6,9 +6,8 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use futures_util::future::AbortHandle;
 use hyperactor_mailbox::{
     BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
     MessageEnvelope, NotDelivered, ReturnHandle, UnroutableMailboxSender,
@@ -22,7 +21,7 @@ use crate::cell::Cell;
 use crate::control::{Control, Deadlines, End, Facts};
 use crate::flush;
 use crate::inbox::Inbox;
-use crate::residents::{Resident, Residents, Teller};
+use crate::residents::{ClientEntry, Resident, Residents, Teller};
 use crate::run::{Ending, run};
 use crate::runs::Origin;
 use crate::supervision::{Cause, Event, Supervision, Watchers};
@@ -48,6 +47,8 @@ pub struct Proc {
 struct Inner {
     id: Arc<ProcId>,
     incarnation: Incarnation,
+    /// This proc, for those who do not own it: they share one.
+    weak: WeakProc,
     forwarder: BoxedMailboxSender,
     muxer: MailboxMuxer,
     residents: Mutex<Residents>,
@@ -109,11 +110,11 @@ impl Proc {
         let id = Arc::new(proc_id);
         let muxer = MailboxMuxer::new();
         let inner = Arc::new_cyclic(|inner| {
-            let weak = WeakProc {
+            let weak = WeakProc(Arc::new(Known {
                 id: Arc::clone(&id),
                 incarnation,
                 inner: Weak::clone(inner),
-            };
+            }));
             Inner {
                 id,
                 incarnation,
@@ -123,6 +124,7 @@ impl Proc {
                 next_index: AtomicU64::new(1),
                 next_key: AtomicU64::new(1),
                 system: System::new(&weak),
+                weak,
                 counters: Counters::default(),
             }
         });
@@ -223,14 +225,13 @@ impl Proc {
         };
         panics::install_hook();
         self.inner.system.ticker.on(&runtime);
-        let (abort, registration) = AbortHandle::new_pair();
         let deadlines = Deadlines {
             cleanup: options.cleanup_deadline,
             children: options.children_deadline,
             stop: options.stop_deadline,
         };
         let parent_of = parent.map(Arc::downgrade);
-        let control = Arc::new(Control::new(id.clone(), abort, parent_of, deadlines));
+        let control = Arc::new(Control::new(id.clone(), parent_of, deadlines));
         let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
         mailbox.report_to(control.clone());
         self.settle(&mailbox, Resident::Actor(Arc::clone(&control)))?;
@@ -251,20 +252,23 @@ impl Proc {
             proc: self.downgrade(),
             in_hand: Mutex::default(),
             is_exported: AtomicBool::new(false),
-            tasks: Arc::default(),
+            tasks: OnceLock::new(),
         });
         let owner: Weak<dyn Any + Send + Sync> = Arc::downgrade(&cell) as _;
         cell.mailbox.set_owner(owner);
-        let inbox = cell.inbox.clone();
-        cell.control.set_facts(Facts {
-            actor_type: std::any::type_name::<A>(),
-            inbox: Box::new(inbox),
-        });
+        let facts: Weak<dyn Facts> = Arc::downgrade(&cell) as _;
+        cell.control.set_facts(facts);
         // Stable names: whoever filters or measures by them depends on it.
         let span = tracing::debug_span!(target: "hyperactor::actor", "actor", id = %id);
         tracing::debug!(target: "hyperactor::actor", parent: &span, event = "actor.spawned", actor = %id, "actor spawned");
         let ending = Ending::new(Arc::clone(&cell));
-        runtime.spawn(run(ending, actor, registration).instrument(span));
+        let life = run(ending, actor);
+        if span.is_disabled() {
+            runtime.spawn(life);
+        } else {
+            let life: BoxFuture<'static, ()> = Box::pin(life.instrument(span));
+            runtime.spawn(life);
+        }
         Ok(ActorHandle::new(cell))
     }
 
@@ -277,10 +281,10 @@ impl Proc {
         let mailbox = Mailbox::new(self.actor_id(name));
         let client = Client::new(mailbox.clone(), self.downgrade());
         mailbox.report_to(client.sink());
-        let resident = Resident::Client {
+        let resident = Resident::Client(Arc::new(ClientEntry {
             sink: client.sink(),
-            watchers: Arc::default(),
-        };
+            watchers: Watchers::default(),
+        }));
         match self.settle(&mailbox, resident) {
             Ok(()) => Ok(client.settled()),
             Err(error) => Err(error),
@@ -338,9 +342,9 @@ impl Proc {
             resident
         };
         // An actor tells its watchers itself, with what it knows.
-        if let Some(Resident::Client { watchers, .. }) = resident {
+        if let Some(Resident::Client(client)) = resident {
             let event = Event::bare(id.clone(), Some(self.incarnation()), Cause::Stopped);
-            watchers.tell(&Arc::new(event));
+            client.watchers.tell(&Arc::new(event));
         }
     }
 
@@ -351,7 +355,7 @@ impl Proc {
             .iter()
             .map(|control| ActorInfo {
                 actor_id: control.actor_id().clone(),
-                status: control.status().borrow().clone(),
+                status: control.status_now(),
             })
             .collect();
         actors.sort_by(|a, b| a.actor_id.cmp(&b.actor_id));
@@ -362,7 +366,7 @@ impl Proc {
         let residents = self.inner.residents.lock();
         let clients = residents.by_id.iter();
         clients
-            .filter(|(_, resident)| matches!(resident, Resident::Client { .. }))
+            .filter(|(_, resident)| matches!(resident, Resident::Client(_)))
             .map(|(id, _)| id.clone())
             .collect()
     }
@@ -379,10 +383,9 @@ impl Proc {
             .collect()
     }
 
-    /// Who watches an actor or a client of this proc; nothing where there is none of this id.
-    pub(crate) fn watchers(&self, id: &ActorId) -> Option<Arc<Watchers>> {
-        let residents = self.inner.residents.lock();
-        Some(Arc::clone(residents.by_id.get(id)?.watchers()))
+    /// An actor or a client of this proc; nothing where there is none of this id.
+    pub(crate) fn resident(&self, id: &ActorId) -> Option<Resident> {
+        self.inner.residents.lock().by_id.get(id).cloned()
     }
 
     pub(crate) fn system(&self) -> &System {
@@ -430,7 +433,7 @@ impl Proc {
             let residents = self.inner.residents.lock();
             let by_reference = residents.by_id.values().map(|resident| match resident {
                 Resident::Actor(control) => control.by_reference(),
-                Resident::Client { .. } => 0,
+                Resident::Client(_) => 0,
             });
             counters.in_process.load(Ordering::Relaxed) + by_reference.sum::<u64>()
         };
@@ -443,11 +446,7 @@ impl Proc {
     }
 
     pub(crate) fn downgrade(&self) -> WeakProc {
-        WeakProc {
-            id: Arc::clone(&self.inner.id),
-            incarnation: self.inner.incarnation,
-            inner: Arc::downgrade(&self.inner),
-        }
+        self.inner.weak.clone()
     }
 
     /// Counts a message that was queued for an actor and not handled, and finds whom to tell: its sender, if that lives
@@ -522,7 +521,10 @@ impl fmt::Debug for Proc {
 
 /// A proc as its actors and clients know it: without owning it.
 #[derive(Clone)]
-pub(crate) struct WeakProc {
+pub(crate) struct WeakProc(Arc<Known>);
+
+/// What is known of a proc whether it is still there or not.
+struct Known {
     id: Arc<ProcId>,
     incarnation: Incarnation,
     inner: Weak<Inner>,
@@ -530,11 +532,11 @@ pub(crate) struct WeakProc {
 
 impl WeakProc {
     pub(crate) fn proc_id(&self) -> &Arc<ProcId> {
-        &self.id
+        &self.0.id
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
-        self.incarnation
+        self.0.incarnation
     }
 
     /// Watches another proc: resolves when it is lost, to how in words.
@@ -544,17 +546,17 @@ impl WeakProc {
     }
 
     pub(crate) fn upgrade(&self) -> Result<Proc, ProcGone> {
-        match self.inner.upgrade() {
+        match self.0.inner.upgrade() {
             Some(inner) => Ok(Proc { inner }),
             None => Err(ProcGone {
-                proc_id: Arc::clone(&self.id),
+                proc_id: Arc::clone(&self.0.id),
             }),
         }
     }
 
     /// The mailbox of an actor of the proc, for somebody who lives there.
     pub(crate) fn resolve(&self, actor_id: &ActorId) -> Option<Mailbox> {
-        let inner = self.inner.upgrade()?;
+        let inner = self.0.inner.upgrade()?;
         inner
             .owns(actor_id)
             .then(|| inner.muxer.get(actor_id))
@@ -568,7 +570,7 @@ impl WeakProc {
         envelope: MessageEnvelope,
         return_handle: ReturnHandle,
     ) {
-        match self.inner.upgrade() {
+        match self.0.inner.upgrade() {
             Some(inner) => {
                 inner.counters.in_process.fetch_add(1, Ordering::Relaxed);
                 mailbox.place(envelope, return_handle);
@@ -579,10 +581,10 @@ impl WeakProc {
 
     /// Posts for somebody who lives in the proc.
     pub(crate) fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        match self.inner.upgrade() {
+        match self.0.inner.upgrade() {
             Some(inner) => inner.route(envelope, return_handle, &inner.counters.in_process),
             None => {
-                let proc_id = Arc::clone(&self.id);
+                let proc_id = Arc::clone(&self.0.id);
                 return_handle.undeliverable(envelope, NotDelivered::ProcGone { proc_id });
             }
         }

@@ -18,12 +18,15 @@ pub(crate) struct Residents {
     last_by_hash: Option<ActorId>,
 }
 
+#[derive(Clone)]
 pub(crate) enum Resident {
     Actor(Arc<Control>),
-    Client {
-        sink: Arc<dyn ReturnSink>,
-        watchers: Arc<Watchers>,
-    },
+    Client(Arc<ClientEntry>),
+}
+
+pub(crate) struct ClientEntry {
+    pub(crate) sink: Arc<dyn ReturnSink>,
+    pub(crate) watchers: Watchers,
 }
 
 /// A sender, and the way to tell it something.
@@ -54,14 +57,14 @@ impl Resident {
     fn sink(&self) -> Arc<dyn ReturnSink> {
         match self {
             Self::Actor(control) => control.clone(),
-            Self::Client { sink, .. } => Arc::clone(sink),
+            Self::Client(client) => Arc::clone(&client.sink),
         }
     }
 
-    pub(crate) fn watchers(&self) -> &Arc<Watchers> {
+    pub(crate) fn watchers(&self) -> &Watchers {
         match self {
             Self::Actor(control) => control.watchers(),
-            Self::Client { watchers, .. } => watchers,
+            Self::Client(client) => &client.watchers,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! small task that ends with the actor.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl<A: Actor> Context<A> {
     {
         let cell = Arc::downgrade(self.cell());
         self.schedule(async move {
-            match caught(future).await {
+            match caught(pin!(future)).await {
                 Ok(message) => {
                     tell(&cell, message, &Arc::default()).await;
                 }
@@ -107,9 +108,11 @@ impl<A: Actor> Context<A> {
         &self,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Scheduled, TooManyTasks> {
-        let place = Place::take(&self.cell().tasks).ok_or_else(|| TooManyTasks {
-            actor_id: self.actor_id().clone(),
-            max: limits::TASKS_PER_ACTOR_MAX,
+        let place = Place::take(self.cell().tasks.get_or_init(Arc::default)).ok_or_else(|| {
+            TooManyTasks {
+                actor_id: self.actor_id().clone(),
+                max: limits::TASKS_PER_ACTOR_MAX,
+            }
         })?;
         let control = Arc::clone(self.shared_control());
         let task = tokio::spawn(async move {

@@ -145,7 +145,7 @@ fn of(control: &Control) -> ActorSnapshot {
     ActorSnapshot {
         actor_id: control.actor_id().clone(),
         actor_type: control.actor_type().to_owned(),
-        status: control.status().borrow().to_string(),
+        status: control.status_now().to_string(),
         queued: control.queued() as u64,
         handled: reading.handled,
         failed: reading.failed,

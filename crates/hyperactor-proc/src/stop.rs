@@ -127,7 +127,7 @@ async fn ended_by(
     timeout_at(until, all_ended(&watched)).await.ok();
     let mut phase = Phase::default();
     for control in watched {
-        let exit = control.status().borrow().exit().cloned();
+        let exit = control.status_now().exit().cloned();
         let id = control.actor_id().clone();
         match exit {
             None => phase.left.push(control),

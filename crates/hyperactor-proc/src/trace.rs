@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hyperactor_mailbox::{Headers, Outbox};
@@ -166,7 +167,7 @@ fn parse(text: &str) -> Option<TraceContext> {
 /// A number that no other step has, but for a small chance, and never 0.
 fn fresh() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    static SEED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    static SEED: OnceLock<u64> = OnceLock::new();
     // Without a source of randomness the clock tells processes apart.
     let seed = *SEED.get_or_init(|| getrandom::u64().unwrap_or_else(|_| clock()));
     // SplitMix64 (G. Steele, D. Lea and C. Flood, 2014): the numbers of one process are all different.
@@ -188,7 +189,8 @@ fn clock() -> u64 {
 #[derive(Default)]
 pub(crate) struct CurrentTrace {
     is_set: AtomicBool,
-    context: Mutex<Option<TraceContext>>,
+    /// In a box, which most actors never have and others keep.
+    context: OnceLock<Box<Mutex<Option<TraceContext>>>>,
 }
 
 impl CurrentTrace {
@@ -196,7 +198,7 @@ impl CurrentTrace {
         if context.is_none() && !self.is_set.load(Ordering::Relaxed) {
             return;
         }
-        *self.context.lock() = context;
+        *self.context.get_or_init(Box::default).lock() = context;
         self.is_set.store(context.is_some(), Ordering::Relaxed);
     }
 
@@ -205,10 +207,9 @@ impl CurrentTrace {
     }
 
     pub(crate) fn get(&self) -> Option<TraceContext> {
-        if self.is_set() {
-            *self.context.lock()
-        } else {
-            None
+        match self.is_set() {
+            true => *self.context.get()?.lock(),
+            false => None,
         }
     }
 

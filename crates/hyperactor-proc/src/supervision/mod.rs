@@ -65,8 +65,8 @@ impl Proc {
         if !self.owns(target) {
             return self.watch_remote(key, target, told);
         }
-        let unwatched = match self.watchers(target) {
-            Some(watchers) => watchers.add(key, told).err(),
+        let unwatched = match self.resident(target) {
+            Some(resident) => resident.watchers().add(key, told).err(),
             None => Some(told),
         };
         if let Some(told) = unwatched {
@@ -82,8 +82,8 @@ impl Proc {
         if !self.owns(target) {
             return self.unwatch_remote(key, target);
         }
-        if let Some(watchers) = self.watchers(target) {
-            drop(watchers.remove(key));
+        if let Some(resident) = self.resident(target) {
+            drop(resident.watchers().remove(key));
         }
     }
 
