@@ -19,7 +19,8 @@ pub struct DialOptions {
     pub expect: Option<Incarnation>,
     /// How long messages may be under way without a byte moving, or without a connection. Default: 30 s.
     pub delivery_timeout: Duration,
-    /// How long a connected peer may say nothing before the connection counts as dead. Default: 10 s.
+    /// How long a connected peer may say nothing before the connection counts as dead, at both ends: the shorter of what
+    /// they ask for holds, and 100 ms at least. Default: 10 s.
     pub silence_timeout: Duration,
     /// How long a local socket may be absent or refuse before the channel closes; zero gives up at the first refusal.
     /// Default: 1 s.
@@ -92,7 +93,8 @@ pub struct ServeOptions {
     pub window_messages: u32,
     /// How many bytes of one session may wait in the receiver's queues. Default: 16 MiB.
     pub window_bytes: u64,
-    /// How long a connected peer may say nothing before the connection counts as dead. Default: 10 s.
+    /// How long a connected peer may say nothing before the connection counts as dead, at both ends: the shorter of what
+    /// they ask for holds, and 100 ms at least. Default: 10 s.
     pub silence_timeout: Duration,
     /// How long a session without a connection waits to be resumed. Default: 60 s.
     pub session_ttl: Duration,

@@ -184,6 +184,15 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// Whether it only says what became of messages that went the other way.
+    #[inline]
+    pub(crate) fn is_outcome(&self) -> bool {
+        matches!(
+            self,
+            Self::Ack { .. } | Self::Settle { .. } | Self::Goodbye(_)
+        )
+    }
+
     /// Appends the frame's bytes. A detail beyond [`DETAIL_MAX`] is left out.
     ///
     /// Data goes through the outgoing log in practice; here it is copied, for tests and tools. A body that no

@@ -1,6 +1,7 @@
 //! The first thing said on a connection, both ways, in a fixed shape. What follows from it is the session's matter.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hyperactor_refs::Incarnation;
@@ -18,6 +19,8 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 /// W-14: the tag of the extension by which a dialer says that it takes messages, too. It has no value.
 pub const EXTENSION_RECEIVES: u8 = 1;
+/// W-15: the tag of the extension by which a side says for how long a connection may show no life: milliseconds, a `u32`.
+pub const EXTENSION_SILENCE: u8 = 2;
 
 /// Whether a hello asks, agrees or refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +139,15 @@ impl fmt::Display for HelloCode {
 pub struct Extensions(Bytes);
 
 impl Extensions {
+    /// Returns the extensions that every hello of a session has.
+    pub(crate) fn of_silence(silence: Duration) -> Self {
+        let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        let mut this = Self::default();
+        let has_room = this.push(EXTENSION_SILENCE, &millis.to_le_bytes());
+        debug_assert!(has_room, "the first of them");
+        this
+    }
+
     /// Adds a field; returns whether there was room for it.
     #[must_use]
     pub fn push(&mut self, tag: u8, value: &[u8]) -> bool {
@@ -222,6 +234,12 @@ pub struct Hello {
 }
 
 impl Hello {
+    /// Returns for how long the speaker lets a connection show no life, if it says so in a form that this version knows.
+    pub fn silence(&self) -> Option<Duration> {
+        let millis = self.extensions.find(EXTENSION_SILENCE)?.try_into().ok()?;
+        Some(Duration::from_millis(u32::from_le_bytes(millis).into()))
+    }
+
     /// Returns the refusal of `theirs`, for an acceptor that has no session to answer with.
     pub fn refusal(theirs: &Self, local: Incarnation, code: HelloCode) -> Self {
         Self {

@@ -27,8 +27,8 @@ pub use crate::decoder::FrameDecoder;
 pub use crate::event::{Event, EventSink, Notice};
 pub use crate::frame::{DataFlags, Frame, Goodbye, Released};
 pub use crate::hello::{
-    EXTENSION_RECEIVES, Extensions, Hello, HelloCode, HelloError, HelloKind, MAGIC, VERSION_MAX,
-    VERSION_MIN,
+    EXTENSION_RECEIVES, EXTENSION_SILENCE, Extensions, Hello, HelloCode, HelloError, HelloKind,
+    MAGIC, VERSION_MAX, VERSION_MIN,
 };
 pub use crate::ids::{ConnectionEpoch, Label, PostId, Seq, SessionId};
 pub use crate::life::{EDGES, Life, Step};

@@ -105,6 +105,8 @@ pub const ACK_DELAY: Duration = Duration::from_millis(5);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A live connection on which nothing moved for this long is dead.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shortest silence that a peer can ask for: a connection needs time to show life.
+pub const SILENCE_FLOOR: Duration = Duration::from_millis(100);
 /// A ping goes out after a third of the silence that would kill the connection.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_millis(3_333);
 /// Messages outstanding without any progress for this long fail, and their session with them.

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
     Cause, Config, Event, Hello, HelloCode, HelloError, Incarnation, Life, Session, SessionId,
-    Time, VERSION_MAX, VERSION_MIN,
+    Time, VERSION_MAX, VERSION_MIN, limits,
 };
 
 /// Where these fields of a hello stand.
@@ -54,15 +54,15 @@ fn bend(hello: &Hello, versions: &str, flags: &str, extensions: &str) -> BytesMu
         put(&mut bytes, at, &number.to_le_bytes());
     }
     put(&mut bytes, FLAGS, &hex(flags));
-    if extensions != "none" {
-        let extensions = hex(extensions);
-        put(
-            &mut bytes,
-            EXT_LEN,
-            &(extensions.len() as u16).to_le_bytes(),
-        );
-        bytes.extend_from_slice(&extensions);
-    }
+    // In place of those that the session says.
+    let extensions = match extensions {
+        "none" => Vec::new(),
+        extensions => hex(extensions),
+    };
+    let length = (extensions.len() as u16).to_le_bytes();
+    put(&mut bytes, EXT_LEN, &length);
+    bytes.truncate(limits::HELLO_FIXED_BYTES);
+    bytes.extend_from_slice(&extensions);
     bytes
 }
 

@@ -135,8 +135,10 @@ impl Pump {
     fn poll(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint) -> Poll<Ended> {
         let mut held = std::mem::take(&mut self.is_new) && self.decoder.pending_bytes() != 0;
         for _ in 0..IO_TURNS_MAX {
+            let read = self.poll_read(cx);
+            // S-26. Asked when the bytes are there: they may have lain before a process that was stopped.
             let now = clock::now();
-            let mut moved = match self.poll_read(cx) {
+            let mut moved = match read {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ended::Lost(None)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(Some(error))),
                 Poll::Ready(Ok(_)) => true,
@@ -148,7 +150,7 @@ impl Pump {
             match self.poll_give_out(cx, endpoint, now) {
                 Poll::Ready(Ok(wrote)) => moved |= wrote,
                 Poll::Ready(Err(error)) => {
-                    self.hear_out(cx, endpoint, now);
+                    self.hear_out(cx, endpoint);
                     return Poll::Ready(Ended::Lost(Some(error)));
                 }
                 Poll::Pending => {}
@@ -191,10 +193,10 @@ impl Pump {
     }
 
     /// Takes in what a peer said before it went away: that it takes nothing more does not make it untrue.
-    fn hear_out(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint, now: Time) {
+    fn hear_out(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint) {
         for _ in 0..IO_TURNS_MAX {
             match self.poll_read(cx) {
-                Poll::Ready(Ok(read)) if read != 0 => self.take_in(endpoint, now),
+                Poll::Ready(Ok(read)) if read != 0 => self.take_in(endpoint, clock::now()),
                 _ => return,
             }
         }

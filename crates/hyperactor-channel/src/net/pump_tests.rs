@@ -8,13 +8,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Config, DataFlags, Event, FrameDecoder, PostId, Seq, Session, SessionId, Verdict,
+    Config, ConnectionEpoch, DataFlags, Event, FrameDecoder, PostId, Seq, Session, SessionId, Time,
+    Verdict,
 };
 use hyperactor_refs::Incarnation;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
 
 use super::pump::{Arrived, Ended, Endpoint, Pump};
 use crate::clock;
@@ -59,13 +62,15 @@ impl AsyncWrite for Dying {
     }
 }
 
-struct Bare(Session);
+struct Bare(Session, usize);
 
 impl Endpoint for Bare {
     fn with<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
         work(&mut self.0)
     }
-    fn deliver(&mut self, _message: Arrived) {}
+    fn deliver(&mut self, _message: Arrived) {
+        self.1 += 1;
+    }
     fn finish(&mut self) {}
     fn park(&mut self, _waker: &Waker) -> bool {
         !self.0.has_output()
@@ -80,15 +85,43 @@ fn push(session: &mut Session) {
     session.push_with(DataFlags::NONE, body).unwrap();
 }
 
+fn connected(config: &Config, now: Time) -> (Session, Session, ConnectionEpoch) {
+    let life = Incarnation::new(1);
+    let mut dialer = Session::dialer(config.clone(), SessionId(1), life, now);
+    let hello = dialer.hello(now);
+    let mut acceptor = Session::acceptor(config.clone(), life, &hello, now);
+    let epoch = acceptor.on_hello(&hello, now).unwrap().epoch;
+    dialer.on_hello(&acceptor.hello(now), now).unwrap();
+    (dialer, acceptor, epoch)
+}
+
+/// As before a process that was stopped: the connection is dead since its first moment, and nobody has looked yet.
+#[tokio::test]
+async fn what_lay_before_a_stopped_process_is_not_taken_in() {
+    for (silence, delivered) in [(Duration::from_nanos(1), 0), (Duration::from_secs(60), 1)] {
+        let config = Config {
+            silence_timeout: silence,
+            ..Config::default()
+        };
+        let (mut dialer, acceptor, epoch) = connected(&config, Time::ZERO);
+        push(&mut dialer);
+        let (here, mut there) = UnixStream::pair().unwrap();
+        while let Some(part) = dialer.transmit(epoch, Time::ZERO, 1 << 20) {
+            there.write_all(&part.bytes).await.unwrap();
+        }
+        // Without it the second round would never end.
+        there.shutdown().await.unwrap();
+        let mut ends = Bare(acceptor, 0);
+        let mut pump = Pump::new(Box::new(here), FrameDecoder::new(1 << 20), epoch);
+        pump.run(&mut ends).await;
+        assert_eq!(ends.1, delivered, "{silence:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_peer_acknowledged_before_it_went_away_counts() {
     let now = clock::now();
-    let life = Incarnation::new(1);
-    let mut dialer = Session::dialer(Config::default(), SessionId(1), life, now);
-    let hello = dialer.hello(now);
-    let mut acceptor = Session::acceptor(Config::default(), life, &hello, now);
-    let epoch = acceptor.on_hello(&hello, now).unwrap().epoch;
-    dialer.on_hello(&acceptor.hello(now), now).unwrap();
+    let (mut dialer, mut acceptor, epoch) = connected(&Config::default(), now);
     push(&mut dialer);
     let mut decoder = FrameDecoder::new(1 << 20);
     while let Some(part) = dialer.transmit(epoch, now, 1 << 20) {
@@ -103,7 +136,7 @@ async fn what_a_peer_acknowledged_before_it_went_away_counts() {
         is_gone: false,
     });
     push(&mut dialer);
-    let mut ends = Bare(dialer);
+    let mut ends = Bare(dialer, 0);
     let mut pump = Pump::new(stream, FrameDecoder::new(1 << 20), epoch);
     let ended = pump.run(&mut ends).await;
     assert!(matches!(ended, Ended::Lost(_)), "{ended}");

@@ -4,7 +4,7 @@ use super::{Role, Session};
 use crate::hello::{VERSION_MAX, VERSION_MIN};
 use crate::lanes::Amount;
 use crate::life::{Life, Step};
-use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES, COUNT_MAX, FRAME_MAX_FLOOR};
+use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES, COUNT_MAX, FRAME_MAX_FLOOR, SILENCE_FLOOR};
 use crate::outbox::Credit;
 use crate::{
     Cause, ConnectionEpoch, Event, Extensions, Failure, Hello, HelloCode, HelloError, HelloKind,
@@ -65,7 +65,7 @@ impl Session {
             max_frame: self.config.max_frame,
             max_message: self.config.max_message,
             credit_large: self.assemblies.grant(),
-            extensions: Extensions::default(),
+            extensions: Extensions::of_silence(self.config.silence_timeout),
         }
     }
 
@@ -348,6 +348,11 @@ impl Session {
         self.peer = Some(theirs.incarnation);
         self.was_resumed = resumed;
         self.since = self.now;
+        // S-26
+        self.silence = theirs
+            .silence()
+            .map_or(self.config.silence_timeout, |said| said.max(SILENCE_FLOOR))
+            .min(self.config.silence_timeout);
         self.heard = self.now;
         self.drained = self.now;
         self.pinged = self.now;
@@ -385,6 +390,7 @@ impl Session {
         self.ping_due = false;
         self.pong_due = None;
         self.goodbye_due = false;
+        self.is_late = false;
     }
 
     /// The connection of `epoch` is gone. An older connection's end means nothing.

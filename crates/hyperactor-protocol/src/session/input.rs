@@ -43,7 +43,8 @@ pub enum Accept {
     Duplicate,
     /// Done. There may be [events](Session::poll_event), and something to [write](Session::transmit).
     Handled,
-    /// It came from a connection that is not the current one, and was ignored. That connection can be closed.
+    /// It came from a connection that is not the current one, or after a silence for which its peer may have given up
+    /// what it sent, and was ignored. That connection can be closed.
     Fenced,
 }
 
@@ -69,8 +70,9 @@ impl Session {
             return Ok(Accept::Fenced);
         }
         self.touch(now);
-        self.heard = self.now;
-        self.progress = self.now;
+        if !self.hear() && !frame.is_outcome() {
+            return Ok(Accept::Fenced);
+        }
         self.take_frame(frame)
     }
 
@@ -132,9 +134,20 @@ impl Session {
     pub fn heard(&mut self, epoch: ConnectionEpoch, now: Time) {
         if epoch == self.epoch && self.life == Life::Connected {
             self.touch(now);
-            self.heard = self.now;
-            self.progress = self.now;
+            self.hear();
         }
+    }
+
+    /// Something came over the current connection. Returns whether messages may be taken from it: what comes after a silence
+    /// for which the connection counts as dead says what became of messages, and nothing else any more.
+    fn hear(&mut self) -> bool {
+        self.progress = self.now;
+        // S-26
+        self.is_late |= self.dead_at().is_some_and(|dead| dead <= self.now);
+        if !self.is_late {
+            self.heard = self.now;
+        }
+        !self.is_late
     }
 
     /// Checked first and taken then, so that nothing is built of a message before it is known to be one.

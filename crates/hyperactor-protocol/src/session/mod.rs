@@ -15,6 +15,7 @@ mod view;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_refs::Incarnation;
@@ -137,6 +138,10 @@ pub struct Session {
     control: BytesMut,
 
     now: Time,
+    /// For how long this connection may show no life: the shorter of what both sides say.
+    silence: Duration,
+    /// Something came over this connection when it was dead already.
+    is_late: bool,
     heard: Time,
     drained: Time,
     pinged: Time,
@@ -181,6 +186,7 @@ impl Session {
         now: Time,
     ) -> Self {
         let config = config.sane();
+        let silence = config.silence_timeout;
         let span = u64::from(config.outbox_messages) * SPAN_OUTBOXES;
         Self {
             outbox: Outbox::new(span, first_out),
@@ -232,6 +238,8 @@ impl Session {
             farewell: None,
             control: BytesMut::new(),
             now,
+            silence,
+            is_late: false,
             heard: now,
             drained: now,
             pinged: now,

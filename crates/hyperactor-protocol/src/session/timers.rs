@@ -84,14 +84,16 @@ impl Session {
     }
 
     fn ping_at(&self) -> Option<Time> {
-        let idle = self.heard.max(self.pinged) + self.config.keepalive_idle;
+        let keepalive = self.config.keepalive_idle.min(self.silence / 3);
+        let idle = self.heard.max(self.pinged) + keepalive;
         (self.life == Life::Connected && !self.ping_due).then_some(idle)
     }
 
     /// S-26: a connection on which nothing moves is dead, also one whose handshake hangs.
-    fn dead_at(&self) -> Option<Time> {
+    pub(super) fn dead_at(&self) -> Option<Time> {
         match self.life {
-            Life::Connected => Some(self.alive() + self.config.silence_timeout),
+            Life::Connected if self.is_late => Some(self.now),
+            Life::Connected => Some(self.alive() + self.silence),
             Life::Handshaking => Some(self.since + self.config.handshake_timeout),
             Life::Detached | Life::Closed => None,
         }
@@ -101,12 +103,10 @@ impl Session {
     /// so much in all: a peer that greets and goes does not hold messages for ever.
     fn deadline(&self) -> Time {
         let Config {
-            delivery_timeout,
-            silence_timeout,
-            ..
+            delivery_timeout, ..
         } = self.config;
         let due = self.progress + delivery_timeout;
-        let tried = self.greeted + silence_timeout.min(delivery_timeout);
+        let tried = self.greeted + self.silence.min(delivery_timeout);
         due.max(tried.min(due + delivery_timeout))
     }
 

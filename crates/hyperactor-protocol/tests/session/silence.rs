@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyperactor_protocol::{
-    Cause, Config, Event, Failure, Frame, Life, PostId, Session, Timeout, Verdict,
+    Accept, Cause, Config, Event, Failure, Frame, Life, PostId, Seq, Session, Timeout, Verdict,
 };
 
-use crate::common::{DIALER, ID, Pair, at, events, large_frames, push, written};
+use crate::common::{ACCEPTOR, DIALER, ID, Pair, at, events, large_frames, push, written};
 
 #[test]
 fn a_first_message_without_any_connection_fails_in_time_and_for_certain() {
@@ -117,6 +117,88 @@ fn a_large_message_that_arrives_slowly_keeps_the_connection_alive() {
         pair.now = pair.now + Duration::from_secs(3);
         pair.acceptor.heard(epoch, pair.now);
         assert_eq!(pair.acceptor.on_timeout(pair.now), None);
+    }
+}
+
+/// S-26: its sender may have given it up since, and told it to be unknown.
+#[test]
+fn a_message_that_comes_when_the_connection_is_dead_is_taken_from_the_next_one() {
+    let mut pair = Pair::connected(&Config::default());
+    push(&mut pair.dialer, b"a");
+    let (late, epoch) = (written(&mut pair.dialer, pair.now), pair.epoch());
+    pair.now = pair.now + pair.acceptor.config().silence_timeout;
+    // In pieces, too: what was heard in between does not revive it.
+    pair.acceptor.heard(epoch, pair.now);
+    for frame in late {
+        let taken = pair.acceptor.on_frame(epoch, frame, pair.now);
+        assert_eq!(taken, Ok(Accept::Fenced));
+    }
+    let dead = pair.acceptor.run_timeouts(pair.now);
+    assert!(matches!(dead, Some(Timeout::Dead { .. })), "{dead:?}");
+    pair.reconnect();
+    let again = pair.forward();
+    assert_eq!(again, [(Seq(0), Bytes::from_static(b"a"))]);
+}
+
+#[test]
+fn what_was_heard_just_in_time_is_taken() {
+    let mut pair = Pair::connected(&Config::default());
+    push(&mut pair.dialer, b"a");
+    pair.now = pair.now + pair.acceptor.config().silence_timeout * 9 / 10;
+    assert_eq!(pair.forward(), [(Seq(0), Bytes::from_static(b"a"))]);
+}
+
+/// S-26.
+#[test]
+fn an_outcome_that_comes_when_the_connection_is_dead_is_believed() {
+    let mut pair = Pair::connected(&Config::default());
+    let post = push(&mut pair.dialer, b"a");
+    let ended = push(&mut pair.dialer, b"b");
+    for (seq, _) in pair.forward() {
+        let _transmitted_below = pair.acceptor.settle(seq, Verdict::Delivered);
+    }
+    pair.acceptor.close();
+    let (told, epoch) = (written(&mut pair.acceptor, pair.now), pair.epoch());
+    pair.now = pair.now + pair.dialer.config().silence_timeout * 2;
+    pair.dialer.heard(epoch, pair.now);
+    for frame in told {
+        pair.dialer
+            .on_frame(epoch, frame, pair.now)
+            .expect("lawful");
+    }
+    let events = events(&mut pair.dialer);
+    let resolved = Event::Resolved {
+        first: post,
+        count: ended.0 - post.0 + 1,
+    };
+    assert_eq!(events[0], resolved, "{events:?}");
+}
+
+/// S-26, W-15.
+#[test]
+fn the_shorter_silence_of_both_ends_holds_at_both_and_not_below_the_floor() {
+    for (said, agreed) in [(2_000, 2_000), (60_000, 10_000), (0, 100)] {
+        let millis = Duration::from_millis;
+        let dialing = Config {
+            silence_timeout: millis(said),
+            ..Config::default()
+        };
+        let mut dialer = Session::dialer(dialing, ID, DIALER, at(0));
+        let hello = dialer.hello(at(0));
+        let mut acceptor = Session::acceptor(Config::default(), ACCEPTOR, &hello, at(0));
+        acceptor.on_hello(&hello, at(0)).expect("a hello");
+        dialer
+            .on_hello(&acceptor.hello(at(0)), at(0))
+            .expect("its answer");
+        let dead = |session: &mut Session, now| {
+            matches!(session.run_timeouts(now), Some(Timeout::Dead { .. }))
+        };
+        assert!(!dead(&mut acceptor, at(agreed - 1)), "{said} ms");
+        assert!(dead(&mut acceptor, at(agreed)), "{said} ms");
+        // Who asks for less than the floor lives by what it asked for.
+        let own = agreed.min(said);
+        assert!(own == 0 || !dead(&mut dialer, at(own - 1)), "{said} ms");
+        assert!(dead(&mut dialer, at(own)), "{said} ms");
     }
 }
 

@@ -240,6 +240,11 @@ impl Sim<'_> {
         let now = self.local(self.halves[half].node);
         let epoch = self.halves[half].session.epoch();
         let taken = self.halves[half].session.on_frame(epoch, frame, now);
+        if taken == Ok(Accept::Fenced) {
+            // The connection is dead by now, and nobody has looked yet.
+            self.wake(half);
+            return false;
+        }
         // What came before is dropped, whatever it says now; everything else ends the session.
         let is_right = match lie {
             Lie::Repeat => taken == Ok(Accept::Duplicate),
