@@ -3,8 +3,8 @@
 //! the senders that wait for room. The queue of single items is in `queue.rs`.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -42,7 +42,8 @@ pub trait Lane: Default + Send + 'static {
 /// First in, first out, within each lane. The lane for control goes first.
 pub struct Lanes<L> {
     state: Mutex<State<L>>,
-    room: Notify,
+    /// Where senders wait for room; nothing before the first that does.
+    room: OnceLock<Box<Notify>>,
     capacity: usize,
     overflow: Overflow,
     /// Whether the lane for control has messages, to be read without the lock.
@@ -137,7 +138,7 @@ impl<L: Lane> Lanes<L> {
         };
         Self {
             state: Mutex::new(state),
-            room: Notify::new(),
+            room: OnceLock::new(),
             capacity: capacity.max(1),
             overflow,
             is_urgent: AtomicBool::new(false),
@@ -255,7 +256,7 @@ impl<L: Lane> Lanes<L> {
             }
         };
         if is_wanted {
-            self.room.notify_waiters();
+            self.tell_room();
         }
         Poll::Ready(Some(taken))
     }
@@ -264,7 +265,7 @@ impl<L: Lane> Lanes<L> {
     pub fn with<T>(&self, work: impl FnOnce(&mut Both<L>) -> T) -> T {
         let (done, is_wanted) = self.state.lock().take(&self.is_urgent, work);
         if is_wanted {
-            self.room.notify_waiters();
+            self.tell_room();
         }
         done
     }
@@ -313,7 +314,7 @@ impl<L: Lane> Lanes<L> {
             waker.wake();
         }
         // Whoever waits for room learns that there will be none.
-        self.room.notify_waiters();
+        self.tell_room();
         done
     }
 
@@ -360,6 +361,13 @@ impl<L: Lane> Lanes<L> {
     pub fn capacity_of(self: &Arc<Self>, class: Class) -> Option<Capacity> {
         let waits = class == Class::Control || self.overflow == Overflow::Wait;
         waits.then(|| Capacity::new(Arc::new(ClassRoom(Arc::clone(self), class))))
+    }
+
+    /// Whoever waits made the place to wait at before he found the queue full, under its lock, so it is seen here.
+    fn tell_room(&self) {
+        if let Some(room) = self.room.get() {
+            room.notify_waiters();
+        }
     }
 
     fn has_room(&self, class: Class) -> bool {
@@ -410,7 +418,7 @@ struct ClassRoom<L>(Arc<Lanes<L>>, Class);
 impl<L: Lane> ClassRoom<L> {
     async fn made(&self) {
         loop {
-            let mut notified = pin!(self.0.room.notified());
+            let mut notified = pin!(self.0.room.get_or_init(Box::default).notified());
             // Registered before the look, so that room made between the look and the wait is not missed.
             notified.as_mut().enable();
             if self.0.has_room(self.1) {

@@ -71,22 +71,21 @@ impl WeakMailbox {
 pub(crate) struct Inner {
     actor_id: ActorId,
     capacity: usize,
+    /// Set under the lock of the ports.
     is_closed: AtomicBool,
     next_port: AtomicU64,
     ports: RwLock<Ports>,
     /// Requests from other processes that this actor has and whose senders may still withdraw them.
-    requests: Mutex<HashMap<PortId, Weak<dyn Asked>>>,
+    requests: OnceLock<Box<Mutex<Requests>>>,
     /// Whose mailbox it is, for those who know the type.
     owner: OnceLock<Weak<dyn Any + Send + Sync>>,
     /// Whom to tell of messages that were delivered elsewhere and not handled.
     reports: Mutex<Option<Arc<dyn ReturnSink>>>,
 }
 
-#[derive(Default)]
-struct Ports {
-    sinks: HashMap<u64, Arc<dyn PortSink>, KeyHash>,
-    is_closed: bool,
-}
+type Requests = HashMap<PortId, Weak<dyn Asked>>;
+
+type Ports = HashMap<u64, Arc<dyn PortSink>, KeyHash>;
 
 /// A port, or an actor, was not bound.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,7 +146,7 @@ impl Mailbox {
             is_closed: AtomicBool::new(false),
             next_port,
             ports: RwLock::default(),
-            requests: Mutex::default(),
+            requests: OnceLock::new(),
             owner: OnceLock::new(),
             reports: Mutex::default(),
         }))
@@ -270,7 +269,7 @@ impl Mailbox {
     /// # Bounds
     /// At most [`limits::REQUESTS_PER_MAILBOX`]; a further one is handled although its sender may have withdrawn it.
     pub fn enter_request(&self, reply_port: PortId, request: &Arc<dyn Asked>) {
-        let mut requests = self.0.requests.lock();
+        let mut requests = self.0.requests.get_or_init(Box::default).lock();
         if requests.len() < limits::REQUESTS_PER_MAILBOX {
             requests.insert(reply_port, Arc::downgrade(request));
         }
@@ -278,7 +277,9 @@ impl Mailbox {
 
     /// Forgets a request that is done with.
     pub fn leave_request(&self, reply_port: &PortId) {
-        self.0.requests.lock().remove(reply_port);
+        if let Some(requests) = self.0.requests.get() {
+            requests.lock().remove(reply_port);
+        }
     }
 
     /// Puts `sink` behind the port number `index`.
@@ -298,9 +299,8 @@ impl Mailbox {
     pub fn close(&self) {
         let sinks = {
             let mut ports = self.0.ports.write();
-            ports.is_closed = true;
             self.0.is_closed.store(true, Ordering::Release);
-            std::mem::take(&mut ports.sinks)
+            std::mem::take(&mut *ports)
         };
         for sink in sinks.into_values() {
             sink.closed();
@@ -323,7 +323,7 @@ impl Mailbox {
     /// How many ports are bound.
     #[must_use]
     pub fn bound_ports(&self) -> usize {
-        self.0.ports.read().sinks.len()
+        self.0.ports.read().len()
     }
 
     /// Has its owner told of messages that were delivered to another process and not handled there. Without this they
@@ -334,7 +334,7 @@ impl Mailbox {
 
     /// What is behind a port number.
     fn sink(&self, index: u64) -> Option<Arc<dyn PortSink>> {
-        self.0.ports.read().sinks.get(&index).cloned()
+        self.0.ports.read().get(&index).cloned()
     }
 
     /// Acts on a notice of another mailbox.
@@ -364,10 +364,10 @@ impl Mailbox {
                 }
             }
             Notice::Withdrawn { reply_port } => {
-                let request = {
-                    let requests = self.0.requests.lock();
+                let request = self.0.requests.get().and_then(|requests| {
+                    let requests = requests.lock();
                     requests.get(&reply_port).and_then(Weak::upgrade)
-                };
+                });
                 if let Some(request) = request {
                     request.withdrawn();
                 }
@@ -391,10 +391,9 @@ impl Mailbox {
         let found = {
             let ports = self.0.ports.read();
             ports
-                .sinks
                 .get(&envelope.dest().index())
                 .cloned()
-                .ok_or(ports.is_closed)
+                .ok_or_else(|| self.is_closed())
         };
         match found {
             Ok(sink) => sink.deliver(envelope, return_handle),
@@ -421,18 +420,18 @@ impl Inner {
 
     pub(crate) fn bind(&self, index: u64, sink: Arc<dyn PortSink>) -> Result<(), BindError> {
         let mut ports = self.ports.write();
-        if ports.is_closed {
+        if self.is_closed.load(Ordering::Acquire) {
             return Err(BindError::Closed {
                 actor_id: self.actor_id.clone(),
             });
         }
-        if ports.sinks.len() >= limits::PORTS_PER_MAILBOX {
+        if ports.len() >= limits::PORTS_PER_MAILBOX {
             return Err(BindError::TooManyPorts {
                 actor_id: self.actor_id.clone(),
                 max: limits::PORTS_PER_MAILBOX,
             });
         }
-        match ports.sinks.entry(index) {
+        match ports.entry(index) {
             Entry::Occupied(_) => Err(BindError::PortTaken {
                 port_id: PortId::new(self.actor_id.clone(), index),
             }),
@@ -444,7 +443,7 @@ impl Inner {
     }
 
     pub(crate) fn unbind(&self, index: u64) -> Option<Arc<dyn PortSink>> {
-        self.ports.write().sinks.remove(&index)
+        self.ports.write().remove(&index)
     }
 }
 
@@ -486,8 +485,8 @@ impl fmt::Debug for Mailbox {
         let ports = self.0.ports.read();
         f.debug_struct("Mailbox")
             .field("actor_id", &format_args!("{}", self.0.actor_id))
-            .field("ports", &ports.sinks.len())
-            .field("is_closed", &ports.is_closed)
+            .field("ports", &ports.len())
+            .field("is_closed", &self.is_closed())
             .finish()
     }
 }

@@ -58,15 +58,18 @@ impl<A: Actor> Batch<A> {
     }
 
     /// As [`wait`](Self::wait), for an actor that has no batch before it has messages.
-    pub(crate) fn wait_for_first<'a>(
-        first: &'a mut Option<Box<Self>>,
+    pub(crate) fn wait_for_more<'a>(
+        batch: &'a mut Option<Box<Self>>,
         cx: &'a Context<A>,
-    ) -> impl Future<Output = Woken> + Send + 'a {
+    ) -> impl Future<Output = Woken> + Send + Unpin + 'a {
         poll_fn(move |task| {
-            let mut batch = Self::new();
-            let woken = batch.poll_wait(cx, task);
-            if !batch.is_empty() {
-                *first = Some(Box::new(batch));
+            if let Some(batch) = batch {
+                return batch.poll_wait(cx, task);
+            }
+            let mut first = Self::new();
+            let woken = first.poll_wait(cx, task);
+            if !first.is_empty() {
+                *batch = Some(Box::new(first));
             }
             woken
         })

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use hyperactor_mailbox::{
     BoxFuture, Failure, Headers, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token,
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::proc::WeakProc;
-use crate::trace::CurrentTrace;
+use crate::trace::{Carried, CurrentTrace};
 use crate::{Delegate, TraceContext, limits, reports};
 
 /// A sender and receiver of messages in a proc that is no actor: `main`, a test, a bridge to other code.
@@ -26,7 +27,8 @@ pub struct Client {
     proc: WeakProc,
     /// Whether the proc's tables hold it.
     is_settled: bool,
-    trace: CurrentTrace,
+    is_tracing: AtomicBool,
+    trace: Carried,
 }
 
 impl Client {
@@ -41,7 +43,8 @@ impl Client {
             returned,
             proc,
             is_settled: false,
-            trace: CurrentTrace::default(),
+            is_tracing: AtomicBool::new(false),
+            trace: Carried::default(),
         }
     }
 
@@ -54,6 +57,13 @@ impl Client {
         self
     }
 
+    fn carried_trace<'a>(&'a self) -> CurrentTrace<'a, impl FnOnce() -> &'a Carried> {
+        CurrentTrace {
+            is_set: &self.is_tracing,
+            carried: || &self.trace,
+        }
+    }
+
     /// The client's id.
     pub fn actor_id(&self) -> &ActorId {
         self.mailbox.actor_id()
@@ -61,7 +71,7 @@ impl Client {
 
     /// Begins or leaves a trace: what is posted with this client from here on belongs to it.
     pub fn set_trace(&self, trace: Option<TraceContext>) {
-        self.trace.set(trace);
+        self.carried_trace().set(trace);
     }
 
     /// The client's mailbox, to open ports in.
@@ -121,11 +131,11 @@ impl Outbox for Client {
     }
 
     fn is_stamping(&self) -> bool {
-        self.trace.is_set()
+        self.carried_trace().is_set()
     }
 
     fn stamp(&self, headers: &mut Headers) {
-        self.trace.stamp(headers);
+        self.carried_trace().stamp(headers);
     }
 
     fn mailbox(&self) -> &Mailbox {

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use crate::counters::Counters;
 use crate::reports::{Report, Reports};
-use crate::status::Status;
+use crate::status::{Followed, Stage};
 use crate::supervision::Watchers;
 use crate::time::within;
-use crate::trace::CurrentTrace;
+use crate::trace::{Carried, CurrentTrace};
 use crate::{ActorExit, ActorStatus, Event, Relation, limits};
 
 /// Asked to handle what is queued and end.
@@ -53,12 +53,12 @@ pub(crate) struct Control {
     is_aborted: AtomicBool,
     /// Wakes the actor's task. Registered by [`watch_task`](Self::watch_task) alone.
     waker: AtomicWaker,
-    status: Status,
+    stage: Stage,
+    is_tracing: AtomicBool,
     parent: Option<Weak<Control>>,
     /// `None` where they are the usual ones.
     deadlines: Option<Box<Deadlines>>,
     counters: Counters,
-    trace: CurrentTrace,
     /// What only the actor's type knows; set when the actor is spawned.
     facts: OnceLock<Weak<dyn Facts>>,
     more: OnceLock<Box<More>>,
@@ -68,6 +68,8 @@ pub(crate) struct Control {
 /// its end on.
 #[derive(Default)]
 struct More {
+    status: Followed,
+    trace: Carried,
     reports: Reports,
     children: Mutex<Children>,
     watchers: Watchers,
@@ -134,11 +136,11 @@ impl Control {
             attention: AtomicU8::new(0),
             is_aborted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
-            status: Status::default(),
+            stage: Stage::default(),
+            is_tracing: AtomicBool::new(false),
             parent,
             deadlines: (deadlines != Deadlines::default()).then(|| Box::new(deadlines)),
             counters: Counters::default(),
-            trace: CurrentTrace::default(),
             facts: OnceLock::new(),
             more: OnceLock::new(),
         }
@@ -152,8 +154,13 @@ impl Control {
         &self.counters
     }
 
-    pub(crate) fn trace(&self) -> &CurrentTrace {
-        &self.trace
+    /// The trace that the message in hand belongs to.
+    #[inline]
+    pub(crate) fn trace<'a>(&'a self) -> CurrentTrace<'a, impl FnOnce() -> &'a Carried> {
+        CurrentTrace {
+            is_set: &self.is_tracing,
+            carried: || &self.more().trace,
+        }
     }
 
     pub(crate) fn set_facts(&self, facts: Weak<dyn Facts>) {
@@ -277,26 +284,27 @@ impl Control {
 
     /// What the actor is doing, to wait for what it does next.
     pub(crate) fn status(&self) -> watch::Receiver<ActorStatus> {
-        self.status.follow()
+        self.stage.follow(&self.more().status)
     }
 
     /// What the actor is doing.
     pub(crate) fn status_now(&self) -> ActorStatus {
-        self.status.now()
+        let more = self.more.get();
+        self.stage.now(more.map(|more| &more.status))
     }
 
     pub(crate) fn set_status(&self, status: ActorStatus) {
-        self.status.set(status);
+        self.stage.set(status, &self.more, |more| &more.status);
     }
 
     /// Whether the actor was initialised, which its last status does not tell.
     pub(crate) fn has_run(&self) -> bool {
-        self.status.has_run()
+        self.stage.has_run()
     }
 
     /// Resolves when the actor has ended.
     pub(crate) async fn ended(&self) -> ActorExit {
-        match self.status.now() {
+        match self.status_now() {
             ActorStatus::Ended(exit) => exit,
             _ => exit_of(self.status()).await,
         }

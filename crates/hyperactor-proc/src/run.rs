@@ -25,40 +25,124 @@ use crate::{
 /// How the part of a life went in which messages are handled.
 type Served = Result<ActorResult<ExitReason>, PanicReport>;
 
+/// Why something that the actor did was not done to its end.
+enum Cut {
+    Aborted,
+    Panicked(PanicReport),
+}
+
 /// The whole life, as the actor's task.
 ///
 /// The task may be dropped at any await, as when its runtime is shut down; [`Ending`] then gives everything back.
 ///
-/// Most actors rest most of the time, so the future has room for that and no more: what happens once in a life has a box of
-/// its own for as long as it takes.
+/// Most actors rest most of the time, so the future has room for that and no more: whatever else an actor waits for has a box
+/// of its own for as long as it takes.
 pub(crate) fn run<A: Actor>(
     mut ending: Ending<A>,
     mut actor: A,
 ) -> impl Future<Output = ()> + Send + 'static {
     async move {
-        let exit = {
+        let begun = Box::pin(begin(&mut actor, &ending.cx));
+        if let Err(exit) = small(guarded(&ending.cx, begun).await) {
+            if exit.is_none() {
+                Box::pin(aborted(ending.cx.control())).await;
+            }
+            return ending.end(actor, exit);
+        }
+        let mut is_message_next = false;
+        let served = loop {
             let Ending { cx, batch, .. } = &mut ending;
-            let life = pin!(live(&mut actor, cx, batch));
-            let exit = unless_aborted(cx.control(), life).await;
-            exit.map(Box::new)
+            let report = match is_message_next || cx.control().is_quiet() {
+                true => None,
+                false => match look(cx) {
+                    Look::At(report) => report,
+                    Look::Stop => break Some(Box::new(Ok(Ok(ExitReason::Stopped)))),
+                },
+            };
+            // Ends go before messages, each of them after a look at the signals. After one undeliverable comes a message:
+            // neither may keep the other waiting for ever.
+            is_message_next = matches!(report, Some(Report::Undeliverable(_)));
+            let step = if let Some(report) = report {
+                guarded(cx, Box::pin(attend(&mut actor, cx, report))).await
+            } else if let Some(work) = batch.as_mut().and_then(|batch| batch.run(&mut actor, cx)) {
+                guarded(cx, work).await
+            } else {
+                let woken = guarded(cx, Batch::wait_for_more(batch, cx)).await;
+                // What came back of the last messages is still looked at.
+                if matches!(woken, Ok(Woken::Empty)) && cx.control().is_quiet() {
+                    break Some(Box::new(Ok(Ok(ExitReason::Drained))));
+                }
+                woken.map(|_| Ok(()))
+            };
+            match step {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => break Some(Box::new(Ok(Err(error)))),
+                Err(Cut::Panicked(report)) => break Some(Box::new(Err(report))),
+                Err(Cut::Aborted) => break None,
+            }
+        };
+        let exit = match served {
+            Some(served) => {
+                let Ending { cx, batch, .. } = &mut ending;
+                let closing = Box::pin(close_down(&mut actor, cx, batch, served));
+                small(guarded(cx, closing).await.map(Err)).err().flatten()
+            }
+            None => None,
         };
         if exit.is_none() {
             Box::pin(aborted(ending.cx.control())).await;
         }
-        ending.end(actor, exit.map_or(ActorExit::Aborted, |exit| *exit));
+        ending.end(actor, exit);
     }
 }
 
-/// The output, or nothing if the actor was aborted before.
-fn unless_aborted<F: Future>(
-    control: &Control,
-    mut future: Pin<&mut F>,
-) -> impl Future<Output = Option<F::Output>> {
+/// What the signals say.
+enum Look {
+    /// What an actor that goes on has to look at, if anything.
+    At(Option<Report>),
+    Stop,
+}
+
+fn look<A: Actor>(cx: &Context<A>) -> Look {
+    let control = cx.control();
+    let attention = control.take_attention();
+    if attention.stop {
+        return Look::Stop;
+    }
+    if attention.drain {
+        // From here on the queue only empties; when it has, the wait for messages says so.
+        cx.cell().inbox.seal();
+        control.set_status(ActorStatus::Ending);
+    }
+    match attention.report {
+        true => Look::At(control.next_report()),
+        false => Look::At(None),
+    }
+}
+
+/// Whether an actor has begun, or how it ended; nothing where it was aborted.
+fn small(begun: Result<Result<(), ActorExit>, Cut>) -> Result<(), Option<Box<ActorExit>>> {
+    match begun {
+        Ok(begun) => begun.map_err(|exit| Some(Box::new(exit))),
+        Err(Cut::Panicked(report)) => Err(Some(Box::new(ActorExit::Panicked(report)))),
+        Err(Cut::Aborted) => Err(None),
+    }
+}
+
+/// The output, unless the actor is aborted before, or panics.
+fn guarded<A: Actor, F: Future + Unpin>(
+    cx: &Context<A>,
+    mut future: F,
+) -> impl Future<Output = Result<F::Output, Cut>> {
     poll_fn(move |task| {
+        let control = cx.control();
         control.watch_task(task);
-        match control.is_aborted() {
-            true => Poll::Ready(None),
-            false => future.as_mut().poll(task).map(Some),
+        if control.is_aborted() {
+            return Poll::Ready(Err(Cut::Aborted));
+        }
+        match caught_sync(|| Pin::new(&mut future).poll(task)) {
+            Ok(output) => output.map(Ok),
+            Err(report) => Poll::Ready(Err(Cut::Panicked(report))),
         }
     })
 }
@@ -68,24 +152,6 @@ async fn aborted(control: &Control) {
     control
         .end_children(End::Abort, control.deadlines().children)
         .await;
-}
-
-/// Everything that can be aborted.
-fn live<A: Actor>(
-    actor: &mut A,
-    cx: &Context<A>,
-    batch: &mut Option<Box<Batch<A>>>,
-) -> impl Future<Output = ActorExit> + Send {
-    async move {
-        if let Err(exit) = Box::pin(begin(actor, cx)).await {
-            return exit;
-        }
-        let served = {
-            let serving = pin!(serve(actor, cx, batch));
-            caught(serving).await
-        };
-        Box::pin(close_down(actor, cx, batch, served)).await
-    }
 }
 
 /// Initialises the actor.
@@ -113,9 +179,9 @@ async fn close_down<A: Actor>(
     actor: &mut A,
     cx: &Context<A>,
     batch: &mut Option<Box<Batch<A>>>,
-    served: Served,
+    served: Box<Served>,
 ) -> ActorExit {
-    let reason = match served {
+    let reason = match *served {
         Ok(Ok(reason)) => reason,
         Ok(Err(error)) => {
             let reason = failed(error);
@@ -186,61 +252,14 @@ async fn clean_up<A: Actor>(actor: &mut A, cx: &Context<A>, reason: ExitReason) 
     }
 }
 
-/// Handles messages until something ends it.
-fn serve<A: Actor>(
-    actor: &mut A,
-    cx: &Context<A>,
-    batch: &mut Option<Box<Batch<A>>>,
-) -> impl Future<Output = ActorResult<ExitReason>> + Send {
-    async move {
-        let control = cx.control();
-        loop {
-            if !control.is_quiet() {
-                let attention = control.take_attention();
-                if attention.stop {
-                    return Ok(ExitReason::Stopped);
-                }
-                if attention.drain {
-                    // From here on the queue only empties; when it has, the wait below says so.
-                    cx.cell().inbox.seal();
-                    control.set_status(ActorStatus::Ending);
-                }
-                if attention.report {
-                    let report = control.next_report();
-                    let is_event = matches!(report, Some(Report::Event(_)));
-                    Box::pin(attend(actor, cx, report)).await?;
-                    if is_event {
-                        // Ends go before messages, each of them after a look at the signals.
-                        continue;
-                    }
-                    // One undeliverable, and then a message: neither may keep the other waiting for ever.
-                }
-            }
-            if let Some(run) = batch.as_mut().and_then(|batch| batch.run(actor, cx)) {
-                run.await?;
-                continue;
-            }
-            let woken = match &mut *batch {
-                Some(batch) => batch.wait(cx).await,
-                none => Batch::wait_for_first(none, cx).await,
-            };
-            // What came back of the last messages is still looked at.
-            if matches!(woken, Woken::Empty) && control.is_quiet() {
-                return Ok(ExitReason::Drained);
-            }
-        }
-    }
-}
-
 /// Lets the actor look at one report.
-async fn attend<A: Actor>(actor: &mut A, cx: &Context<A>, report: Option<Report>) -> ActorResult {
+async fn attend<A: Actor>(actor: &mut A, cx: &Context<A>, report: Report) -> ActorResult {
     match report {
-        None => {}
-        Some(Report::Undeliverable(report)) => {
+        Report::Undeliverable(report) => {
             cx.control().counters().returned();
             actor.on_undeliverable(cx, *report).await?;
         }
-        Some(Report::Event(event)) => actor.on_supervision(cx, *event).await?,
+        Report::Event(event) => actor.on_supervision(cx, *event).await?,
     }
     tokio::task::coop::consume_budget().await;
     Ok(())
@@ -265,7 +284,9 @@ impl<A: Actor> Ending<A> {
         }
     }
 
-    fn end(mut self, actor: A, mut exit: ActorExit) {
+    /// `exit` is nothing where the actor was aborted.
+    fn end(mut self, actor: A, exit: Option<Box<ActorExit>>) {
+        let mut exit = exit.map_or(ActorExit::Aborted, |exit| *exit);
         // Before the end is published, so that what the actor held is free when its end is seen.
         // Replies that it still owed are told its end.
         let cause = exit.to_string();

@@ -185,20 +185,23 @@ fn clock() -> u64 {
     since.map_or(1, |since| since.as_nanos() as u64)
 }
 
-/// The context that an actor or a client has now. Looking is one plain load while it has none.
+/// Where the context of an actor or a client is kept.
 #[derive(Default)]
-pub(crate) struct CurrentTrace {
-    is_set: AtomicBool,
-    /// In a box, which most actors never have and others keep.
-    context: OnceLock<Box<Mutex<Option<TraceContext>>>>,
+pub(crate) struct Carried(Mutex<Option<TraceContext>>);
+
+/// The context that an actor or a client has now. Looking is one plain load while it has none, and only one that is set
+/// needs a place to be.
+pub(crate) struct CurrentTrace<'a, C> {
+    pub(crate) is_set: &'a AtomicBool,
+    pub(crate) carried: C,
 }
 
-impl CurrentTrace {
-    pub(crate) fn set(&self, context: Option<TraceContext>) {
+impl<'a, C: FnOnce() -> &'a Carried> CurrentTrace<'a, C> {
+    pub(crate) fn set(self, context: Option<TraceContext>) {
         if context.is_none() && !self.is_set.load(Ordering::Relaxed) {
             return;
         }
-        *self.context.get_or_init(Box::default).lock() = context;
+        *(self.carried)().0.lock() = context;
         self.is_set.store(context.is_some(), Ordering::Relaxed);
     }
 
@@ -206,15 +209,16 @@ impl CurrentTrace {
         self.is_set.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn get(&self) -> Option<TraceContext> {
-        match self.is_set() {
-            true => *self.context.get()?.lock(),
-            false => None,
+    pub(crate) fn get(self) -> Option<TraceContext> {
+        if self.is_set() {
+            *(self.carried)().0.lock()
+        } else {
+            None
         }
     }
 
     /// Puts it into the headers of what is posted, unless they have one.
-    pub(crate) fn stamp(&self, headers: &mut Headers) {
+    pub(crate) fn stamp(self, headers: &mut Headers) {
         if let Some(context) = self.get()
             && headers.value(TRACE_HEADER).is_none()
         {

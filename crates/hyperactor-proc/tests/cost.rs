@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use allocation_counter::AllocationInfo;
 use hyperactor_proc::{
-    Actor, ActorHandle, ActorResult, Client, Context, Handler, Message, Proc, SpawnOptions,
+    Actor, ActorHandle, ActorResult, ActorStatus, Client, Context, Handler, Message, Proc,
+    SpawnOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +167,47 @@ fn an_actor_at_rest_has_given_back_what_a_burst_of_messages_took() {
         kept.bytes_current < 2_048,
         "{} bytes are kept",
         kept.bytes_current
+    );
+}
+
+/// What every further actor takes that has never had a message, as the allocator counts it: its task, what its handles share,
+/// its queue, its mailbox, its id, and its places in the tables of its proc.
+#[test]
+fn an_actor_at_rest_takes_a_kibibyte_and_a_spawn_few_allocations() {
+    const ACTORS: usize = 1_000;
+    const BYTES_MAX: i64 = 1_152;
+    const ALLOCATIONS_MAX: u64 = 8;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let proc = Proc::isolated("p");
+    let total = Arc::new(AtomicU64::new(0));
+    let names: Vec<_> = (0..2 * ACTORS).map(|at| format!("idle-{at}")).collect();
+    let mut actors = Vec::with_capacity(names.len());
+    let mut spawn = |names: &[String]| {
+        runtime.block_on(async {
+            for name in names {
+                let actor = Counter(Arc::clone(&total));
+                actors.push(proc.spawn(name, actor).unwrap());
+            }
+            let mut last = actors.last().unwrap().status();
+            last.wait_for(|status| matches!(status, ActorStatus::Running))
+                .await
+                .unwrap();
+        });
+    };
+    // Tables and queues grow by doubling; the second half finds them grown, or pays for the doubling.
+    let (warm, more) = names.split_at(ACTORS);
+    spawn(warm);
+    let info = allocation_counter::measure(|| spawn(more));
+    let each = info.bytes_current / ACTORS as i64;
+    let allocations = info.count_total / ACTORS as u64;
+    println!("an actor at rest: {each} bytes, spawned with {allocations} allocations");
+    assert!(each <= BYTES_MAX, "an actor at rest takes {each} bytes");
+    assert!(
+        allocations <= ALLOCATIONS_MAX,
+        "a spawn makes {allocations} allocations"
     );
 }
 
