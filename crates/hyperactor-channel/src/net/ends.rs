@@ -140,6 +140,10 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
             .with(&mut owner.outcomes, |session| gathered.bring_into(session));
     }
 
+    fn unpark(&mut self) {
+        self.inbound.unpark();
+    }
+
     fn learn(&mut self, label: Label, name: Bytes) {
         self.known.learn(self.owner.shared.codec(), label, name);
     }

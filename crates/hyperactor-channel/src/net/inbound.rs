@@ -138,6 +138,11 @@ impl NetInbound {
         true
     }
 
+    /// The session's task runs, and looks here before it rests: what is said until then need not wake it.
+    pub(crate) fn unpark(&self) {
+        self.0.lock().parked = None;
+    }
+
     /// Whether the session's task is parked, and nothing has woken it.
     pub(crate) fn is_parked(&self) -> bool {
         self.0.lock().parked.is_some()
@@ -223,5 +228,46 @@ impl Settlements for NetInbound {
 
     fn release(&self, to: u32, messages: u64, bytes: u64) {
         self.change(|pending| pending.release(to, messages, bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_settlement_wakes_a_task_that_rests_and_not_one_that_runs() {
+        let inbound = NetInbound::new(&Config::default());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let settle = |seq| {
+            let ticket = Ticket {
+                seq,
+                size: 1,
+                to: 0,
+            };
+            inbound.settle(ticket, Verdict::Delivered, None);
+        };
+        assert!(inbound.park(&waker, false));
+        inbound.unpark();
+        settle(0);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        assert!(!inbound.park(&waker, false), "it looks before it rests");
+        assert!(inbound.take().is_some() && inbound.park(&waker, false));
+        settle(1);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     }
 }

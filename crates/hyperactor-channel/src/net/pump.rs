@@ -31,6 +31,9 @@ pub(crate) trait Endpoint {
     /// Brings into the session what was settled and released since the last time.
     fn sync(&mut self) {}
 
+    /// The pump runs, and parks again before it rests: what is settled by those that it delivers to need not wake it.
+    fn unpark(&mut self) {}
+
     /// Takes a message. No lock is held.
     fn deliver(&mut self, message: Arrived);
 
@@ -230,6 +233,9 @@ impl Pump {
                     session.violated(*epoch, violation, now);
                 }
             });
+            if !arrived.is_empty() {
+                endpoint.unpark();
+            }
             for arrival in arrived.drain(..) {
                 match arrival {
                     Arrival::Message(message) => endpoint.deliver(message),

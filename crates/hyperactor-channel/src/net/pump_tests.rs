@@ -21,6 +21,7 @@ use tokio::net::UnixStream;
 
 use super::pump::{Arrived, Ended, Endpoint, Pump};
 use crate::clock;
+use crate::transport::ByteStream;
 
 /// A stream whose other end goes away between a look for input and the next write; its last words are still there.
 struct Dying {
@@ -61,6 +62,8 @@ impl AsyncWrite for Dying {
         Poll::Ready(Ok(()))
     }
 }
+
+impl ByteStream for Dying {}
 
 struct Bare(Session, usize);
 

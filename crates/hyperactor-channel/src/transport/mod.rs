@@ -1,13 +1,16 @@
 //! The border to the operating system: an address to a byte stream and the verified identity of who is at its other end
 //! ([`Dial`]), and the same the other way round ([`Listen`]). What travels on the stream is not known here.
 
+mod quiet;
 mod tcp;
 mod unix;
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use hyperactor_refs::{BindSpec, ChannelAddr, ChannelTransport};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 pub use self::tcp::{TcpDialer, TcpListening};
 pub use self::unix::{UnixDialer, UnixListening};
@@ -15,9 +18,18 @@ use crate::tx::BoxFuture;
 use crate::{ServeError, ServeOptions};
 
 /// A reliable, ordered stream of bytes in both directions.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// What the kernel knows the stream by, so that its input can be looked for; `None` where that is not possible.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for S {}
+impl ByteStream for TcpStream {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
 
 /// Who is at the other end of a stream, as far as the transport can prove it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

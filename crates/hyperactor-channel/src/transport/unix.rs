@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::quiet::QuietStream;
 use super::{Connected, Dial, Identity, Listen, bind_error, wrong_transport};
 use crate::ServeError;
 use crate::limits::{LISTEN_BACKLOG, TURN_PAUSE, TURN_TRIES, UNIX_PATH_BYTES_MAX};
@@ -67,7 +68,7 @@ fn connected(stream: UnixStream) -> io::Result<Connected> {
         addr: None,
     };
     Ok(Connected {
-        stream: Box::new(stream),
+        stream: Box::new(QuietStream::new(stream.into_std()?.into())?),
         identity,
     })
 }
