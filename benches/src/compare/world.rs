@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use hyperactor::channel::Spin;
 use hyperactor::host::{HostedProc, OutputPolicy};
 use hyperactor::prelude::*;
 use tokio::runtime::Runtime;
@@ -61,9 +62,11 @@ impl World {
 
     /// Starts a process.
     pub(crate) fn child(&self, name: &str, route: RoutePolicy) -> Result<HostedProc> {
-        let config = ProcConfig::new()
-            .with_route(route)
-            .with_output(OutputPolicy::Inherited);
+        self.child_that(name, ProcConfig::new().with_route(route))
+    }
+
+    fn child_that(&self, name: &str, config: ProcConfig) -> Result<HostedProc> {
+        let config = config.with_output(OutputPolicy::Inherited);
         let started = self.0.runtime.block_on(self.0.host.spawn(name, config));
         started.with_context(|| format!("cannot start the process {name}"))
     }
@@ -81,6 +84,16 @@ impl World {
     pub(crate) fn pair(&self, name: &str, route: RoutePolicy) -> Result<Pair> {
         let from = self.child(&format!("{name}-a"), route)?;
         let to = self.child(&format!("{name}-b"), route)?;
+        self.pair_of(&from, &to)
+    }
+
+    /// As [`pair`](Self::pair), directly and without looking for messages before sleeping.
+    pub(crate) fn pair_without_spin(&self, name: &str) -> Result<Pair> {
+        let config = ProcConfig::new()
+            .with_route(RoutePolicy::Direct)
+            .with_spin(Spin::Never);
+        let from = self.child_that(&format!("{name}-a"), config.clone())?;
+        let to = self.child_that(&format!("{name}-b"), config)?;
         self.pair_of(&from, &to)
     }
 

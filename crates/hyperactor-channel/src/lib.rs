@@ -5,9 +5,11 @@
 //! Sending: [`dial`], [`ChannelTx`], or [`dial_with`] and [`Outbound`] with a [`Completion`] for each message.
 //! Receiving: [`serve`], [`ChannelRx`], or [`serve_with`] with [`Accept`] and [`Deliver`]. Both over one connection:
 //! [`dial_duplex`], [`serve_duplex`], or [`dial_duplex_with`] and [`Accept::open`]. What became of a message:
-//! [`Outcome`], [`Failure`], [`Reason`]. Below: [`transport`], byte streams by address. Bounds: [`limits`].
+//! [`Outcome`], [`Failure`], [`Reason`]. Below: [`transport`], byte streams by address; [`spin`], what
+//! spares a hot conversation its wake-ups. Bounds: [`limits`].
 
 pub mod limits;
+pub mod spin;
 pub mod transport;
 
 mod backoff;
@@ -42,4 +44,5 @@ pub use outcome::{Failure, FlushError, Outcome, Reason};
 pub use rx::{ChannelRx, Rx};
 pub use serve::{ServerHandle, serve, serve_queue, serve_with};
 pub use serve_error::ServeError;
+pub use spin::Spin;
 pub use tx::{BoxFuture, ChannelTx, Tx};

@@ -94,3 +94,32 @@ pub const LOCAL_LANE_TURN_MESSAGES: usize = 16;
 /// How many destinations an in-process channel knows at a time. Beyond, those without messages are forgotten, and a post to
 /// another one finds the channel full while there are none.
 pub const LOCAL_DESTINATIONS_MAX: usize = 16_384;
+
+/// Sleeps of the threads that serve a connection before the first one that looks for input first: who exchanges a few
+/// messages never does.
+pub const SPIN_WARM_UP: u32 = 64;
+
+/// Where looking does not pay, one sleep in so many finds out whether it would pay again.
+pub const SPIN_PROBE_EVERY: u32 = 64;
+
+/// How many wake-ups the full time for looking is worth. More than one: a peer that sleeps has to be woken before it can
+/// answer, and two that each give up before the other can answer never meet.
+pub const SPIN_BUDGET_WAKES: u32 = 2;
+
+/// The least full time for looking, where a wake-up costs next to nothing.
+pub const SPIN_BUDGET_MIN: Duration = Duration::from_micros(20);
+
+/// The longest time for looking: what else a thread could have done waits no longer for it.
+pub const SPIN_BUDGET_MAX: Duration = Duration::from_micros(200);
+
+/// The full time for looking where it cannot be found out what a wake-up costs.
+pub const SPIN_BUDGET_DEFAULT: Duration = Duration::from_micros(100);
+
+/// A look that comes so long after the one before says that the processor was taken away in between.
+pub const SPIN_LATE: Duration = Duration::from_micros(10);
+
+/// How many wake-ups are timed to find out what one costs.
+pub const WAKE_PROBES: u32 = 24;
+
+/// The pause before each of them: long enough for a processor to go to rest.
+pub const WAKE_PROBE_PAUSE: Duration = Duration::from_millis(1);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyperactor_protocol::{Config, limits as protocol_limits};
 use hyperactor_refs::Incarnation;
 
-use crate::limits;
+use crate::{Spin, limits};
 
 /// Choices of the dialling side. `DialOptions { expect: Some(life), ..Default::default() }` changes one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct DialOptions {
     pub window_messages: u32,
     /// How many bytes that come back may wait in the receiver's queues. Default: 16 MiB.
     pub window_bytes: u64,
+    /// Whether threads look for what comes in for a moment before they sleep. Default: [`Spin::Adaptive`].
+    pub spin: Spin,
 }
 
 impl Default for DialOptions {
@@ -52,6 +54,7 @@ impl Default for DialOptions {
             outbox_bytes: protocol_limits::OUTBOX_BYTES,
             window_messages: protocol_limits::WINDOW_MESSAGES,
             window_bytes: protocol_limits::WINDOW_BYTES,
+            spin: Spin::default(),
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct ServeOptions {
     pub outbox_messages: u32,
     /// How many bytes of such messages, likewise. Default: 32 MiB.
     pub outbox_bytes: usize,
+    /// Whether threads look for what comes in for a moment before they sleep. Default: [`Spin::Adaptive`].
+    pub spin: Spin,
 }
 
 impl Default for ServeOptions {
@@ -127,6 +132,7 @@ impl Default for ServeOptions {
             delivery_timeout: protocol_limits::DELIVERY_TIMEOUT,
             outbox_messages: protocol_limits::OUTBOX_MESSAGES,
             outbox_bytes: protocol_limits::OUTBOX_BYTES,
+            spin: Spin::default(),
         }
     }
 }

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(hyperactor::channel::spin::before_park)
         .build()
         .context("cannot start the runtime; are threads or descriptors exhausted?")?;
     let outcome = runtime.block_on(async {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use hyperactor_channel::Spin;
 use serde::{Deserialize, Serialize};
 
 use crate::restart::RestartPolicy;
@@ -22,6 +23,8 @@ pub struct ProcConfig {
     pub restart: RestartPolicy,
     /// What becomes of it when its host dies without having ended it.
     pub on_host_loss: OnHostLoss,
+    /// Whether its threads look for messages of other processes for a moment before they sleep.
+    pub spin: Spin,
 }
 
 impl ProcConfig {
@@ -63,6 +66,14 @@ impl ProcConfig {
     #[must_use]
     pub fn with_on_host_loss(mut self, on_host_loss: OnHostLoss) -> Self {
         self.on_host_loss = on_host_loss;
+        self
+    }
+
+    /// Chooses whether the proc's threads look for messages of other processes for a moment before they sleep. Without effect
+    /// for procs in their host's process.
+    #[must_use]
+    pub fn with_spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
         self
     }
 }

@@ -121,6 +121,7 @@ pub(crate) fn expand(arguments: &Arguments, function: ItemFn) -> Result<TokenStr
             match #facade::__private::tokio::runtime::Builder::#constructor()
                 #(#workers)*
                 .enable_all()
+                .on_thread_park(#facade::channel::spin::before_park)
                 .build()
             {
                 ::core::result::Result::Ok(runtime) => runtime.block_on(async #block),

@@ -9,7 +9,7 @@ use hyperactor::prelude::RoutePolicy;
 use crate::compare::actors::Load;
 use crate::compare::machine::{Hog, on_core, pin_process};
 use crate::compare::raw::{Kind, Raw, Reads, Writes};
-use crate::compare::row::{Against, Arm, Line, Metric, Row};
+use crate::compare::row::{Arm, Line, Metric, Row};
 use crate::compare::rows::{MIB, Setting};
 use crate::compare::world::{Pair, World};
 
@@ -208,100 +208,73 @@ fn beside_a_hog(mut arm: Arm) -> Arm {
 
 /// b5.
 pub(crate) fn crowded(setting: &Setting) -> Result<Row> {
-    const WANTS_ANOTHER: &str = "needs `--against` a build without spinning";
     let none = Duration::ZERO;
     let world = World::new(None)?;
-    let pair = |world: &World, name: &str, place| {
-        placed(setting, world.pair(name, RoutePolicy::Direct)?, place)
-    };
+    let adaptive =
+        |name: &str, place| placed(setting, world.pair(name, RoutePolicy::Direct)?, place);
+    let never = |name: &str, place| placed(setting, world.pair_without_spin(name)?, place);
+    let plain = |name, place| raw_arm(setting, name, Kind::Unix, place, none, TRIPS);
+    let actors = |name, pair| actors_arm(name, pair, none, TRIPS);
     let mut arms = vec![
-        beside_a_hog(raw_arm(
-            setting,
-            "plain, busy loop",
-            Kind::Unix,
-            Place::Free,
-            none,
-            TRIPS,
-        )?),
-        beside_a_hog(actors_arm(
-            "direct, busy loop",
-            pair(&world, "hog", Place::Free)?,
-            none,
-            TRIPS,
-        )),
-        raw_arm(
-            setting,
-            "plain, one core",
-            Kind::Unix,
-            Place::Together,
-            none,
-            TRIPS,
-        )?,
-        actors_arm(
-            "direct, one core",
-            pair(&world, "one", Place::Together)?,
-            none,
-            TRIPS,
-        ),
+        beside_a_hog(plain("plain, busy loop", Place::Free)?),
+        beside_a_hog(actors("busy loop", adaptive("hog", Place::Free)?)),
+        beside_a_hog(actors("busy loop, no spin", never("hog-no", Place::Free)?)),
+        plain("plain, one core", Place::Together)?,
+        actors("one core", adaptive("one", Place::Together)?),
+        actors("one core, no spin", never("one-no", Place::Together)?),
+        // In the hope of a free core; what spinning is for.
+        actors("apart", adaptive("apart", Place::Apart)?),
+        actors("apart, no spin", never("apart-no", Place::Apart)?),
     ];
-    let to_other = |what, subject: &'static str, baseline, most| -> Line {
-        let mut line = Line::ratio(what, Metric::Mean, subject, baseline).at_most(most);
-        if setting.against.is_none() {
-            line.against = Against::Missing(WANTS_ANOTHER);
-        }
-        line
-    };
-    let lines = vec![
-        to_other(
-            "busy loop, to a build without spinning",
-            "direct, busy loop",
-            "other build, busy loop",
-            1.3,
-        ),
-        to_other(
-            "one core, to a build without spinning",
-            "direct, one core",
-            "other build, one core",
-            1.8,
-        ),
-        Line::ratio(
+    let mean = |what, subject, baseline| Line::ratio(what, Metric::Mean, subject, baseline);
+    let mut lines = vec![
+        mean("busy loop, to no spin", "busy loop", "busy loop, no spin").at_most(1.3),
+        mean("one core, to no spin", "one core", "one core, no spin").at_most(1.8),
+        mean("a core each, to no spin", "apart", "apart, no spin"),
+        mean(
             "busy loop, ask to plain Unix stream",
-            Metric::Mean,
-            "direct, busy loop",
+            "busy loop",
             "plain, busy loop",
         ),
-        Line::ratio(
+        mean(
             "one core, ask to plain Unix stream",
-            Metric::Mean,
-            "direct, one core",
+            "one core",
             "plain, one core",
         ),
         Line::ratio(
             "one core, ask to plain Unix stream",
             Metric::P99,
-            "direct, one core",
+            "one core",
             "plain, one core",
         ),
     ];
     if let Some(program) = &setting.against {
         let other = World::new(Some(program))?;
-        arms.push(beside_a_hog(actors_arm(
+        let pair =
+            |name: &str, place| placed(setting, other.pair(name, RoutePolicy::Direct)?, place);
+        arms.push(beside_a_hog(actors(
             "other build, busy loop",
-            pair(&other, "hog", Place::Free)?,
-            none,
-            TRIPS,
+            pair("hog", Place::Free)?,
         )));
-        arms.push(actors_arm(
+        arms.push(actors(
             "other build, one core",
-            pair(&other, "one", Place::Together)?,
-            none,
-            TRIPS,
+            pair("one", Place::Together)?,
+        ));
+        lines.push(mean(
+            "busy loop, to another build",
+            "busy loop",
+            "other build, busy loop",
+        ));
+        lines.push(mean(
+            "one core, to another build",
+            "one core",
+            "other build, one core",
         ));
     }
     Ok(Row {
         arms,
         lines,
-        placement: "free beside a busy loop; both on one core",
+        placement: "free beside a busy loop; both on one core; a core each",
         is_counted: false,
     })
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hyperactor_channel::ServeOptions;
+use hyperactor_channel::spin::before_park;
 use hyperactor_host::OutputPolicy;
 use hyperactor_mailbox::{BoxedMailboxSender, MailboxSender};
 use hyperactor_proc::{Proc, ProcAgent, Registry};
@@ -228,6 +229,7 @@ fn live(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("hyperactor")
+        .on_thread_park(before_park)
         .build()
         .map_err(|source| BootError::Io {
             what: "start the runtime",
@@ -237,6 +239,7 @@ fn live(
     let (backend, to_host) = backend_of(instructions);
     let dialer = LocalProcDialer::new(spec.frontend.clone(), dir.path(), backend)
         .with_aliases(spec.aliases.iter().cloned())
+        .with_dial_options(dial_options(instructions))
         .with_policy(spec.config.route);
     let dialer = FORWARDER.get_or_init(|| dialer).clone();
     drop(inside);
@@ -301,13 +304,20 @@ fn backend_of(instructions: &Instructions) -> (BoxedMailboxSender, Option<Mailbo
     let addr = instructions.spec.backend.clone();
     match instructions.grace {
         Some(_) => (
-            MailboxRedialer::new(addr, DialOptions::default()).into_boxed(),
+            MailboxRedialer::new(addr, dial_options(instructions)).into_boxed(),
             None,
         ),
         None => {
-            let client = MailboxClient::dial(addr);
+            let client = MailboxClient::dial_with(addr, dial_options(instructions));
             (client.boxed(), Some(client))
         }
+    }
+}
+
+fn dial_options(instructions: &Instructions) -> DialOptions {
+    DialOptions {
+        spin: instructions.spec.config.spin,
+        ..DialOptions::default()
     }
 }
 
@@ -333,6 +343,7 @@ async fn serve(
     let addr = ChannelAddr::unix_path(&path).map_err(|error| failed(error.to_string()))?;
     let options = ServeOptions {
         incarnation: spec.incarnation,
+        spin: spec.config.spin,
         ..ServeOptions::default()
     };
     // One connection serves both directions, whichever of two siblings dials it.

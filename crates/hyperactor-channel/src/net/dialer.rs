@@ -20,9 +20,9 @@ use crate::net::link::Shared;
 use crate::net::pump::{Ended, Endpoint, Pump};
 use crate::outbound::Driving;
 use crate::transport::{self, ByteStream, Connected};
-use crate::{Codec, Completion, Deliver, DialOptions, Reason, Status, clock};
+use crate::{Codec, Completion, Deliver, DialOptions, Reason, Spin, Status, clock};
 
-/// How long a dialler waits for whom.
+/// How long a dialler waits for whom, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     /// How long a local address may refuse.
@@ -30,6 +30,7 @@ pub(crate) struct Patience {
     /// For a channel that receives: it is to be connected also when it has nothing to send, and ends when it was not
     /// for so long.
     connected_within: Option<Duration>,
+    spin: Spin,
 }
 
 impl Patience {
@@ -37,6 +38,7 @@ impl Patience {
         Self {
             give_up_local: options.connect_give_up_local,
             connected_within: receives.then_some(options.delivery_timeout),
+            spin: options.spin,
         }
     }
 }
@@ -296,7 +298,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Driver<M, 
         self.ends.finish();
         self.ends.connected();
         self.publish(Status::Connected);
-        let mut pump = Pump::new(stream, decoder, epoch);
+        let mut pump = Pump::new(stream, decoder, epoch, self.patience.spin);
         let ended = pump.run(&mut self.ends).await;
         if matches!(ended, Ended::Over) {
             pump.farewell().await;

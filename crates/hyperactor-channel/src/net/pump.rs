@@ -16,12 +16,13 @@ use hyperactor_protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::clock;
 use crate::limits::{
     FAREWELL_DEADLINE, FRAMES_BATCH_MAX, IO_TURNS_MAX, WRITE_BATCH_BYTES, WRITE_PARTS_MAX,
 };
 use crate::net::alarm::Alarm;
+use crate::spin::Spinner;
 use crate::transport::ByteStream;
+use crate::{Spin, clock};
 
 /// What owns a session, as the pump sees it.
 pub(crate) trait Endpoint {
@@ -98,6 +99,7 @@ pub(crate) struct Pump {
     /// A stream that was full takes bytes again, and the session was not told yet.
     has_drained: bool,
     alarm: Alarm,
+    spinner: Spinner,
     /// Frames may have come along with the hello: the decoder is looked into once without anything being read.
     is_new: bool,
     /// The session is over: until then its last words may wait for a peer that does not read.
@@ -112,6 +114,7 @@ impl Pump {
         stream: Box<dyn ByteStream>,
         decoder: FrameDecoder,
         epoch: ConnectionEpoch,
+        spin: Spin,
     ) -> Self {
         Self {
             stream,
@@ -122,6 +125,7 @@ impl Pump {
             is_full: false,
             has_drained: false,
             alarm: Alarm::new(),
+            spinner: Spinner::new(spin),
             is_new: true,
             over_by: None,
             frames: Vec::new(),
@@ -172,15 +176,16 @@ impl Pump {
             }
             // Nothing to read, nothing to write, or no room to write it: wait for either, or for the next deadline.
             let has_drained = std::mem::take(&mut self.has_drained);
-            let next = endpoint.with(|session| {
+            let (next, is_answered) = endpoint.with(|session| {
                 // Told before the wait: told at its end, what a full buffer took first would count as taken then.
                 if has_drained {
                     session.drained(self.epoch, now);
                 }
-                session.next_timeout()
+                (session.next_timeout(), session.unresolved() != 0)
             });
             let next = self.over_by.or(next);
             if self.alarm.poll(cx, next).is_pending() {
+                self.spinner.rest(is_answered, self.stream.descriptor());
                 return Poll::Pending;
             }
             if let Some(ended) = self.keep_time(endpoint) {
@@ -234,6 +239,7 @@ impl Pump {
                 }
             });
             if !arrived.is_empty() {
+                self.spinner.note_received();
                 endpoint.unpark();
             }
             for arrival in arrived.drain(..) {
@@ -274,6 +280,7 @@ impl Pump {
             }
             self.advance(written);
             moved = true;
+            self.spinner.note_sent();
         }
         Poll::Ready(Ok(true))
     }

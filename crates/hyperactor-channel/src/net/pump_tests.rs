@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 
 use super::pump::{Arrived, Ended, Endpoint, Pump};
-use crate::clock;
 use crate::transport::ByteStream;
+use crate::{Spin, clock};
 
 /// A stream whose other end goes away between a look for input and the next write; its last words are still there.
 struct Dying {
@@ -115,7 +115,12 @@ async fn what_lay_before_a_stopped_process_is_not_taken_in() {
         // Without it the second round would never end.
         there.shutdown().await.unwrap();
         let mut ends = Bare(acceptor, 0);
-        let mut pump = Pump::new(Box::new(here), FrameDecoder::new(1 << 20), epoch);
+        let mut pump = Pump::new(
+            Box::new(here),
+            FrameDecoder::new(1 << 20),
+            epoch,
+            Spin::Never,
+        );
         pump.run(&mut ends).await;
         assert_eq!(ends.1, delivered, "{silence:?}");
     }
@@ -140,7 +145,7 @@ async fn what_a_peer_acknowledged_before_it_went_away_counts() {
     });
     push(&mut dialer);
     let mut ends = Bare(dialer, 0);
-    let mut pump = Pump::new(stream, FrameDecoder::new(1 << 20), epoch);
+    let mut pump = Pump::new(stream, FrameDecoder::new(1 << 20), epoch, Spin::Never);
     let ended = pump.run(&mut ends).await;
     assert!(matches!(ended, Ended::Lost(_)), "{ended}");
     assert_eq!(

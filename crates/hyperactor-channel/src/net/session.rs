@@ -20,7 +20,7 @@ use crate::net::link::{NetLink, Shared};
 use crate::net::pump::{Ended, Endpoint, Pump, say_at_once};
 use crate::serve::{Ending, Phase, ending};
 use crate::transport::{ByteStream, Identity};
-use crate::{Accept, Codec, Inbound, Outbound, Peer, ServeOptions, Status, clock};
+use crate::{Accept, Codec, Inbound, Outbound, Peer, ServeOptions, Spin, Status, clock};
 
 /// Both halves of an accepted session.
 type Ends<M, C, A> = BothEnds<M, <A as Accept<M>>::Completion, C, <A as Accept<M>>::Session>;
@@ -91,7 +91,7 @@ pub(crate) async fn run<M, C, A>(
         Outbound::accepted(Arc::new(link)),
     );
     let mut ends = Ends::<M, C, A>::new(owner, inbound, receiver);
-    let mut connection = answer::<M, C, A>(&mut ends, first, epoch).await;
+    let mut connection = answer::<M, C, A>(&mut ends, first, epoch, options.spin).await;
     while !ends.is_closed() {
         alone.note(connection.is_none());
         let next = match &mut connection {
@@ -114,7 +114,8 @@ pub(crate) async fn run<M, C, A>(
                 match judged {
                     // The newer connection fences the older, which is dropped with its pump.
                     Ok(established) => {
-                        connection = answer::<M, C, A>(&mut ends, *next, established.epoch).await;
+                        let epoch = established.epoch;
+                        connection = answer::<M, C, A>(&mut ends, *next, epoch, options.spin).await;
                     }
                     Err(error) => refuse(*next, options, &error).await,
                 }
@@ -230,6 +231,7 @@ async fn answer<M, C, A>(
     ends: &mut Ends<M, C, A>,
     greeted: Greeted,
     epoch: ConnectionEpoch,
+    spin: Spin,
 ) -> Option<Pump>
 where
     M: Send + 'static,
@@ -247,7 +249,7 @@ where
     match timeout(HANDSHAKE_DEADLINE, write_hello(&mut stream, &answer)).await {
         Ok(Ok(())) => {
             ends.shared().common.publish(Status::Connected);
-            Some(Pump::new(stream, decoder, epoch))
+            Some(Pump::new(stream, decoder, epoch, spin))
         }
         _ => {
             ends.with(|session| session.disconnected(epoch, clock::now()));

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use hyperactor_refs::{BindSpec, ChannelAddr, ChannelTransport};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 pub use self::tcp::{TcpDialer, TcpListening};
 pub use self::unix::{UnixDialer, UnixListening};
@@ -22,6 +22,12 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// What the kernel knows the stream by, so that its input can be looked for; `None` where that is not possible.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+}
+
+impl ByteStream for UnixStream {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }
 
