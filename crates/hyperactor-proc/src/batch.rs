@@ -3,14 +3,13 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use hyperactor_mailbox::{Asked, BoxFuture, Never, Outbox};
 use tracing::Instrument;
 
-use crate::inbox::Taken;
+use crate::inbox::{Found, Taken};
 use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Run, Unhandled};
 use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, TraceContext, limits};
 
@@ -25,7 +24,14 @@ pub(crate) enum Woken {
 
 /// Messages that the actor has taken out of its queue and not handled yet.
 pub(crate) struct Batch<A: Actor> {
-    taken: Taken<A>,
+    /// A run of messages that go first.
+    urgent: Option<Box<dyn AnyRun<A>>>,
+    /// A run of others.
+    user: Option<Box<dyn AnyRun<A>>>,
+    /// Runs whose messages are all handled.
+    spent: Vec<Box<dyn AnyRun<A>>>,
+    /// What was in the queue when it was closed, and in hand.
+    left: VecDeque<Box<dyn AnyRun<A>>>,
     /// The request that is being handled, if the message is one.
     in_hand: Option<Arc<dyn Asked>>,
     /// Messages handled since the task last let others run.
@@ -37,7 +43,10 @@ pub(crate) struct Batch<A: Actor> {
 impl<A: Actor> Batch<A> {
     pub(crate) fn new() -> Self {
         Self {
-            taken: Taken::default(),
+            urgent: None,
+            user: None,
+            spent: Vec::new(),
+            left: VecDeque::new(),
             in_hand: None,
             since_yield: 0,
             shown: "",
@@ -45,7 +54,23 @@ impl<A: Actor> Batch<A> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.urgent.is_none() && self.user.is_none()
+    }
+
+    fn hold(&mut self, taken: Taken<A>) {
+        let place = match taken.is_urgent {
+            true => &mut self.urgent,
+            false => &mut self.user,
+        };
+        debug_assert!(place.is_none(), "a run would be lost");
+        *place = Some(taken.run);
+    }
+
+    /// Takes out the run that comes next.
+    fn pop(&mut self) -> Option<Taken<A>> {
+        let is_urgent = self.urgent.is_some();
+        let run = self.urgent.take().or_else(|| self.user.take())?;
+        Some(Taken { run, is_urgent })
     }
 
     /// Waits for messages, or for something else to look at. Called on an empty batch.
@@ -76,25 +101,24 @@ impl<A: Actor> Batch<A> {
     }
 
     fn poll_wait(&mut self, cx: &Context<A>, task: &mut TaskContext<'_>) -> Poll<Woken> {
-        let (inbox, control) = (&cx.cell().inbox, cx.control());
-        let woken = match inbox.poll_take(task, &mut self.taken) {
-            Poll::Ready(true) => Woken::Messages,
-            Poll::Ready(false) => Woken::Empty,
-            Poll::Pending => match control.poll_attention() {
-                Poll::Ready(()) => Woken::Attention,
-                Poll::Pending => {
-                    control.counters().rests();
-                    return Poll::Pending;
-                }
+        let woken = match cx.cell().inbox.poll_take(task, &mut self.spent) {
+            Poll::Ready(Some(taken)) => {
+                self.hold(taken);
+                Woken::Messages
+            }
+            Poll::Ready(None) => Woken::Empty,
+            Poll::Pending => match poll_attention(cx) {
+                Poll::Ready(Attention) => Woken::Attention,
+                Poll::Pending => return Poll::Pending,
             },
         };
-        control.counters().wakes();
+        cx.control().counters().wakes();
         Poll::Ready(woken)
     }
 
     /// Handles the next message, and those behind it that are of the same type; nothing where there is none.
     ///
-    /// Ends when the batch is empty, the type changes, or the control wants attention.
+    /// Ends when the type changes, or the control wants attention.
     pub(crate) fn run<'a>(
         &'a mut self,
         actor: &'a mut A,
@@ -104,10 +128,13 @@ impl<A: Actor> Batch<A> {
             return None;
         }
         let inbox = &cx.cell().inbox;
-        if inbox.is_urgent() {
-            inbox.take_urgent(&mut self.taken);
+        if self.urgent.is_none()
+            && inbox.is_urgent()
+            && let Some(taken) = inbox.take_urgent()
+        {
+            self.hold(taken);
         }
-        let handler = self.taken.front()?.handler();
+        let handler = self.urgent.as_ref().or(self.user.as_ref())?.handler();
         Some(handler(actor, cx, self))
     }
 
@@ -162,13 +189,39 @@ impl<A: Actor> Batch<A> {
 
     /// Closes the queue, and takes everything out, handled or not, in order.
     pub(crate) fn close(&mut self, cx: &crate::cell::Cell<A>) {
-        cx.inbox.close(&mut self.taken);
+        let queued = cx.inbox.close();
+        let (urgent, user): (Vec<_>, Vec<_>) =
+            queued.into_iter().partition(|taken| taken.is_urgent);
+        let run = |taken: Taken<A>| taken.run;
+        self.left.extend(self.urgent.take());
+        self.left.extend(urgent.into_iter().map(run));
+        self.left.extend(self.user.take());
+        self.left.extend(user.into_iter().map(run));
     }
 
-    /// Takes the first message out without handling it.
+    /// Takes the first message out without handling it, once the queue is [closed](Self::close).
     pub(crate) fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
-        self.taken.pop_unhandled()
+        loop {
+            match self.left.front_mut()?.pop_unhandled() {
+                Some(unhandled) => return Some(unhandled),
+                None => self.left.pop_front(),
+            };
+        }
     }
+}
+
+/// The control wants attention.
+struct Attention;
+
+/// Ready when the control wants attention; else the actor goes to rest.
+#[inline(always)]
+fn poll_attention(cx: &Context<impl Actor>) -> Poll<Attention> {
+    let control = cx.control();
+    let attention = control.poll_attention();
+    if attention.is_pending() {
+        control.counters().rests();
+    }
+    attention.map(|()| Attention)
 }
 
 /// Whether somebody wants a span of every message.
@@ -203,51 +256,42 @@ fn step<M>(cx: &Context<impl Actor>, parent: Option<TraceContext>) -> tracing::S
     }
 }
 
-/// A run whose messages are being handled. What is left of it when this is dropped goes back to where it was: also when
+/// A run whose messages are being handled. What is left of it when this is dropped goes back to the batch: also when
 /// the actor is aborted, or a handler panics.
 struct Row<'a, A: Handler<M>, M: Send + 'static, K: Kept<M>> {
     batch: &'a mut Batch<A>,
-    entries: VecDeque<(K, Meta)>,
-    /// The run without its messages.
-    run: Option<(Box<dyn AnyRun<A>>, bool)>,
-    message: PhantomData<fn(M)>,
+    /// There until it is dropped.
+    run: Option<Box<Run<A, M, K>>>,
+    is_urgent: bool,
 }
 
 impl<'a, A: Handler<M>, M: Send + 'static, K: Kept<M>> Row<'a, A, M, K> {
-    fn new(batch: &'a mut Batch<A>) -> Self {
+    /// Takes the run that the batch has in hand.
+    fn begin(batch: &'a mut Batch<A>) -> Self {
+        let (run, is_urgent) = match batch.pop() {
+            Some(taken) => (taken.run.into_a(), taken.is_urgent),
+            None => (None, false),
+        };
         Self {
             batch,
-            entries: VecDeque::new(),
-            run: None,
-            message: PhantomData,
-        }
-    }
-
-    /// Begins the next run, if it is one of this type.
-    fn begin(&mut self) -> Option<()> {
-        self.end();
-        let (mut run, is_urgent) = self.batch.taken.pop_run::<Run<A, M, K>>()?;
-        if let Some(run) = run.of::<Run<A, M, K>>() {
-            // No message is moved by this, and none by the way back.
-            self.entries = std::mem::take(&mut run.entries).into();
-        }
-        self.run = Some((run, is_urgent));
-        Some(())
-    }
-
-    fn end(&mut self) {
-        if let Some((mut run, is_urgent)) = self.run.take() {
-            if let Some(run) = run.of::<Run<A, M, K>>() {
-                run.entries = std::mem::take(&mut self.entries).into();
-            }
-            self.batch.taken.put_back(run, is_urgent);
+            run,
+            is_urgent,
         }
     }
 }
 
 impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Drop for Row<'_, A, M, K> {
     fn drop(&mut self) {
-        self.end();
+        let Some(run) = self.run.take() else {
+            return;
+        };
+        match run.is_empty() {
+            true => self.batch.spent.push(run),
+            false => self.batch.hold(Taken {
+                run,
+                is_urgent: self.is_urgent,
+            }),
+        }
     }
 }
 
@@ -271,48 +315,67 @@ where
 {
     Box::pin(async move {
         batch.show::<M>(cx);
-        let mut row = Row::<A, M, K>::new(batch);
+        let mut row = Row::<A, M, K>::begin(batch);
+        let Row {
+            batch,
+            run: Some(run),
+            is_urgent,
+        } = &mut row
+        else {
+            return Ok(());
+        };
         // The first message is taken unconditionally: the caller has just looked at the control.
         let mut is_first = true;
         loop {
-            while row.begin().is_some() {
-                while is_first || !is_interrupted(cx) {
-                    is_first = false;
-                    let Some((kept, meta)) = row.entries.pop_front() else {
-                        break;
-                    };
-                    // Most messages have no more to them.
-                    let trace = match meta {
-                        Meta::Handle(_) | Meta::Reference(_) => None,
-                        Meta::Full(full) => match row.batch.look_at(*full, cx) {
-                            Some(trace) => trace,
-                            None => continue,
-                        },
-                    };
-                    let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded() {
-                        actor.handle(cx, kept.give()).await
-                    } else {
-                        let span = step::<M>(cx, trace);
-                        actor.handle(cx, kept.give()).instrument(span).await
-                    };
-                    if let Err(error) = handled {
-                        cx.control().counters().failed();
-                        return Err(error);
-                    }
-                    row.batch.handled(cx);
-                    if row.batch.since_yield >= limits::MESSAGES_PER_TURN {
-                        // Lets the neighbours of an actor run that always has messages.
-                        row.batch.since_yield = 0;
-                        tokio::task::yield_now().await;
-                    }
+            while is_first || !is_interrupted(cx) {
+                is_first = false;
+                let Some((kept, meta)) = run.pop() else {
+                    break;
+                };
+                // Most messages have no more to them.
+                let trace = match meta {
+                    Meta::Handle(_) | Meta::Reference(_) => None,
+                    Meta::Full(full) => match batch.look_at(*full, cx) {
+                        Some(trace) => trace,
+                        None => continue,
+                    },
+                };
+                let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded() {
+                    actor.handle(cx, kept.give()).await
+                } else {
+                    let span = step::<M>(cx, trace);
+                    actor.handle(cx, kept.give()).instrument(span).await
+                };
+                if let Err(error) = handled {
+                    cx.control().counters().failed();
+                    return Err(error);
                 }
-                row.end();
-                if is_interrupted(cx) {
-                    return Ok(());
+                batch.handled(cx);
+                if batch.since_yield >= limits::MESSAGES_PER_TURN {
+                    // Lets the neighbours of an actor run that always has messages.
+                    batch.since_yield = 0;
+                    tokio::task::yield_now().await;
                 }
             }
-            if !row.batch.is_empty() || row.batch.wait(cx).await != Woken::Messages {
+            if is_interrupted(cx) || !batch.is_empty() {
                 return Ok(());
+            }
+            let inbox = &cx.cell().inbox;
+            let found = poll_fn(|task| {
+                match inbox.poll_exchange(task, &mut **run, &mut batch.spent) {
+                    Poll::Ready(found) => Poll::Ready(Ok(found)),
+                    Poll::Pending => poll_attention(cx).map(Err),
+                }
+            });
+            let found = found.await;
+            cx.control().counters().wakes();
+            match found {
+                Ok(Found::Same { is_urgent: first }) => *is_urgent = first,
+                Ok(Found::Other(taken)) => {
+                    batch.hold(taken);
+                    return Ok(());
+                }
+                Ok(Found::Nothing) | Err(Attention) => return Ok(()),
             }
         }
     })
@@ -325,8 +388,8 @@ pub(crate) fn crash<'a, A: Actor>(
     batch: &'a mut Batch<A>,
 ) -> BoxFuture<'a, ActorResult> {
     Box::pin(async move {
-        let run = batch.taken.pop_run::<Crash>();
-        let crash = run.and_then(|(mut run, _)| run.of::<Crash>()?.0.take());
+        let run = batch.pop();
+        let crash = run.and_then(|taken| taken.run.into_a::<Crash>()?.0);
         match crash {
             Some(report) => Err(ActorError::new(PipePanicked(report))),
             None => Ok(()),

@@ -1,7 +1,6 @@
 //! The queue of an actor: lanes of runs. The rules that it follows are those of all queues, `hyperactor_mailbox`'s
 //! [`Lanes`]; what a run is, `runs.rs` says.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,9 +19,10 @@ impl<A: Actor> Clone for Inbox<A> {
     }
 }
 
-/// The runs of one lane, none of them empty.
+/// The runs of one lane. Of them only the last may be empty: it waits to be filled on.
 pub(crate) struct Runs<A: Actor> {
-    runs: VecDeque<Box<dyn AnyRun<A>>>,
+    earlier: VecDeque<Box<dyn AnyRun<A>>>,
+    last: Option<Box<dyn AnyRun<A>>>,
     /// Messages in all runs.
     len: usize,
     /// How many were ever put in by reference.
@@ -34,7 +34,8 @@ pub(crate) struct Runs<A: Actor> {
 impl<A: Actor> Default for Runs<A> {
     fn default() -> Self {
         Self {
-            runs: VecDeque::new(),
+            earlier: VecDeque::new(),
+            last: None,
             len: 0,
             by_reference: 0,
             spares: Vec::new(),
@@ -45,15 +46,21 @@ impl<A: Actor> Default for Runs<A> {
 impl<A: Actor> Lane for Runs<A> {
     type Oldest = Box<Unhandled>;
 
+    #[inline(always)]
     fn len(&self) -> usize {
         self.len
     }
 
     fn pop_oldest(&mut self) -> Option<(Box<Unhandled>, bool)> {
-        let first = self.runs.front_mut()?;
+        let first = match self.earlier.front_mut() {
+            Some(first) => first,
+            None => self.last.as_mut()?,
+        };
         let oldest = first.pop_unhandled()?;
-        if first.len() == 0 {
-            self.runs.pop_front();
+        if first.len() == 0
+            && let Some(spent) = self.earlier.pop_front()
+        {
+            self.spare(spent);
         }
         self.len -= 1;
         let is_local = oldest.lease.is_local();
@@ -81,59 +88,81 @@ impl<A: Actor> Runs<A> {
         K: Kept<M>,
     {
         self.len += 1;
-        if let Some(last) = self.runs.back_mut()
+        if let Some(last) = &mut self.last
             && let Some(run) = last.of::<Run<A, M, K>>()
-            && run.entries.len() < limits::RUN_MESSAGES_MAX
+            && !run.is_full()
         {
             return run.push(message, meta, envelop);
         }
-        self.begin::<M, K>(message, meta, envelop);
+        if let Some(run) = self.begin::<M, K>().of::<Run<A, M, K>>() {
+            run.push(message, meta, envelop);
+        }
     }
 
-    /// As [`push`](Self::push), in a run of its own.
+    /// A last run of this type, with room.
     #[inline(never)]
-    fn begin<M, K>(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>)
+    fn begin<M, K>(&mut self) -> &mut Box<dyn AnyRun<A>>
     where
         A: Handler<M>,
         M: Send + 'static,
         K: Kept<M>,
     {
-        // Behind a full run of its type there is likely to be another one.
-        let is_stream = match self.runs.back_mut() {
-            Some(last) => last.of::<Run<A, M, K>>().is_some(),
-            None => false,
-        };
-        let at = self
-            .spares
-            .iter_mut()
-            .rposition(|spare| spare.of::<Run<A, M, K>>().is_some());
-        let spare = at.map(|at| self.spares.swap_remove(at));
-        let capacity = match is_stream {
-            true => limits::RUN_MESSAGES_MAX,
-            false => 1,
-        };
-        let mut begun = spare.unwrap_or_else(|| Box::new(Run::<A, M, K>::with_capacity(capacity)));
-        if let Some(run) = begun.of::<Run<A, M, K>>() {
-            run.push(message, meta, envelop);
+        let mut is_stream = false;
+        if let Some(mut last) = self.last.take() {
+            // Behind a full run of its type there is likely to be another one.
+            is_stream = last.of::<Run<A, M, K>>().is_some();
+            match last.len() {
+                0 => self.spare(last),
+                _ => self.earlier.push_back(last),
+            }
         }
-        self.runs.push_back(begun);
+        let mut spares = self.spares.iter_mut();
+        let at = spares.rposition(|spare| spare.of::<Run<A, M, K>>().is_some());
+        let spare = at.map(|at| self.spares.swap_remove(at));
+        let begun = spare.unwrap_or_else(|| {
+            let capacity = if is_stream {
+                limits::RUN_MESSAGES_MAX
+            } else {
+                1
+            };
+            Box::new(Run::<A, M, K>::with_capacity(capacity))
+        });
+        self.last.insert(begun)
     }
 
-    /// Keeps spent runs for use, as far as there is room for them.
-    fn give_spares(
-        &mut self,
-        spent: &mut Vec<Box<dyn AnyRun<A>>>,
-        useless: &mut Vec<Box<dyn AnyRun<A>>>,
-    ) {
-        let room = limits::SPARE_RUNS_MAX.saturating_sub(self.spares.len());
-        if spent.len() > room {
-            useless.extend(spent.drain(room..));
+    /// Keeps an empty run for use, as far as there is room for it.
+    fn spare(&mut self, mut run: Box<dyn AnyRun<A>>) {
+        if self.spares.len() < limits::SPARE_RUNS_MAX {
+            run.spend();
+            self.spares.push(run);
         }
-        self.spares.append(spent);
+    }
+
+    fn spares(&mut self, spent: &mut Vec<Box<dyn AnyRun<A>>>) {
+        for run in spent.drain(..) {
+            self.spare(run);
+        }
+    }
+
+    /// Lets the last run have the buffer of an empty one, if it has none.
+    #[inline(always)]
+    fn lend<M, K>(&mut self, run: &mut Run<A, M, K>)
+    where
+        A: Handler<M>,
+        M: Send + 'static,
+        K: Kept<M>,
+    {
+        if let Some(last) = &mut self.last
+            && let Some(last) = last.of::<Run<A, M, K>>()
+            && last.is_bare()
+        {
+            std::mem::swap(last, run);
+        }
     }
 
     /// Gives memory back that an actor at rest does not need.
     fn rest(&mut self, useless: &mut Vec<Box<dyn AnyRun<A>>>) {
+        useless.extend(self.last.take_if(|last| last.is_large()));
         if self.spares.len() > limits::SPARE_RUNS_AT_REST {
             useless.extend(self.spares.drain(limits::SPARE_RUNS_AT_REST..));
         }
@@ -142,19 +171,45 @@ impl<A: Actor> Runs<A> {
         }
     }
 
-    /// Moves runs to the end of `out` until it has at least `max` messages more, and tells how many local ones went.
-    fn take(&mut self, out: &mut VecDeque<Box<dyn AnyRun<A>>>, max: usize) -> usize {
-        let mut local = 0;
-        let mut taken = 0;
-        while taken < max
-            && let Some(run) = self.runs.pop_front()
-        {
-            taken += run.len();
-            local += run.local();
-            out.push_back(run);
+    /// Takes the first run out.
+    fn pop(&mut self) -> Option<Box<dyn AnyRun<A>>> {
+        if self.len == 0 {
+            return None;
         }
-        self.len -= taken;
-        local
+        let first = match self.earlier.pop_front() {
+            Some(first) => first,
+            None => self.last.take()?,
+        };
+        self.len -= first.len();
+        Some(first)
+    }
+
+    /// Takes the messages of the first run out, into one that is empty, if they are of its type; no message is moved by this.
+    #[inline(always)]
+    fn exchange<R: AnyRun<A>>(&mut self, run: &mut R) -> bool {
+        let first = match self.earlier.front_mut() {
+            None => &mut self.last,
+            Some(_) => return self.exchange_earlier(run),
+        };
+        let Some(first) = first.as_mut().and_then(|first| first.of::<R>()) else {
+            return false;
+        };
+        std::mem::swap(first, run);
+        self.len -= run.len();
+        true
+    }
+
+    #[inline(never)]
+    fn exchange_earlier<R: AnyRun<A>>(&mut self, run: &mut R) -> bool {
+        let Some(first) = self.earlier.front_mut().and_then(|first| first.of::<R>()) else {
+            return false;
+        };
+        std::mem::swap(first, run);
+        self.len -= run.len();
+        if let Some(spent) = self.earlier.pop_front() {
+            self.spare(spent);
+        }
+        true
     }
 }
 
@@ -165,12 +220,20 @@ pub(crate) struct Refused<M> {
     pub(crate) meta: Meta,
 }
 
-/// Runs that the actor has taken out and not handled yet.
+/// What an actor that looked for messages of the type that it handled last has found.
+pub(crate) enum Found<A: Actor> {
+    /// Such messages; they are in its run.
+    Same { is_urgent: bool },
+    /// Others.
+    Other(Taken<A>),
+    /// None, and there will be none.
+    Nothing,
+}
+
+/// A run that was taken out.
 pub(crate) struct Taken<A: Actor> {
-    urgent: VecDeque<Box<dyn AnyRun<A>>>,
-    user: VecDeque<Box<dyn AnyRun<A>>>,
-    /// Runs whose messages are all handled.
-    spent: Vec<Box<dyn AnyRun<A>>>,
+    pub(crate) run: Box<dyn AnyRun<A>>,
+    pub(crate) is_urgent: bool,
 }
 
 impl<A: Actor> Inbox<A> {
@@ -230,32 +293,89 @@ impl<A: Actor> Inbox<A> {
         match self.0.admit(Class::User, true) {
             Ok(place) => Ok(place.put(|runs| {
                 runs.len += 1;
-                runs.runs.push_back(Box::new(Crash(Some(report))));
+                let crash = Box::new(Crash(Some(report)));
+                if let Some(last) = runs.last.replace(crash) {
+                    match last.len() {
+                        0 => runs.spare(last),
+                        _ => runs.earlier.push_back(last),
+                    }
+                }
             })),
             Err(why) => Err((why, report)),
         }
     }
 
-    /// Takes messages out: ready with `true` when there were some, with `false` when there will be none.
-    pub(crate) fn poll_take(&self, task: &mut Context<'_>, out: &mut Taken<A>) -> Poll<bool> {
+    /// Takes the messages out that come next: into `run`, which is empty, if they are of its type.
+    ///
+    /// `spent` are empty runs, for use.
+    #[inline(always)]
+    pub(crate) fn poll_exchange<M, K>(
+        &self,
+        task: &Context<'_>,
+        run: &mut Run<A, M, K>,
+        spent: &mut Vec<Box<dyn AnyRun<A>>>,
+    ) -> Poll<Found<A>>
+    where
+        A: Handler<M>,
+        M: Send + 'static,
+        K: Kept<M>,
+    {
+        // Freed without the lock.
+        let (mut useless, mut large) = (Vec::new(), None);
+        let found = self.0.poll_take(Some(task), |lanes| {
+            if !spent.is_empty() {
+                lanes.user.spares(spent);
+            }
+            if lanes.is_empty() {
+                lanes.urgent.rest(&mut useless);
+                lanes.user.rest(&mut useless);
+                if run.is_large() {
+                    large = Some(std::mem::replace(run, Run::with_capacity(0)));
+                } else {
+                    // Of one small buffer at rest the sender has the use.
+                    lanes.user.lend(run);
+                }
+                return None;
+            }
+            if !lanes.urgent.is_empty() {
+                if lanes.urgent.exchange(run) {
+                    lanes.urgent_local -= run.local();
+                    return Some(Found::Same { is_urgent: true });
+                }
+            } else if lanes.user.exchange(run) {
+                lanes.user_local -= run.local();
+                return Some(Found::Same { is_urgent: false });
+            }
+            pop(lanes).map(Found::Other)
+        });
+        found.map(|found| found.unwrap_or(Found::Nothing))
+    }
+
+    /// Takes the run out that comes next.
+    pub(crate) fn poll_take(
+        &self,
+        task: &Context<'_>,
+        spent: &mut Vec<Box<dyn AnyRun<A>>>,
+    ) -> Poll<Option<Taken<A>>> {
         // Freed without the lock.
         let mut useless = Vec::new();
-        let taken = self.0.poll_take(Some(task), |lanes| {
-            lanes.user.give_spares(&mut out.spent, &mut useless);
+        self.0.poll_take(Some(task), |lanes| {
+            lanes.user.spares(spent);
             if lanes.is_empty() {
+                lanes.urgent.rest(&mut useless);
                 lanes.user.rest(&mut useless);
                 return None;
             }
-            take_urgent(lanes, out);
-            lanes.user_local -= lanes.user.take(&mut out.user, limits::BATCH_MESSAGES_MAX);
-            Some(())
-        });
-        taken.map(|taken| taken.is_some())
+            pop(lanes)
+        })
     }
 
-    /// Takes out the messages that go first.
-    pub(crate) fn take_urgent(&self, out: &mut Taken<A>) {
-        self.0.with(|lanes| take_urgent(lanes, out));
+    /// Takes out the next run of those that go first.
+    pub(crate) fn take_urgent(&self) -> Option<Taken<A>> {
+        self.0.with(|lanes| match lanes.urgent.is_empty() {
+            true => None,
+            false => pop(lanes),
+        })
     }
 
     /// Whether messages wait that go first.
@@ -269,13 +389,13 @@ impl<A: Actor> Inbox<A> {
         self.0.close(|_| ());
     }
 
-    /// Refuses everything from now on, and moves what is inside to the end of `out`.
-    pub(crate) fn close(&self, out: &mut Taken<A>) {
+    /// Refuses everything from now on, and gives what is inside, in order.
+    pub(crate) fn close(&self) -> Vec<Taken<A>> {
         self.0.close(|lanes| {
-            take_urgent(lanes, out);
-            lanes.user_local -= lanes.user.take(&mut out.user, usize::MAX);
             lanes.user.spares = Vec::new();
-        });
+            lanes.urgent.spares = Vec::new();
+            std::iter::from_fn(|| pop(lanes)).collect()
+        })
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
@@ -301,68 +421,15 @@ impl<A: Actor> Inbox<A> {
     }
 }
 
-fn take_urgent<A: Actor>(lanes: &mut Both<Runs<A>>, out: &mut Taken<A>) {
-    lanes.urgent_local -= lanes.urgent.take(&mut out.urgent, usize::MAX);
-}
-
-impl<A: Actor> Default for Taken<A> {
-    fn default() -> Self {
-        Self {
-            urgent: VecDeque::new(),
-            user: VecDeque::new(),
-            spent: Vec::new(),
-        }
+/// Takes out the first run of all.
+fn pop<A: Actor>(lanes: &mut Both<Runs<A>>) -> Option<Taken<A>> {
+    if let Some(run) = lanes.urgent.pop() {
+        lanes.urgent_local -= run.local();
+        let is_urgent = true;
+        return Some(Taken { run, is_urgent });
     }
-}
-
-impl<A: Actor> Taken<A> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.user.is_empty()
-    }
-
-    /// The lane whose runs come next.
-    fn first_lane(&mut self) -> &mut VecDeque<Box<dyn AnyRun<A>>> {
-        match self.urgent.is_empty() {
-            true => &mut self.user,
-            false => &mut self.urgent,
-        }
-    }
-
-    /// The run that comes next.
-    #[inline]
-    pub(crate) fn front(&self) -> Option<&dyn AnyRun<A>> {
-        let front = self.urgent.front().or_else(|| self.user.front());
-        front.map(|run| &**run)
-    }
-
-    /// Takes the run out that comes next, if it is one of this type, and tells whether it goes before others.
-    pub(crate) fn pop_run<R: Any>(&mut self) -> Option<(Box<dyn AnyRun<A>>, bool)> {
-        let is_urgent = !self.urgent.is_empty();
-        let lane = self.first_lane();
-        lane.front_mut()?.of::<R>()?;
-        Some((lane.pop_front()?, is_urgent))
-    }
-
-    /// Puts a run back that was taken out, or lays it aside for use if it is empty.
-    pub(crate) fn put_back(&mut self, mut run: Box<dyn AnyRun<A>>, is_urgent: bool) {
-        if run.len() == 0 {
-            run.spend();
-            self.spent.push(run);
-        } else if is_urgent {
-            self.urgent.push_front(run);
-        } else {
-            self.user.push_front(run);
-        }
-    }
-
-    /// Takes the first message out without handling it.
-    pub(crate) fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
-        loop {
-            let lane = self.first_lane();
-            match lane.front_mut()?.pop_unhandled() {
-                Some(unhandled) => return Some(unhandled),
-                None => lane.pop_front(),
-            };
-        }
-    }
+    let run = lanes.user.pop()?;
+    lanes.user_local -= run.local();
+    let is_urgent = false;
+    Some(Taken { run, is_urgent })
 }

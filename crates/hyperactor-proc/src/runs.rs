@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -196,8 +197,8 @@ pub(crate) const fn is_inline<M>() -> bool {
 
 /// Messages of type `M` in a row.
 pub(crate) struct Run<A, M, K> {
-    pub(crate) entries: Vec<(K, Meta)>,
-    /// How many of them hold a lease, if none was taken out for being handled.
+    entries: VecDeque<(K, Meta)>,
+    /// How many of them hold a lease.
     leased: usize,
     /// Set by the first message that came through a port.
     envelop: Option<Envelop<M>>,
@@ -207,7 +208,7 @@ pub(crate) struct Run<A, M, K> {
 impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self {
-            entries: Vec::with_capacity(capacity),
+            entries: VecDeque::with_capacity(capacity),
             leased: 0,
             envelop: None,
             actor: PhantomData,
@@ -216,13 +217,52 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
 
     #[inline(always)]
     pub(crate) fn push(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>) {
+        if self.entries.len() == self.entries.capacity() {
+            self.grow();
+        }
         if !meta.is_local() {
             self.leased += 1;
         }
         if let Some(envelop) = envelop {
             self.envelop = Some(envelop);
         }
-        self.entries.push((K::keep(message), meta));
+        self.entries.push_back((K::keep(message), meta));
+    }
+
+    /// From one place to a few, and from those to all that a run may have.
+    #[cold]
+    fn grow(&mut self) {
+        let len = self.entries.len();
+        let capacity = match len {
+            0 => 1,
+            len => (len * 8).min(limits::RUN_MESSAGES_MAX).max(len + 1),
+        };
+        self.entries.reserve_exact(capacity - len);
+    }
+
+    /// Takes the first message out, to be handled.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self) -> Option<(K, Meta)> {
+        let (kept, meta) = self.entries.pop_front()?;
+        if !meta.is_local() {
+            self.leased -= 1;
+        }
+        Some((kept, meta))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= limits::RUN_MESSAGES_MAX
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether it has no memory for messages.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.entries.capacity() == 0
     }
 }
 
@@ -230,10 +270,10 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
 pub(crate) trait AnyRun<A: Actor>: Any + Send {
     fn len(&self) -> usize;
 
-    /// How many of its messages count against the queue's capacity, if none was taken out of it for being handled.
+    /// How many of its messages count against the queue's capacity.
     fn local(&self) -> usize;
 
-    /// Handles the messages that the batch begins with.
+    /// Handles the messages of a run of this type, and what follows of the same type.
     fn handler(&self) -> RunHandler<A>;
 
     /// Takes the first message out without handling it.
@@ -252,9 +292,14 @@ impl<A: Actor> dyn AnyRun<A> {
     pub(crate) fn of<R: Any>(&mut self) -> Option<&mut R> {
         (self as &mut dyn Any).downcast_mut()
     }
+
+    /// The same of a run that is owned.
+    pub(crate) fn into_a<R: Any>(self: Box<Self>) -> Option<Box<R>> {
+        (self as Box<dyn Any>).downcast().ok()
+    }
 }
 
-/// Handles messages of one type, from the beginning of a batch.
+/// Handles messages of one type: those of the run that the batch has in hand, and then those that come.
 pub(crate) type RunHandler<A> =
     for<'a> fn(&'a mut A, &'a Context<A>, &'a mut Batch<A>) -> BoxFuture<'a, ActorResult>;
 
@@ -272,12 +317,7 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> AnyRun<A> for Run<A, M, K> {
     }
 
     fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
-        if self.entries.is_empty() {
-            return None;
-        }
-        // Where messages are given up or back, what it costs to move the others does not matter: a run is short.
-        let (message, meta) = self.entries.remove(0);
-        self.leased -= usize::from(!meta.is_local());
+        let (message, meta) = self.pop()?;
         let Full { origin, lease, .. } = *meta.into_full();
         let envelop = match (&origin, self.envelop) {
             (Origin::Handle { .. } | Origin::Own { .. }, _) | (_, None) => envelop_local::<M>,
@@ -291,7 +331,6 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> AnyRun<A> for Run<A, M, K> {
     }
 
     fn spend(&mut self) {
-        self.leased = 0;
         self.envelop = None;
     }
 
