@@ -57,7 +57,6 @@ struct Inner {
     /// The key of the next watch, unique in the life of the proc.
     next_key: AtomicU64,
     system: System,
-    counters: Counters,
 }
 
 #[derive(Default)]
@@ -114,6 +113,7 @@ impl Proc {
                 id: Arc::clone(&id),
                 incarnation,
                 inner: Weak::clone(inner),
+                counters: Counters::default(),
             }));
             Inner {
                 id,
@@ -125,7 +125,6 @@ impl Proc {
                 next_key: AtomicU64::new(1),
                 system: System::new(&weak),
                 weak,
-                counters: Counters::default(),
             }
         });
         if let Err(error) = inner.muxer.bind(inner.system.mailbox().clone()) {
@@ -336,7 +335,7 @@ impl Proc {
             let resident = residents.by_id.remove(id);
             if let Some(Resident::Actor(control)) = &resident {
                 // Under the lock, so that whoever adds up finds it here or there.
-                let counter = &self.inner.counters.in_process;
+                let counter = &self.inner.counters().in_process;
                 counter.fetch_add(control.by_reference(), Ordering::Relaxed);
             }
             resident
@@ -428,7 +427,7 @@ impl Proc {
 
     /// How many messages went which way so far.
     pub fn traffic(&self) -> Traffic {
-        let counters = &self.inner.counters;
+        let counters = self.inner.counters();
         let in_process = {
             let residents = self.inner.residents.lock();
             let by_reference = residents.by_id.values().map(|resident| match resident {
@@ -453,7 +452,7 @@ impl Proc {
     /// here.
     pub(crate) fn sender_of_unhandled(&self, origin: &Origin) -> Option<Teller> {
         let inner = &*self.inner;
-        inner.counters.unhandled.fetch_add(1, Ordering::Relaxed);
+        inner.counters().unhandled.fetch_add(1, Ordering::Relaxed);
         match origin {
             Origin::Envelope { sender, .. } if inner.owns(sender) => {
                 inner.residents.lock().teller(sender)
@@ -467,6 +466,10 @@ impl Proc {
 }
 
 impl Inner {
+    fn counters(&self) -> &Counters {
+        &self.weak.0.counters
+    }
+
     fn owns(&self, actor: &ActorId) -> bool {
         Arc::ptr_eq(actor.proc(), &self.id) || **actor.proc() == *self.id
     }
@@ -478,7 +481,7 @@ impl Inner {
             }
             self.muxer.post_unchecked(envelope, return_handle);
         } else {
-            self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
+            self.counters().forwarded.fetch_add(1, Ordering::Relaxed);
             self.forwarder.post(envelope, return_handle);
         }
     }
@@ -488,7 +491,7 @@ impl MailboxSender for Proc {
     /// Takes an envelope from outside: for an actor of this proc, or else for the forwarder.
     fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let inner = &*self.inner;
-        inner.route(envelope, return_handle, &inner.counters.received);
+        inner.route(envelope, return_handle, &inner.counters().received);
     }
 
     /// Resolves when everything that was handed to the forwarder has an outcome. Messages within the proc have
@@ -528,6 +531,7 @@ struct Known {
     id: Arc<ProcId>,
     incarnation: Incarnation,
     inner: Weak<Inner>,
+    counters: Counters,
 }
 
 impl WeakProc {
@@ -537,6 +541,11 @@ impl WeakProc {
 
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.0.incarnation
+    }
+
+    /// The counter of messages within the proc.
+    pub(crate) fn placed(&self) -> &AtomicU64 {
+        &self.0.counters.in_process
     }
 
     /// Watches another proc: resolves when it is lost, to how in words.
@@ -572,7 +581,7 @@ impl WeakProc {
     ) {
         match self.0.inner.upgrade() {
             Some(inner) => {
-                inner.counters.in_process.fetch_add(1, Ordering::Relaxed);
+                inner.counters().in_process.fetch_add(1, Ordering::Relaxed);
                 mailbox.place(envelope, return_handle);
             }
             None => self.post(envelope, return_handle),
@@ -582,7 +591,7 @@ impl WeakProc {
     /// Posts for somebody who lives in the proc.
     pub(crate) fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         match self.0.inner.upgrade() {
-            Some(inner) => inner.route(envelope, return_handle, &inner.counters.in_process),
+            Some(inner) => inner.route(envelope, return_handle, &inner.counters().in_process),
             None => {
                 let proc_id = Arc::clone(&self.0.id);
                 return_handle.undeliverable(envelope, NotDelivered::ProcGone { proc_id });

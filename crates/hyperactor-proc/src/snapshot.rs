@@ -57,7 +57,8 @@ pub struct ActorSnapshot {
     pub failed: u64,
     /// Messages that it had posted and that came back.
     pub returned: u64,
-    /// How long it was not waiting for messages, in total. What a handler waits for itself is counted.
+    /// How long it was not waiting for messages, in total. What a handler waits for itself is counted. On Linux the clock is
+    /// the coarse one, so short times show in the mean only.
     pub busy: Duration,
     /// How long it has been busy without a pause, if it is.
     pub busy_for: Option<Duration>,
