@@ -2,11 +2,13 @@
 //! which no reply comes, and the chain of those who wait. The port for the reply is in `once_port.rs`, its reference
 //! in `once_ref.rs`.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use hyperactor_refs::ActorId;
 use serde::{Deserialize, Serialize};
 
+use crate::duty::Holders;
 use crate::failure::NotDelivered;
 use crate::sender::BoxFuture;
 
@@ -88,6 +90,21 @@ pub trait Asked: Send + Sync + 'static {
 
     /// A reply was sent.
     fn answered(&self) {}
+
+    /// Takes the reply itself, if it waits in this process for one of this type: `reply` is an `Option` of it, and empty
+    /// afterwards. Whether it did.
+    fn take_reply(&self, reply: &mut dyn Any) -> bool {
+        let _ = reply;
+        false
+    }
+
+    /// Somebody is about to learn the id of the port for the reply, and may post to it by that alone.
+    fn named(&self) {}
+
+    /// Where the port has a place to count its references, for whoever makes the first one.
+    fn holders(&self) -> Option<&Holders> {
+        None
+    }
 
     /// Whether the one who waits is in another process, and has to be told of a reply that could not be delivered.
     fn is_elsewhere(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hyperactor_refs::PortId;
@@ -11,56 +11,131 @@ use hyperactor_refs::PortId;
 use crate::asked::{Asked, Never};
 use crate::limits;
 
-/// Shared by the clones of one reference; told when the last one is dropped.
-#[derive(Default)]
-pub(crate) struct Duty {
-    port: OnceLock<Arc<dyn Asked>>,
+/// What a reference owes to whoever waits. Its clones are those of the reference.
+pub(crate) enum Owed {
+    /// To a port that counts its references itself.
+    Port(Arc<dyn Asked>),
+    /// To one that was found when the reference was decoded, or to none.
+    Decoded(Arc<Duty>),
+}
+
+/// How many references to a port there are, and whether one of them was used.
+#[derive(Debug, Default)]
+pub struct Holders {
+    count: AtomicUsize,
     is_settled: AtomicBool,
 }
 
-impl Duty {
-    pub(crate) fn new(port: Arc<dyn Asked>) -> Arc<Self> {
-        let duty = Self::default();
-        // The cell was made empty in the line above.
-        let _ = duty.port.set(port);
-        Arc::new(duty)
+/// Shared by the clones of one decoded reference; told when the last one is dropped.
+#[derive(Default)]
+pub(crate) struct Duty {
+    port: OnceLock<Arc<dyn Asked>>,
+    holders: Holders,
+}
+
+impl Holders {
+    /// Whether nobody has settled before.
+    fn settles(&self) -> bool {
+        !self.is_settled.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Relaxed)
+    }
+}
+
+impl Owed {
+    /// The first reference to a port that has a place for its [`Holders`].
+    pub(crate) fn to(port: Arc<dyn Asked>) -> Self {
+        match port.holders() {
+            Some(holders) => {
+                holders.count.fetch_add(1, Ordering::Relaxed);
+                Self::Port(port)
+            }
+            None => {
+                let duty = Duty::default();
+                // The cell was made empty in the line above.
+                let _ = duty.port.set(port);
+                Self::Decoded(Arc::new(duty))
+            }
+        }
     }
 
     pub(crate) fn port(&self) -> Option<&Arc<dyn Asked>> {
-        self.port.get()
+        match self {
+            Self::Port(port) => Some(port),
+            Self::Decoded(duty) => duty.port.get(),
+        }
     }
 
     pub(crate) fn answered(&self) {
-        self.settle(|port| port.answered());
+        if let Some(port) = self.settles() {
+            port.answered();
+        }
     }
 
     pub(crate) fn handed_over(&self) {
-        self.settle(|port| port.handed_over());
+        if let Some(port) = self.settles() {
+            port.handed_over();
+        }
     }
 
-    fn settle(&self, tell: impl FnOnce(&dyn Asked)) {
-        if !self.is_settled.swap(true, Ordering::Relaxed)
-            && let Some(port) = self.port.get()
+    /// Whom to tell, the first time.
+    fn settles(&self) -> Option<&Arc<dyn Asked>> {
+        let port = self.port();
+        let holders = match self {
+            Self::Port(port) => port.holders(),
+            Self::Decoded(duty) => Some(&duty.holders),
+        };
+        port.filter(|_| holders.is_some_and(Holders::settles))
+    }
+}
+
+impl Clone for Owed {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Port(port) => {
+                if let Some(holders) = port.holders() {
+                    holders.count.fetch_add(1, Ordering::Relaxed);
+                }
+                Self::Port(Arc::clone(port))
+            }
+            Self::Decoded(duty) => Self::Decoded(Arc::clone(duty)),
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        // A decoded one tells by itself. Once one was used the others need not be counted any more.
+        if let Self::Port(port) = self
+            && let Some(holders) = port.holders()
+            && !holders.is_settled()
+            && holders.count.fetch_sub(1, Ordering::AcqRel) == 1
+            && !holders.is_settled()
         {
-            tell(&**port);
+            unused(&**port);
         }
     }
 }
 
 impl Drop for Duty {
     fn drop(&mut self) {
-        let Some(port) = self.port.get() else {
-            return;
-        };
-        if *self.is_settled.get_mut() {
-            return;
+        if let Some(port) = self.port.get()
+            && !self.holders.is_settled()
+        {
+            unused(&**port);
         }
-        match ENDING.with_borrow(Clone::clone) {
-            Some(cause) => port.never(Never::Ended {
-                cause: cause.to_string(),
-            }),
-            None => port.dropped(),
-        }
+    }
+}
+
+/// The last reference was dropped, and none was used.
+fn unused(port: &dyn Asked) {
+    match ENDING.with_borrow(Clone::clone) {
+        Some(cause) => port.never(Never::Ended {
+            cause: cause.to_string(),
+        }),
+        None => port.dropped(),
     }
 }
 
@@ -129,12 +204,12 @@ pub fn decode_with_duties<T>(decode: impl FnOnce() -> T) -> (T, Vec<DecodedReply
 }
 
 /// The duty of a reference that is being decoded, if somebody collects them.
-pub(crate) fn decoded(port_id: &PortId) -> Option<Arc<Duty>> {
+pub(crate) fn decoded(port_id: &PortId) -> Option<Owed> {
     DECODED.with_borrow_mut(|found| {
         let found = found.as_mut()?;
         // Copies of one reference within a message are clones of it, as they were before they were encoded.
         if let Some(known) = found.iter().find(|known| known.port_id == *port_id) {
-            return Some(Arc::clone(&known.duty));
+            return Some(Owed::Decoded(Arc::clone(&known.duty)));
         }
         if found.len() >= limits::REPLIES_PER_MESSAGE {
             return None;
@@ -144,6 +219,6 @@ pub(crate) fn decoded(port_id: &PortId) -> Option<Arc<Duty>> {
             port_id: port_id.clone(),
             duty: Arc::clone(&duty),
         });
-        Some(duty)
+        Some(Owed::Decoded(duty))
     })
 }

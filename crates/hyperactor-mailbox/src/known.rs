@@ -72,7 +72,7 @@ impl KnownMailbox {
 }
 
 #[inline]
-fn share_proc(cx: &(impl Outbox + ?Sized), actor_id: &ActorId) -> bool {
+pub(crate) fn share_proc(cx: &(impl Outbox + ?Sized), actor_id: &ActorId) -> bool {
     let (own, dest) = (cx.actor_id().proc(), actor_id.proc());
     Arc::ptr_eq(own, dest) || **own == **dest
 }

@@ -38,7 +38,7 @@ pub mod limits;
 pub use asked::{Asked, InHand, Never, WaitLink};
 pub use capacity::{Capacity, Room};
 pub use certificate::{DeathCertificate, Handling, OutOfMemory, ProcExit, ResourceUse};
-pub use duty::{DecodedReply, decode_with_duties, ending_with};
+pub use duty::{DecodedReply, Holders, decode_with_duties, ending_with};
 pub use envelope::{EnvelopeHead, MessageEnvelope};
 pub use failure::{Dropped, Failure, NotDelivered, Outcome, Unknown};
 pub use fold_port::FoldReceiver;

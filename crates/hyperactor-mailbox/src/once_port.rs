@@ -1,8 +1,10 @@
 //! Ports for exactly one message, as for a reply. References to them, as values, are in `once_ref.rs`.
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::asked::{Asked, InHand, Never, WaitLink};
+use crate::duty::Holders;
 use crate::envelope::MessageEnvelope;
 use crate::failure::NotDelivered;
 use crate::mailbox::{self, Inner, PortSink};
@@ -32,13 +35,18 @@ pub(crate) fn open<M: Send + 'static>(
         is_taken: false,
         is_dropped: false,
         is_handed_over: false,
+        is_watched: false,
+        when_named: None,
     };
-    let shared = Arc::new(Shared {
+    let shared = Arc::new_cyclic(|me| Shared {
         port_id,
         mailbox,
         in_hand,
         state: Mutex::new(state),
         unwanted: Notify::new(),
+        holders: Holders::default(),
+        is_bound: AtomicBool::new(false),
+        me: Weak::clone(me),
     });
     (
         OncePortHandle {
@@ -54,6 +62,10 @@ struct Shared<M> {
     in_hand: InHand,
     state: Mutex<State<M>>,
     unwanted: Notify,
+    holders: Holders,
+    /// Whether the mailbox has it, or is about to.
+    is_bound: AtomicBool,
+    me: Weak<Self>,
 }
 
 struct State<M> {
@@ -64,6 +76,10 @@ struct State<M> {
     is_dropped: bool,
     /// The reference was encoded for another process.
     is_handed_over: bool,
+    /// Somebody waits until the message is no longer wanted.
+    is_watched: bool,
+    /// Binds the port, which is put off until somebody could look for it.
+    when_named: Option<fn(&Arc<Shared<M>>)>,
 }
 
 enum Stage<M> {
@@ -76,49 +92,57 @@ enum Stage<M> {
 impl<M: Send + 'static> Shared<M> {
     /// Takes the message, if it is the first and somebody may still receive it.
     fn fill(&self, message: M) -> Result<(), M> {
-        let waker = {
+        let (waker, is_watched) = {
             let mut state = self.state.lock();
             let Stage::Waiting(waker) = &mut state.stage else {
                 return Err(message);
             };
             let waker = waker.take();
             state.stage = Stage::Full(message);
-            waker
+            (waker, state.is_watched)
         };
-        self.tell(waker);
+        self.tell(waker, is_watched);
         Ok(())
     }
 
     /// Nothing will come any more; what came can still be received.
     fn seal(&self, why: Option<Never>) {
-        let waker = {
+        let (waker, is_watched) = {
             let mut state = self.state.lock();
             let Stage::Waiting(waker) = &mut state.stage else {
                 return;
             };
             let waker = waker.take();
             state.stage = Stage::Closed(why);
-            waker
+            (waker, state.is_watched)
         };
-        self.tell(waker);
+        self.tell(waker, is_watched);
     }
 
     /// Wakes both ends: the receiver, and whoever watches whether the message is wanted.
-    fn tell(&self, waker: Option<Waker>) {
+    fn tell(&self, waker: Option<Waker>, is_watched: bool) {
         if let Some(waker) = waker {
             waker.wake();
         }
-        self.unwanted.notify_waiters();
+        if is_watched {
+            self.unwanted.notify_waiters();
+        }
     }
 
     fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<M, PortClosed>> {
         let mut state = self.state.lock();
+        if let Stage::Waiting(waker) = &mut state.stage {
+            if !waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                *waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
         let never = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
             Stage::Full(message) => return Poll::Ready(Ok(message)),
-            Stage::Waiting(_) => {
-                state.stage = Stage::Waiting(Some(cx.waker().clone()));
-                return Poll::Pending;
-            }
+            Stage::Waiting(_) => None,
             Stage::Closed(never) => never,
         };
         state.stage = Stage::Closed(never.clone());
@@ -129,7 +153,10 @@ impl<M: Send + 'static> Shared<M> {
     }
 
     fn unbind(&self) {
-        if let Some(mailbox) = self.mailbox.upgrade() {
+        // Ordered with the binding: one of the two sees the other.
+        if self.is_bound.load(Ordering::SeqCst)
+            && let Some(mailbox) = self.mailbox.upgrade()
+        {
             drop(mailbox.unbind(self.port_id.index()));
         }
     }
@@ -152,6 +179,7 @@ impl<M: Send + 'static> Asked for Shared<M> {
                 let mut notified = pin!(self.unwanted.notified());
                 // Registered before the look, so that an end between the look and the wait is not missed.
                 notified.as_mut().enable();
+                self.state.lock().is_watched = true;
                 if !self.is_wanted() {
                     return;
                 }
@@ -194,10 +222,39 @@ impl<M: Send + 'static> Asked for Shared<M> {
         self.end(why);
     }
 
+    fn take_reply(&self, reply: &mut dyn Any) -> bool {
+        let Some(reply) = reply.downcast_mut::<Option<M>>() else {
+            return false;
+        };
+        let Some(message) = reply.take() else {
+            return false;
+        };
+        match self.fill(message) {
+            Ok(()) => self.unbind(),
+            Err(message) => *reply = Some(message),
+        }
+        reply.is_none()
+    }
+
+    fn named(&self) {
+        let bind = self.state.lock().when_named.take();
+        if let Some(bind) = bind
+            && let Some(me) = self.me.upgrade()
+        {
+            bind(&me);
+        }
+    }
+
+    fn holders(&self) -> Option<&Holders> {
+        Some(&self.holders)
+    }
+
     fn chain(&self) -> Vec<WaitLink> {
         let InHand::Busy(request) = &self.in_hand else {
             return Vec::new();
         };
+        // Who finds itself in the chain looks for the port, to see whether it is waited at.
+        self.named();
         // Whoever waits for a process beyond this one does not wait for those that have the request here.
         if self.state.lock().is_handed_over {
             return Vec::new();
@@ -280,19 +337,41 @@ impl<M: Message> OncePortHandle<M> {
     /// When the mailbox is closed, or has as many ports as it may, the receiver ends with [`PortClosed`] and messages
     /// to the reference come back to their senders.
     #[must_use]
-    pub fn bind(mut self) -> OncePortRef<M> {
-        // The only two methods that take the handle's content consume the handle, so it is there.
-        let Some(shared) = self.shared.take() else {
-            unreachable!("a handle is used once")
-        };
-        let port_id = shared.port_id.clone();
-        let sink: Arc<dyn PortSink> = shared.clone();
-        mailbox::bind_opened(&shared.mailbox, &port_id, &sink);
-        if !shared.is_wanted() {
-            // The receiver was dropped meanwhile, perhaps before the port was bound.
-            shared.unbind();
+    pub fn bind(self) -> OncePortRef<M> {
+        let shared = self.into_shared();
+        bind(&shared);
+        OncePortRef::owed(shared.port_id.clone(), shared)
+    }
+
+    /// As [`bind`](Self::bind), but the mailbox does not know of the port until its id is: for a reply that is likely to come
+    /// through this very reference.
+    ///
+    /// Until then the port does not learn that the mailbox was closed: the caller knows that it is not, for as long as it
+    /// waits.
+    #[must_use]
+    pub fn bind_when_named(self) -> OncePortRef<M> {
+        let shared = self.into_shared();
+        shared.state.lock().when_named = Some(bind);
+        OncePortRef::owed(shared.port_id.clone(), shared)
+    }
+
+    fn into_shared(mut self) -> Arc<Shared<M>> {
+        match self.shared.take() {
+            Some(shared) => shared,
+            // The methods that take the handle's content consume the handle, so it is there.
+            None => unreachable!("a handle is used once"),
         }
-        OncePortRef::owed(port_id, shared)
+    }
+}
+
+/// Puts the port into its mailbox.
+fn bind<M: Message>(shared: &Arc<Shared<M>>) {
+    shared.is_bound.store(true, Ordering::SeqCst);
+    let sink: Arc<dyn PortSink> = shared.clone();
+    mailbox::bind_opened(&shared.mailbox, &shared.port_id, &sink);
+    if !shared.is_wanted() {
+        // The receiver was dropped meanwhile, perhaps before the port was bound.
+        shared.unbind();
     }
 }
 
@@ -346,13 +425,14 @@ impl<M: Send + 'static> OncePortReceiver<M> {
 
 impl<M: Send + 'static> Drop for OncePortReceiver<M> {
     fn drop(&mut self) {
-        let before = {
+        let (before, is_watched) = {
             let mut state = self.shared.state.lock();
-            std::mem::replace(&mut state.stage, Stage::Closed(None))
+            let before = std::mem::replace(&mut state.stage, Stage::Closed(None));
+            (before, state.is_watched)
         };
         // What came and was not received may be the user's, and its end takes the time it takes.
         drop(before);
-        self.shared.unwanted.notify_waiters();
+        self.shared.tell(None, is_watched);
         self.shared.unbind();
     }
 }

@@ -7,14 +7,16 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic;
 
 use hyperactor_refs::PortId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::asked::Asked;
-use crate::duty::{self, Duty};
+use crate::duty::{self, Owed};
 use crate::envelope::MessageEnvelope;
 use crate::failure::Outcome;
+use crate::known::share_proc;
 use crate::message::{Message, combine, type_hash};
 use crate::outbox::{self, Outbox};
 use crate::port_ref::reference;
@@ -29,7 +31,7 @@ use crate::reply_return;
 /// or [attested](Self::attest) is not watched any more: its copies may be anywhere.
 pub struct OncePortRef<M> {
     port_id: PortId,
-    duty: Option<Arc<Duty>>,
+    duty: Option<Owed>,
     message: PhantomData<fn(M)>,
 }
 
@@ -37,6 +39,18 @@ impl<M: Message> OncePortRef<M> {
     /// Posts the message. What becomes of it, the sender's return handle learns.
     pub fn post(self, cx: &(impl Outbox + ?Sized), message: M) {
         self.answered();
+        let mut message = Some(message);
+        if let Some(port) = self.port()
+            && let Some(placed) = cx.placed()
+            && share_proc(cx, self.port_id.actor_id())
+            && port.take_reply(&mut message)
+        {
+            placed.fetch_add(1, atomic::Ordering::Relaxed);
+        }
+        let Some(message) = message else {
+            return;
+        };
+        self.named();
         match self.port().filter(|port| port.is_elsewhere()) {
             None => outbox::post(cx, &self.port_id, message),
             Some(port) => {
@@ -56,6 +70,7 @@ impl<M: Message> OncePortRef<M> {
     /// Not cancel safe in the sense that a dropped future leaves open whether the message was sent.
     pub async fn send(self, cx: &(impl Outbox + ?Sized), message: M) -> Outcome {
         self.answered();
+        self.named();
         let outcome = outbox::send(cx, &self.port_id, message).await;
         if let (Outcome::NotDelivered(reason), Some(port)) = (&outcome, self.port()) {
             port.undelivered(reason);
@@ -80,7 +95,7 @@ impl<M> OncePortRef<M> {
     pub(crate) fn owed(port_id: PortId, port: Arc<dyn Asked>) -> Self {
         Self {
             port_id,
-            duty: Some(Duty::new(port)),
+            duty: Some(Owed::to(port)),
             message: PhantomData,
         }
     }
@@ -89,6 +104,7 @@ impl<M> OncePortRef<M> {
     /// receiver is dropped.
     #[must_use]
     pub fn into_port_id(self) -> PortId {
+        self.named();
         if let Some(duty) = &self.duty {
             duty.handed_over();
         }
@@ -135,6 +151,13 @@ impl<M> OncePortRef<M> {
         self.duty.as_ref()?.port()
     }
 
+    /// The port's id is about to be known beyond this reference.
+    fn named(&self) {
+        if let Some(port) = self.port() {
+            port.named();
+        }
+    }
+
     fn answered(&self) {
         if let Some(duty) = &self.duty {
             duty.answered();
@@ -154,6 +177,7 @@ impl<M> Clone for OncePortRef<M> {
 
 impl<M> Serialize for OncePortRef<M> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.named();
         // from here on a copy may answer, wherever the bytes go.
         if let Some(duty) = &self.duty {
             duty.handed_over();

@@ -1,6 +1,7 @@
 //! Who sends: the [`Outbox`] trait, and the three ways to send through one. References to ports use them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use hyperactor_refs::{ActorId, PortId, ProcId};
 use parking_lot::Mutex;
@@ -69,6 +70,16 @@ pub trait Outbox: Send + Sync {
     fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let _ = mailbox;
         self.post(envelope, return_handle);
+    }
+
+    /// The counter of messages that are placed within the sender's proc without being [posted](Self::post), if such may be.
+    fn placed(&self) -> Option<&AtomicU64> {
+        None
+    }
+
+    /// Whether the sender's mailbox stays open for as long as somebody borrows the sender.
+    fn outlives_borrows(&self) -> bool {
+        false
     }
 
     /// Watches a proc, if the sender can: resolves when it is known to be lost, with how in words.

@@ -96,6 +96,7 @@ macro_rules! reference {
             /// The id of the port.
             #[must_use]
             pub fn port_id(&self) -> &PortId {
+                self.named();
                 &self.port_id
             }
         }
@@ -138,6 +139,7 @@ macro_rules! reference {
 
         impl<M> fmt::Display for $name<M> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.named();
                 self.port_id.fmt(f)
             }
         }
@@ -148,6 +150,11 @@ macro_rules! reference {
             }
         }
     };
+}
+
+impl<M> PortRef<M> {
+    /// Ports for many messages are in their mailbox from the beginning.
+    fn named(&self) {}
 }
 
 reference!(PortRef, "PortRef");

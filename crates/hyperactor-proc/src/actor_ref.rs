@@ -145,7 +145,10 @@ impl<A> ActorRef<A> {
     where
         A: Receives<M>,
     {
-        ask::ask(cx, self.port_id::<M>(), deadline, request).await
+        match Near::<A>::find(&self.known, cx, &self.actor_id) {
+            Some(near) => ask::ask_near(cx, near, deadline, request).await,
+            None => ask::ask(cx, self.port_id::<M>(), deadline, request).await,
+        }
     }
 }
 

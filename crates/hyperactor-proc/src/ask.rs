@@ -16,6 +16,8 @@ use hyperactor_mailbox::{
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 
+use crate::Receives;
+use crate::near::Near;
 use crate::waits::{ASK_HEADER, AskHeader};
 
 /// Why a request has no reply.
@@ -213,19 +215,44 @@ pub(crate) async fn ask<R: Message, M: Message>(
     }
     match answer {
         Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(Ending::Failed(failure, route))) => {
-            Err(AskError::from_report(target, failure, route))
-        }
-        Ok(Err(Ending::ProcLost(cause))) => Err(AskError::ProcLost { target, cause }),
-        Ok(Err(Ending::Never(Never::Ended { cause }))) => {
-            Err(AskError::TargetEnded { target, cause })
-        }
-        Ok(Err(Ending::Never(why))) => Err(AskError::Unanswered { target, why }),
-        Ok(Err(Ending::Closed)) => Err(AskError::AskerEnded {
-            asker: cx.actor_id().clone(),
-        }),
+        Ok(Err(ending)) => Err(ending.into_error(target, cx.actor_id())),
         Err(_) => Err(AskError::TimedOut { target, deadline }),
     }
+}
+
+/// As [`ask`], of an actor of the sender's own proc: the request goes straight into its queue, so that only the port for the
+/// reply can tell anything afterwards.
+pub(crate) async fn ask_near<R: Message, A: Receives<M>, M: Message>(
+    cx: &(impl Outbox + ?Sized),
+    near: Near<A>,
+    deadline: Duration,
+    request: impl FnOnce(OncePortRef<R>) -> M,
+) -> Result<R, AskError> {
+    let mailbox = cx.mailbox();
+    let (handle, mut receiver) = mailbox.open_reply_port::<R>(cx.in_hand());
+    // A reply within the proc comes to the port itself, and its mailbox need not know of it.
+    let reply = match cx.outlives_borrows() && !mailbox.is_closed() {
+        true => handle.bind_when_named(),
+        false => handle.bind(),
+    };
+    let asked = receiver.asked();
+    let waiting = async {
+        near.ask(cx, request(reply), asked)
+            .await
+            .map_err(|reason| Ending::Failed(reason.into(), Vec::new()))?;
+        let reply = receiver.recv().await;
+        reply.map_err(|closed| closed.never.map_or(Ending::Closed, Ending::Never))
+    };
+    let ending = match tokio::time::timeout(deadline, waiting).await {
+        Ok(Ok(reply)) => return Ok(reply),
+        Ok(Err(ending)) => Some(ending),
+        Err(_) => None,
+    };
+    let target = near.actor_id().clone();
+    Err(match ending {
+        Some(ending) => ending.into_error(target, cx.actor_id()),
+        None => AskError::TimedOut { target, deadline },
+    })
 }
 
 /// tells the other process that nobody waits any more, when the wait is given up: at its deadline, or by dropping it.
@@ -261,6 +288,20 @@ enum Ending {
     ProcLost(String),
     /// The port for the reply was closed on this side.
     Closed,
+}
+
+impl Ending {
+    fn into_error(self, target: ActorId, asker: &ActorId) -> AskError {
+        match self {
+            Self::Failed(failure, route) => AskError::from_report(target, failure, route),
+            Self::ProcLost(cause) => AskError::ProcLost { target, cause },
+            Self::Never(Never::Ended { cause }) => AskError::TargetEnded { target, cause },
+            Self::Never(why) => AskError::Unanswered { target, why },
+            Self::Closed => AskError::AskerEnded {
+                asker: asker.clone(),
+            },
+        }
+    }
 }
 
 enum BadNews {

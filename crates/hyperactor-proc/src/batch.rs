@@ -361,12 +361,13 @@ where
                 return Ok(());
             }
             let inbox = &cx.cell().inbox;
-            let found = poll_fn(|task| {
-                match inbox.poll_exchange(task, &mut **run, &mut batch.spent) {
-                    Poll::Ready(found) => Poll::Ready(Ok(found)),
-                    Poll::Pending => poll_attention(cx).map(Err),
-                }
-            });
+            let found =
+                poll_fn(
+                    |task| match inbox.poll_exchange(task, &mut **run, &mut batch.spent) {
+                        Poll::Ready(found) => Poll::Ready(Ok(found)),
+                        Poll::Pending => poll_attention(cx).map(Err),
+                    },
+                );
             let found = found.await;
             cx.control().counters().wakes();
             match found {

@@ -65,7 +65,7 @@ impl<A: Actor> Cell<A> {
     ///
     /// this one has a place in the chain only while it waits, at that very port, for the reply that all the others hang
     /// on: a wait that was given up since is none.
-    fn circle(&self, request: &Arc<dyn Asked>) -> Option<Vec<ActorId>> {
+    pub(crate) fn circle(&self, request: &Arc<dyn Asked>) -> Option<Vec<ActorId>> {
         let chain = request.chain();
         let first = chain.iter().position(|link| {
             link.actor_id == *self.actor_id() && self.mailbox.awaits(link.reply_port)
@@ -74,7 +74,7 @@ impl<A: Actor> Cell<A> {
         Some(circle.map(|link| link.actor_id).collect())
     }
 
-    fn shares_proc(&self, other: &ActorId) -> bool {
+    pub(crate) fn shares_proc(&self, other: &ActorId) -> bool {
         let (own, other) = (self.actor_id().proc(), other.proc());
         Arc::ptr_eq(own, other) || **own == **other
     }

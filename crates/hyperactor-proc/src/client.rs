@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use hyperactor_mailbox::{
     BoxFuture, Failure, Headers, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token,
@@ -158,6 +158,14 @@ impl Outbox for Client {
     ) {
         self.stamp(envelope.headers_mut());
         self.proc.post_into(mailbox, envelope, return_handle);
+    }
+
+    fn placed(&self) -> Option<&AtomicU64> {
+        Some(self.proc.placed())
+    }
+
+    fn outlives_borrows(&self) -> bool {
+        true
     }
 
     fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {

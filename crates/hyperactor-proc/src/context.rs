@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use hyperactor_mailbox::{
     BoxFuture, Headers, InHand, Mailbox, Message, MessageEnvelope, OncePortRef, Outbox,
@@ -156,6 +157,14 @@ impl<A: Actor> Outbox for Context<A> {
     ) {
         self.stamp(envelope.headers_mut());
         self.cell.proc.post_into(mailbox, envelope, return_handle);
+    }
+
+    fn placed(&self) -> Option<&AtomicU64> {
+        Some(self.cell.proc.placed())
+    }
+
+    fn outlives_borrows(&self) -> bool {
+        true
     }
 
     fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use hyperactor_mailbox::{
     BoxFuture, Mailbox, MessageEnvelope, Outbox, ReturnHandle, ReturnSink, Token,
@@ -90,6 +91,10 @@ impl Outbox for Delegate {
 
     fn post_into(&self, mailbox: &Mailbox, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         self.proc.post_into(mailbox, envelope, return_handle);
+    }
+
+    fn placed(&self) -> Option<&AtomicU64> {
+        Some(self.proc.placed())
     }
 
     fn proc_lost(&self, proc_id: &Arc<ProcId>) -> Option<BoxFuture<'static, String>> {

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use hyperactor_mailbox::{KnownMailbox, Message, Outbox, Outcome, Refusal};
+use hyperactor_mailbox::{
+    Asked, Class, KnownMailbox, Lease, Message, NotDelivered, Outbox, Outcome, Refusal,
+};
 use hyperactor_refs::{ActorId, PortId};
 
 use crate::cell::Cell;
 use crate::inbox::Refused;
-use crate::runs::{Meta, envelop};
+use crate::runs::{Meta, Origin, envelop};
 use crate::{Actor, Receives, TraceContext};
 
 /// An actor of the sender's own proc.
@@ -17,6 +19,12 @@ pub(crate) struct Near<A: Actor> {
 }
 
 impl<A: Actor> Near<A> {
+    /// An actor that somebody has a handle to, if it is in the sender's proc.
+    pub(crate) fn of(cell: &Arc<Cell<A>>, cx: &(impl Outbox + ?Sized)) -> Option<Self> {
+        let cell = Arc::clone(cell);
+        cell.shares_proc(cx.actor_id()).then_some(Self { cell })
+    }
+
     /// The actor, if it is in the sender's proc, takes messages and has ports for them.
     #[inline]
     pub(crate) fn find(
@@ -27,6 +35,10 @@ impl<A: Actor> Near<A> {
         let cell = known.owner::<Cell<A>>(cx, actor_id)?;
         let is_open = cell.is_exported() && !cell.mailbox.is_closed();
         is_open.then_some(Self { cell })
+    }
+
+    pub(crate) fn actor_id(&self) -> &ActorId {
+        self.cell.actor_id()
     }
 
     /// Posts a message; it comes back to its sender if it cannot be placed.
@@ -90,15 +102,61 @@ impl<A: Actor> Near<A> {
         Outcome::Delivered
     }
 
+    /// Places a request as soon as there is room.
+    pub(crate) async fn ask<M: Message>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        message: M,
+        asked: Arc<dyn Asked>,
+    ) -> Result<(), NotDelivered>
+    where
+        A: Receives<M>,
+    {
+        let cell = &*self.cell;
+        let class = cell.class_of::<M>();
+        let origin = Origin::Envelope {
+            sender: cx.actor_id().clone(),
+            asked: Some(Arc::clone(&asked)),
+        };
+        let mut meta = Meta::full(origin, Lease::none(), TraceContext::of(cx));
+        let mut message = message;
+        loop {
+            if let Some(chain) = cell.circle(&asked) {
+                return Err(NotDelivered::Deadlock { chain });
+            }
+            let refused = match self.push(class, message, meta) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            match (refused.why, cell.inbox.capacity_of(class)) {
+                // The deadline bounds the wait for room.
+                (Refusal::Full, Some(capacity)) => capacity.available().await,
+                (why, _) => {
+                    let port_id = PortId::new(cell.actor_id().clone(), M::port());
+                    return Err(cell.reason_of(why, port_id));
+                }
+            }
+            (message, meta) = (refused.message, refused.meta);
+        }
+    }
+
     #[allow(clippy::result_large_err)]
     #[inline(always)]
     fn place<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M) -> Result<(), Refused<M>>
     where
         A: Receives<M>,
     {
-        let cell = &*self.cell;
         let meta = Meta::reference(cx.actor_id().precomputed_hash(), TraceContext::of(cx));
-        let class = cell.class_of::<M>();
+        self.push(self.cell.class_of::<M>(), message, meta)
+    }
+
+    #[allow(clippy::result_large_err)]
+    #[inline(always)]
+    fn push<M: Message>(&self, class: Class, message: M, meta: Meta) -> Result<(), Refused<M>>
+    where
+        A: Receives<M>,
+    {
+        let cell = &*self.cell;
         if let Some(oldest) = cell
             .inbox
             .push_by_reference(class, message, meta, envelop::<M>)?
