@@ -73,16 +73,7 @@ impl<A: Actor> Batch<A> {
         Some(Taken { run, is_urgent })
     }
 
-    /// Waits for messages, or for something else to look at. Called on an empty batch.
-    pub(crate) fn wait<'a>(
-        &'a mut self,
-        cx: &'a Context<A>,
-    ) -> impl Future<Output = Woken> + Send + 'a {
-        debug_assert!(self.is_empty(), "more would be taken than a batch may hold");
-        poll_fn(move |task| self.poll_wait(cx, task))
-    }
-
-    /// As [`wait`](Self::wait), for an actor that has no batch before it has messages.
+    /// Waits for messages, or for something else to look at, with an empty batch, or with none before the first messages.
     pub(crate) fn wait_for_more<'a>(
         batch: &'a mut Option<Box<Self>>,
         cx: &'a Context<A>,
@@ -101,6 +92,7 @@ impl<A: Actor> Batch<A> {
     }
 
     fn poll_wait(&mut self, cx: &Context<A>, task: &mut TaskContext<'_>) -> Poll<Woken> {
+        debug_assert!(self.is_empty(), "more would be taken than a batch may hold");
         let woken = match cx.cell().inbox.poll_take(task, &mut self.spent) {
             Poll::Ready(Some(taken)) => {
                 self.hold(taken);

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use allocation_counter::AllocationInfo;
 use hyperactor_proc::{
-    Actor, ActorHandle, ActorResult, ActorStatus, Client, Context, Handler, Message, Proc,
-    SpawnOptions,
+    Actor, ActorHandle, ActorResult, ActorStatus, Client, Context, Handler, Message, OncePortRef,
+    Proc, SpawnOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +20,11 @@ struct Add([u64; 4]);
 #[derive(Message, Serialize, Deserialize)]
 struct Subtract([u64; 4]);
 
+#[derive(Message, Serialize, Deserialize)]
+struct Total(OncePortRef<u64>);
+
 #[derive(Actor)]
-#[actor(messages(Add, Subtract))]
+#[actor(messages(Add, Subtract, Total))]
 struct Counter(Arc<AtomicU64>);
 
 impl Handler<Add> for Counter {
@@ -34,6 +37,13 @@ impl Handler<Add> for Counter {
 impl Handler<Subtract> for Counter {
     async fn handle(&mut self, _cx: &Context<Self>, Subtract(amounts): Subtract) -> ActorResult {
         self.0.fetch_sub(amounts[0], Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Handler<Total> for Counter {
+    async fn handle(&mut self, cx: &Context<Self>, Total(reply): Total) -> ActorResult {
+        cx.reply(reply, self.0.load(Ordering::SeqCst));
         Ok(())
     }
 }
@@ -132,6 +142,19 @@ fn a_message_through_a_reference_of_the_same_proc_costs_no_allocation_and_throug
         }
     });
     costs("port", &info, 1);
+}
+
+/// The port for the reply, and what lies in the queue beside a request.
+#[test]
+fn a_question_within_a_proc_and_its_answer_cost_two_allocations() {
+    let info = count(|bench| async move {
+        let counter = bench.counter.bind();
+        for _ in 0..MESSAGES {
+            assert_eq!(counter.ask(&bench.main, Total).await.unwrap(), 0);
+        }
+        assert_eq!(bench.proc.traffic().in_process, 2 * MESSAGES);
+    });
+    costs("ask", &info, 2);
 }
 
 /// Each change of type costs the handler's future.
