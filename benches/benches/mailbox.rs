@@ -5,14 +5,17 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use bytes::{Bytes, BytesMut};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use hyperactor::Message;
 use hyperactor_benches::{SIZES, criterion, payload};
 use hyperactor_mailbox::{
     Lease, Mailbox, MailboxMuxer, MailboxSender, MessageEnvelope, Payload, Queue, ReturnHandle,
     ReturnSink, Token, Undeliverable,
 };
 use hyperactor_refs::{ActorId, PortId, ProcId};
+use serde::{Deserialize, Serialize};
 
 /// Messages that are posted before they are taken.
 const BATCH: u64 = 1_000;
@@ -124,9 +127,80 @@ fn bytes_of_an_envelope(c: &mut Criterion) {
     group.finish();
 }
 
+/// Bytes as serde takes a `Vec<u8>`: one by one.
+#[derive(Clone, Serialize, Deserialize, Message)]
+struct OneByOne {
+    #[message(byte_by_byte)]
+    bytes: Vec<u8>,
+}
+
+/// The same type, as a whole.
+#[derive(Clone, Serialize, Deserialize, Message)]
+struct Whole {
+    #[serde(with = "hyperactor::as_bytes")]
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+struct Shared {
+    bytes: Bytes,
+}
+
+fn field_of_bytes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("field of bytes");
+    for size in SIZES {
+        let bytes = payload(size);
+        let shared = Bytes::from(bytes.clone());
+        let whole = bytes.clone();
+        there_and_back(&mut group, "Vec", size, OneByOne { bytes });
+        there_and_back(&mut group, "Vec as_bytes", size, Whole { bytes: whole });
+        there_and_back(&mut group, "Bytes", size, Shared { bytes: shared });
+    }
+    group.finish();
+}
+
+/// A message encoded with its envelope, and decoded.
+fn there_and_back<M: Message + Clone>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    size: usize,
+    message: M,
+) {
+    let proc_id = Arc::new(proc_id());
+    let sender = ActorId::root(proc_id.clone(), "sender");
+    let receiver = ActorId::root(proc_id, "receiver");
+    let dest = PortId::new(receiver.clone(), M::port());
+    let envelope = MessageEnvelope::typed(sender.clone(), dest, message);
+    let mut out = BytesMut::new();
+    group.throughput(Throughput::Bytes(size as u64));
+    group.bench_function(
+        BenchmarkId::new(format!("{name}, encode"), size),
+        |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                assert!(envelope.encode_unnamed(&mut out).is_ok());
+            });
+        },
+    );
+    let bytes = out.split().freeze();
+    group.bench_function(
+        BenchmarkId::new(format!("{name}, decode"), size),
+        |bencher| {
+            bencher.iter(|| {
+                let (to, from) = (receiver.clone(), sender.clone());
+                match MessageEnvelope::decode_unnamed(bytes.clone(), to, from) {
+                    Ok(envelope) => assert!(black_box(envelope.into_message::<M>()).is_ok()),
+                    Err(error) => panic!("{error}"),
+                }
+            });
+        },
+    );
+}
+
 fn main() {
     let mut criterion = criterion();
     place(&mut criterion);
+    field_of_bytes(&mut criterion);
     bytes_of_an_envelope(&mut criterion);
     criterion.final_summary();
 }

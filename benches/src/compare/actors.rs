@@ -21,6 +21,7 @@ pub(crate) struct Small {
     pub(crate) id: u64,
     pub(crate) at: u64,
     pub(crate) name: String,
+    #[serde(with = "hyperactor::as_bytes")]
     pub(crate) body: Vec<u8>,
 }
 

@@ -2,6 +2,7 @@
 
 mod actor;
 mod block;
+mod byte_fields;
 mod client;
 mod entry;
 mod facade;
@@ -25,6 +26,10 @@ use syn::{DeriveInput, ItemFn, parse_macro_input};
 ///
 /// The shape's hash goes through the fields, as deep as there are messages. Messages that contain each other would go
 /// round for ever, which the compiler reports as a cycle: `#[message(by_name)]` on one of the fields ends it.
+///
+/// A field with a `Vec<u8>` in it is warned of, since serde encodes and decodes it byte by byte: take `Bytes`, or keep the type with
+/// `#[serde(with = "hyperactor::as_bytes")]`; `#[message(byte_by_byte)]` says that its bytes are few. The warning is of the lint
+/// `deprecated`.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -1,11 +1,11 @@
-//! The derive of `Message`. It makes a name and two hashes; what goes into that of the shape is in `schema.rs`, and how
-//! a message is encoded is serde's matter.
+//! The derive of `Message`. It makes a name and two hashes; what goes into that of the shape is in `schema.rs`, what is said of
+//! fields of bytes in `byte_fields.rs`, and how a message is encoded is serde's matter.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Error, GenericParam, LitStr, Result, parse_quote};
 
-use crate::{paths, schema};
+use crate::{byte_fields, paths, schema};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     if let Data::Union(union) = &input.data {
@@ -18,6 +18,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let support = paths::message_support()?;
     let ident = &input.ident;
     let schema = schema::hash(input, &support)?;
+    let warnings = byte_fields::warnings(input)?;
 
     let mut generics = input.generics.clone();
     let mut hash = quote!(#support::type_hash(NAME));
@@ -62,6 +63,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         const _: () = {
             const NAME: &::core::primitive::str = #name;
+            #warnings
             #[automatically_derived]
             #quiet
             impl #impl_generics #support::Message for #ident #type_generics #where_clause {

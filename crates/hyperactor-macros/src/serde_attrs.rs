@@ -26,6 +26,8 @@ pub(crate) struct Field {
     pub(crate) is_skipped: bool,
     /// `#[message(by_name)]`: the name of its type stands for the shape.
     pub(crate) is_by_name: bool,
+    /// `#[message(byte_by_byte)]`: it holds bytes, and so few that how they are encoded is no matter.
+    pub(crate) is_byte_by_byte: bool,
     pub(crate) rename: Option<String>,
     /// The attribute by which the user's own code encodes it.
     pub(crate) as_written: Option<String>,
@@ -93,13 +95,16 @@ impl Field {
                 continue;
             }
             attribute.parse_nested_meta(|meta| {
-                if !meta.path.is_ident("by_name") {
+                if meta.path.is_ident("by_name") {
+                    field.is_by_name = true;
+                } else if meta.path.is_ident("byte_by_byte") {
+                    field.is_byte_by_byte = true;
+                } else {
                     return Err(meta.error(
                         "unknown argument; on a field stands `#[message(by_name)]`, if its type's name is to stand for its \
-                         shape",
+                         shape, or `#[message(byte_by_byte)]`, if it holds bytes and that they are few",
                     ));
                 }
-                field.is_by_name = true;
                 Ok(())
             })?;
         }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+pub mod as_bytes;
 mod asked;
 mod capacity;
 mod certificate;
@@ -34,6 +35,9 @@ mod undeliverable;
 mod wire;
 
 pub mod limits;
+
+/// Bytes that are shared, not copied: the type for a field of bytes in a message.
+pub use bytes::Bytes;
 
 pub use asked::{Asked, InHand, Never, WaitLink};
 pub use capacity::{Capacity, Room};

@@ -70,3 +70,6 @@ pub const HANDLING_MAX: usize = 16;
 
 /// Bytes of an actor's or a type's name in a certificate.
 pub const HANDLING_NAME_BYTES: usize = 128;
+
+/// The most bytes for which room is made because a length says so, where a field of bytes is decoded one by one.
+pub const BYTES_RESERVED: usize = 4 * 1024;

@@ -51,6 +51,9 @@ mod watch;
 pub mod limits;
 pub mod testing;
 
+/// What a message's field of bytes is made of, and what stands for it where the field is to stay a `Vec<u8>`.
+pub use hyperactor_mailbox::{Bytes, as_bytes};
+
 pub use actor::{Actor, Exports, Handler, Receives};
 pub use actor_ref::ActorRef;
 pub use agent::{

@@ -26,7 +26,7 @@ pub use hyperactor_router as router;
 
 pub use hyperactor_bootstrap::boot;
 pub use hyperactor_macros::main;
-pub use hyperactor_proc::{Actor, Facade, Message, actor};
+pub use hyperactor_proc::{Actor, Bytes, Facade, Message, actor, as_bytes};
 
 /// What the derives name; not for people.
 #[doc(hidden)]

@@ -3,8 +3,8 @@
 pub use hyperactor_bootstrap::ProcessManager;
 pub use hyperactor_host::{Host, HostedProc, ProcConfig, RoutePolicy};
 pub use hyperactor_mailbox::{
-    Failure, MailboxSender, NotDelivered, OncePortRef, Outbox, Outcome, PortReceiver, PortRef,
-    Undeliverable,
+    Bytes, Failure, MailboxSender, NotDelivered, OncePortRef, Outbox, Outcome, PortReceiver,
+    PortRef, Undeliverable,
 };
 pub use hyperactor_proc::{
     Actor, ActorError, ActorExit, ActorHandle, ActorRef, ActorResult, Ask, AskError, ChildSpec,

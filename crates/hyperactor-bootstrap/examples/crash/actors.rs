@@ -198,6 +198,7 @@ pub(crate) struct Posts {
 #[derive(Clone, Debug, Default, Message, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// One outcome for each message, in their order.
+    #[serde(with = "hyperactor_proc::as_bytes")]
     pub(crate) outcomes: Vec<u8>,
     /// When the last one came.
     pub(crate) last_at: f64,

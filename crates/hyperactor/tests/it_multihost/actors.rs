@@ -272,6 +272,7 @@ pub(crate) struct Finish(pub(crate) u32, pub(crate) OncePortRef<Given>);
 #[derive(Clone, Debug, Default, Message, Serialize, Deserialize)]
 pub(crate) struct Given {
     /// The outcomes of each message, in their order: more than one is a fault.
+    #[message(byte_by_byte)]
     pub(crate) outcomes: Vec<Vec<u8>>,
     /// The failures in words, without what differs from message to message; each once.
     pub(crate) failures: Vec<String>,
