@@ -1,6 +1,7 @@
 //! Other libraries doing the same work: lines that set our arms against those of the program `peers`, where one is given.
 //! Each arm of it is a process that does what it is told by lines of text, so that nothing of theirs is linked in here.
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -23,6 +24,10 @@ struct Peer {
     /// The ratio that is aimed at, for a rate.
     at_least: Option<f64>,
 }
+
+/// Has a program of its own, beside the others'.
+const CLUSTER: &str = "ractor_cluster";
+const CLUSTER_PROGRAM: &str = "hyperactor-peers-cluster";
 
 /// Ahead of every peer by this much.
 const AHEAD: f64 = 1.5;
@@ -144,6 +149,13 @@ const PEERS: &[Peer] = &[
         "direct to tonic's client streaming",
         None,
     ),
+    push(
+        "b1",
+        CLUSTER,
+        "direct",
+        "direct to ractor_cluster's cast",
+        None,
+    ),
     push("b2", "zeromq", "channel", "posts to zeromq's PUSH", None),
     ask(
         "b4",
@@ -151,13 +163,23 @@ const PEERS: &[Peer] = &[
         "direct, free",
         "ask to tonic's unary call, free",
     ),
+    ask(
+        "b4",
+        CLUSTER,
+        "direct, free",
+        "ask to ractor_cluster's call, free",
+    ),
     ask("b4", "zeromq", "direct, free", "ask to zeromq's REQ, free"),
 ];
 
 /// Adds the peers of a row.
 pub(crate) fn add(id: &str, row: &mut Row, program: &Path) -> Result<()> {
     for peer in PEERS.iter().filter(|peer| peer.row == id) {
-        let mut running = Running::start(program, peer.name)?;
+        let program = match peer.name {
+            CLUSTER => Cow::Owned(program.with_file_name(CLUSTER_PROGRAM)),
+            _ => Cow::Borrowed(program),
+        };
+        let mut running = Running::start(&program, peer.name)?;
         let order = peer.order;
         let bounds = match peer.metric {
             Metric::Rate => (1_000, 10_000_000),
@@ -257,15 +279,17 @@ mod tests {
     #[test]
     fn a_peer_is_told_what_to_do_and_its_answer_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("peer");
+        let program = folder.path().join("hyperactor-peers");
         let script = "#!/bin/sh\nwhile read order count; do\n\
             echo \"{\\\"elapsed\\\":2000,\\\"count\\\":$count,\\\"p50\\\":1,\\\"p99\\\":2,\\\"mean\\\":1}\"\ndone\n";
         std::fs::write(&program, script).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&program, mode).unwrap();
+        std::fs::copy(&program, program.with_file_name(CLUSTER_PROGRAM)).unwrap();
         let mut row = Row::default();
         add("b1", &mut row, &program).unwrap();
-        let found = (row.arms[0].measure)(500).unwrap();
+        assert_eq!(row.arms.len(), 2);
+        let found = (row.arms[1].measure)(500).unwrap();
         assert_eq!((found.count, found.elapsed.as_nanos()), (500, 2000));
         assert_eq!(found.trips.p99, 2);
         assert_eq!(row.lines[0].subject, "direct");
