@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
+use crate::flame;
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -25,6 +26,19 @@ enum What {
     /// Measures baseline and subject in turns, in one run, and says which targets are met; docs/performance.md says how to
     /// read it.
     Compare(CompareArguments),
+    /// Draws where the time of the direct path goes: a flame graph of two processes, one of which sends the messages of row b1
+    /// to the other. Needs `perf`.
+    Flame(FlameArguments),
+}
+
+#[derive(Args)]
+struct FlameArguments {
+    /// The picture.
+    #[arg(default_value = "docs/performance/direct.svg")]
+    svg: PathBuf,
+    /// How many messages are sent.
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u64,
 }
 
 #[derive(Args)]
@@ -52,14 +66,16 @@ struct CompareArguments {
     /// Builds this revision, too, for the rows that compare with another build (b5: one without spinning).
     #[arg(long, value_name = "REVISION")]
     against: Option<String>,
-    /// Builds other libraries, too (ractor, kameo, actix, xtra, tonic, zeromq), for the rows that are compared with them.
+    /// Builds other libraries, too (ractor, ractor_cluster, kameo, actix, xtra, tonic, zeromq), for the rows that are compared with them.
     #[arg(long)]
     peers: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(What::Compare(arguments)) = &arguments.what {
-        return compare(arguments);
+    match &arguments.what {
+        Some(What::Compare(arguments)) => return compare(arguments),
+        Some(What::Flame(arguments)) => return direct_flames(arguments),
+        None => {}
     }
     let workspace = Workspace::load()?;
     let layers = workspace.targets("bench");
@@ -135,12 +151,28 @@ fn compare(arguments: &CompareArguments) -> Result<()> {
     shell::run(&mut command)
 }
 
-/// The program of other libraries. It is no member of the workspace, and nothing else builds it.
-fn peers(folder: &Path) -> Result<PathBuf> {
+/// Builds the comparison, has it send over the direct path under the eyes of `perf`, and draws what was seen.
+fn direct_flames(arguments: &FlameArguments) -> Result<()> {
+    let target = Workspace::load()?.target_directory;
     let mut build = shell::cargo();
-    build.args(["build", "--release", "--locked", "--manifest-path"]);
-    build.arg(crate::workspace::root().join("benches/peers/Cargo.toml"));
-    shell::run(build.arg("--target-dir").arg(folder))?;
+    build.args(["build", "--release", "--package", "hyperactor-benches"]);
+    shell::run(build.args(["--bin", "compare"]))?;
+    let mut stream = Command::new(target.join("release/compare"));
+    stream.args(["--stream-direct", &arguments.messages.to_string()]);
+    let title = "Direct path: small messages from one process to another";
+    flame::record(&stream, &target.join("flame"), title, &arguments.svg)
+}
+
+/// The programs of other libraries. They are no members of the workspace, and nothing else builds them. Each is built by a call
+/// of its own, so that one does not get the features that another one's dependencies want.
+fn peers(folder: &Path) -> Result<PathBuf> {
+    for package in ["hyperactor-peers", "hyperactor-peers-cluster"] {
+        let mut build = shell::cargo();
+        build.args(["build", "--release", "--locked", "--package", package]);
+        build.arg("--manifest-path");
+        build.arg(crate::workspace::root().join("benches/peers/Cargo.toml"));
+        shell::run(build.arg("--target-dir").arg(folder))?;
+    }
     Ok(folder.join("release/hyperactor-peers"))
 }
 

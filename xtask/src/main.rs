@@ -13,6 +13,7 @@ mod crash;
 mod doctor;
 mod examples;
 mod external;
+mod flame;
 mod fuzz;
 mod it;
 mod layers;

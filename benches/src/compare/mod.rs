@@ -19,6 +19,7 @@ mod row;
 mod rows;
 mod run;
 mod stats;
+mod stream;
 mod svg;
 mod sweep;
 mod world;
@@ -60,6 +61,7 @@ fn begin() -> Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [raw::FAR_END, address] => raw::far_end(address),
         [helper::HELPER, role] => helper::run(role),
+        [stream::STREAM, messages] => stream::run(messages),
         _ => compare(&Arguments::parse()),
     }
 }

@@ -228,6 +228,7 @@ fn conclude(args: &RoutesArgs, pairs: &[Pair; 3]) -> RoutesReport {
         in_process: figures(in_process, None),
         direct: figures(direct, Some(args.size)),
         relay: figures(relay, Some(args.size)),
+        in_process_to_direct: Ratios::of(&in_process.samples, &direct.samples),
         direct_to_relay: Ratios::of(&direct.samples, &relay.samples),
         left_behind: 0,
     }

@@ -30,6 +30,7 @@ pub(crate) struct RoutesReport {
     pub(crate) in_process: Figures,
     pub(crate) direct: Figures,
     pub(crate) relay: Figures,
+    pub(crate) in_process_to_direct: Ratios,
     pub(crate) direct_to_relay: Ratios,
     pub(crate) left_behind: u64,
 }
@@ -45,7 +46,7 @@ pub(crate) struct Figures {
     pub(crate) p99_us: f64,
 }
 
-/// How many times better the direct route is: above 1 means faster, in each figure.
+/// How many times better one route is than the next: above 1 means faster, in each figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Ratios {
     pub(crate) throughput: f64,
@@ -72,14 +73,14 @@ impl Figures {
 impl Ratios {
     /// The median of the rounds' own ratios: rounds on a busy machine are slow on every route alike, so a
     /// ratio within one round is steadier than one of two medians.
-    pub(crate) fn of(direct: &[Sample], relay: &[Sample]) -> Self {
+    pub(crate) fn of(faster: &[Sample], slower: &[Sample]) -> Self {
         let ratio = |of: fn(&Sample, &Sample) -> f64| {
-            rounded(median(direct.iter().zip(relay).map(|(d, r)| of(d, r))), 2)
+            rounded(median(faster.iter().zip(slower).map(|(f, s)| of(f, s))), 2)
         };
         Self {
-            throughput: ratio(|d, r| quotient(d.messages_per_second, r.messages_per_second)),
-            p50: ratio(|d, r| quotient(r.p50.as_secs_f64(), d.p50.as_secs_f64())),
-            p99: ratio(|d, r| quotient(r.p99.as_secs_f64(), d.p99.as_secs_f64())),
+            throughput: ratio(|f, s| quotient(f.messages_per_second, s.messages_per_second)),
+            p50: ratio(|f, s| quotient(s.p50.as_secs_f64(), f.p50.as_secs_f64())),
+            p99: ratio(|f, s| quotient(s.p99.as_secs_f64(), f.p99.as_secs_f64())),
         }
     }
 }
@@ -153,12 +154,21 @@ impl fmt::Display for Text<'_> {
                 figures.p99_us
             )?;
         }
-        let ratios = &report.direct_to_relay;
-        writeln!(
-            f,
-            "\ndirect against relay: {:.2} times the messages, round trips {:.2} times as fast (p99 {:.2})",
-            ratios.throughput, ratios.p50, ratios.p99
-        )
+        writeln!(f)?;
+        for (routes, ratios) in [
+            ("in-process against direct", &report.in_process_to_direct),
+            ("direct against relay", &report.direct_to_relay),
+        ] {
+            writeln!(
+                f,
+                "{:<27}{:.2} times the messages, round trips {:.2} times as fast (p99 {:.2})",
+                format!("{routes}:"),
+                ratios.throughput,
+                ratios.p50,
+                ratios.p99
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -197,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_above_one_means_that_direct_is_faster() {
+    fn a_ratio_above_one_means_that_the_first_route_is_faster() {
         let direct = [sample(2e6, 10, 40), sample(1e6, 20, 80)];
         let relay = [sample(1e6, 20, 60), sample(0.5e6, 40, 120)];
         let expected = Ratios {
@@ -225,6 +235,7 @@ mod tests {
             in_process: Figures::medians(&[sample(8e6, 1, 3)], None),
             direct,
             relay,
+            in_process_to_direct: Ratios::of(&[sample(8e6, 1, 3)], &[sample(2e6, 10, 40)]),
             direct_to_relay: Ratios::of(&[sample(2e6, 10, 40)], &[sample(1e6, 20, 60)]),
             left_behind: 0,
         };
@@ -237,10 +248,18 @@ mod tests {
             text.contains("direct           2000000     122.1        10.0        40.0"),
             "{text}"
         );
-        assert!(text.contains("2.00 times the messages"), "{text}");
+        assert!(
+            text.contains("in-process against direct: 4.00 times the messages, round trips 10.00"),
+            "{text}"
+        );
+        assert!(
+            text.contains("direct against relay:      2.00 times the messages"),
+            "{text}"
+        );
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["direct"]["p50_us"], 10.0);
         assert_eq!(json["direct_to_relay"]["throughput"], 2.0);
+        assert_eq!(json["in_process_to_direct"]["p50"], 10.0);
         assert_eq!(json["left_behind"], 0);
         assert!(json["in_process"].get("mib_per_second").is_none());
     }
