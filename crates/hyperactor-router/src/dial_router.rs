@@ -10,11 +10,12 @@ use hyperactor_mailbox::{
     ReturnHandle, limits as mailbox_limits,
 };
 use hyperactor_refs::{ChannelAddr, PortId, PrefixMap, ProcId, Reference};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use tokio::runtime::Handle;
 
 use crate::limits;
 use crate::prefix_router::flush_all;
+use crate::recent::Recent;
 use crate::slot::Slot;
 
 /// Sends each envelope to where its destination can be reached. A clone is another handle of the same router.
@@ -41,6 +42,7 @@ pub struct DialMailboxRouter(Arc<Inner>);
 struct Inner {
     options: Arc<DialOptions>,
     table: RwLock<Table>,
+    recent: Recent,
 }
 
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl DialMailboxRouter {
         Self(Arc::new(Inner {
             options: Arc::new(options),
             table: RwLock::default(),
+            recent: Recent::new(),
         }))
     }
 
@@ -92,7 +95,7 @@ impl DialMailboxRouter {
     #[must_use]
     pub fn with_default(self, sender: impl MailboxSender) -> Self {
         let sender = sender.into_boxed();
-        let mut table = self.0.table.write();
+        let mut table = self.0.change();
         table.default = Some(sender);
         table.learned.clear();
         drop(table);
@@ -105,7 +108,7 @@ impl DialMailboxRouter {
     /// [`BookFull`] at the limit of addresses; nothing has changed then.
     pub fn bind(&self, reference: impl Into<Reference>, addr: ChannelAddr) -> Result<(), BookFull> {
         let former = {
-            let mut table = self.0.table.write();
+            let mut table = self.0.change();
             let slot = table.slot(&addr, &self.0.options).ok_or(BookFull {
                 addr,
                 max: limits::ADDRESSES,
@@ -119,13 +122,13 @@ impl DialMailboxRouter {
     /// Enters a sender of this process for a prefix, in place of what was entered for it.
     pub fn bind_sender(&self, reference: impl Into<Reference>, sender: impl MailboxSender) {
         let route = Route::Sender(sender.into_boxed());
-        let former = self.0.table.write().book.insert(reference.into(), route);
+        let former = self.0.change().book.insert(reference.into(), route);
         self.retire(former);
     }
 
     /// Takes out what was entered for a prefix, and says whether there was anything. What was posted still goes out.
     pub fn unbind(&self, reference: &Reference) -> bool {
-        let former = self.0.table.write().book.remove(reference);
+        let former = self.0.change().book.remove(reference);
         let was_bound = former.is_some();
         self.retire(former);
         was_bound
@@ -146,7 +149,7 @@ impl DialMailboxRouter {
     /// Says that this process itself serves `addr`. A destination below it that is not bound is answered at once with
     /// the names that are, and never dialled: this process would only meet itself.
     pub fn own(&self, addr: ChannelAddr) {
-        let mut table = self.0.table.write();
+        let mut table = self.0.change();
         table
             .learned
             .retain(|reference, _| !reference.proc_id().addr().is_local_to(&addr));
@@ -193,15 +196,27 @@ enum Found {
 }
 
 impl Inner {
+    /// The table, to change it: from here on nothing that was found before counts.
+    fn change(&self) -> RwLockWriteGuard<'_, Table> {
+        let table = self.table.write();
+        self.recent.forget();
+        table
+    }
+
     fn find(&self, dest: &PortId) -> Found {
+        let age = match self.recent.find(dest) {
+            Ok(slot) => return Found::Dial(slot),
+            Err(age) => age,
+        };
         {
             let table = self.table.read();
-            match table.book.lookup(dest) {
-                Some(Route::Dial(slot)) => return Found::Dial(Arc::clone(slot)),
+            let slot = match table.book.lookup(dest) {
+                Some(Route::Dial(slot)) => Some(slot),
                 Some(Route::Sender(sender)) => return Found::Sender(sender.clone()),
-                None => {}
-            }
-            if let Some(slot) = table.learned.lookup(dest) {
+                None => table.learned.lookup(dest),
+            };
+            if let Some(slot) = slot {
+                self.recent.keep(dest, age, slot);
                 return Found::Dial(Arc::clone(slot));
             }
             if let Some(host) = table.owner(dest.proc_id()) {
@@ -216,7 +231,7 @@ impl Inner {
 
     /// Finds the way that the destination's own id tells, and remembers it.
     fn learn(&self, dest: &PortId) -> Found {
-        let mut table = self.table.write();
+        let mut table = self.change();
         // Between the two locks the book may have changed.
         match table.book.lookup(dest) {
             Some(Route::Dial(slot)) => return Found::Dial(Arc::clone(slot)),
@@ -247,7 +262,7 @@ impl Inner {
     /// Takes a slot out, unless somebody is led to it, or has posted to it since.
     fn forget_unused(&self, slot: &Arc<Slot>) {
         let unused = {
-            let mut table = self.table.write();
+            let mut table = self.change();
             let is_used = table.is_led_to(slot);
             if is_used { None } else { table.remove(slot) }
         };

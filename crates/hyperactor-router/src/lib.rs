@@ -9,6 +9,7 @@ mod dial_router;
 mod overflow;
 mod prefix_router;
 mod reasons;
+mod recent;
 mod redialer;
 mod server;
 mod session;

@@ -18,3 +18,6 @@ pub const LEARNED_PROCS: usize = 65_536;
 /// How long an address whose peer speaks no common version is not dialled again, from the first post that finds it so. What is
 /// posted meanwhile comes back at once.
 pub const REFUSED_HOLD: Duration = Duration::from_secs(30);
+
+/// Destinations whose way a router remembers from one envelope to the next.
+pub const RECENT_DESTINATIONS: usize = 64;

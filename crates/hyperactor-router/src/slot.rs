@@ -24,7 +24,8 @@ pub(crate) struct Slot {
 
 #[derive(Default)]
 struct Present {
-    client: Option<MailboxClient>,
+    /// Shared, so that a post costs one reference count of it and not one of each of its parts.
+    client: Option<Arc<MailboxClient>>,
     /// Counts the clients, so that one that ended is taken out once, and its successor is not.
     generation: u64,
     /// Clients that have ended and are still telling outcomes, with their numbers: a flush waits for them too.
@@ -69,14 +70,14 @@ impl Slot {
 
     /// The client that is there now.
     pub(crate) fn present(&self) -> Option<MailboxClient> {
-        self.present.read().client.clone()
+        self.present.read().client.as_deref().cloned()
     }
 
     /// All clients of this address that may still owe outcomes.
     pub(crate) fn clients(&self) -> Vec<MailboxClient> {
         let present = self.present.read();
         let ending = present.ending.iter().map(|(_, client)| client);
-        ending.chain(&present.client).cloned().collect()
+        ending.chain(present.client.as_deref()).cloned().collect()
     }
 
     /// Whether nothing is connected, or about to be.
@@ -92,11 +93,11 @@ impl Slot {
         &self.addr
     }
 
-    fn client(&self) -> (MailboxClient, u64) {
+    fn client(&self) -> (Arc<MailboxClient>, u64) {
         let generation = {
             let present = self.present.read();
             if let Some(client) = &present.client {
-                return (client.clone(), present.generation);
+                return (Arc::clone(client), present.generation);
             }
             present.generation
         };
@@ -106,13 +107,14 @@ impl Slot {
                 at: self.addr.to_string(),
                 route: route_to(&self.addr),
             });
+        let dialled = Arc::new(dialled);
         let mut present = self.present.write();
         if let Some(client) = &present.client {
-            let first = (client.clone(), present.generation);
+            let first = (Arc::clone(client), present.generation);
             drop(present);
             return first;
         }
-        present.client = Some(dialled.clone());
+        present.client = Some(Arc::clone(&dialled));
         present.generation = generation.max(present.generation) + 1;
         (dialled, present.generation)
     }
@@ -123,7 +125,7 @@ impl Slot {
             if present.generation != generation {
                 return;
             }
-            let evicted = present.client.take();
+            let evicted = present.client.take().map(|client| (*client).clone());
             present.kept_until = None;
             let ending = evicted.clone().map(|client| (generation, client));
             present.ending.extend(ending);
