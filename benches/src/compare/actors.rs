@@ -2,7 +2,7 @@
 //! and answers, and a group of actors that do nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -141,6 +141,48 @@ struct Streaming {
     over: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<u64>,
     sink: ActorRef<Sink>,
+}
+
+/// One of many that talk to each other.
+#[derive(Actor)]
+#[actor(messages(Hello))]
+pub(crate) struct Talker {
+    peers: Vec<ActorRef<Talker>>,
+    /// What all of them heard.
+    heard: Arc<AtomicU64>,
+}
+
+/// To a talker, from another.
+#[derive(Debug, Serialize, Deserialize, Message)]
+pub(crate) struct Hello;
+
+/// To a talker, within its process: these are the others; greet each of them.
+pub(crate) struct Meet(pub(crate) Vec<ActorRef<Talker>>);
+
+impl Talker {
+    pub(crate) fn new(heard: &Arc<AtomicU64>) -> Self {
+        Self {
+            peers: Vec::new(),
+            heard: Arc::clone(heard),
+        }
+    }
+}
+
+impl Handler<Meet> for Talker {
+    async fn handle(&mut self, cx: &Context<Self>, Meet(peers): Meet) -> ActorResult {
+        self.peers = peers;
+        for peer in &self.peers {
+            peer.feed(cx, Hello).await;
+        }
+        Ok(())
+    }
+}
+
+impl Handler<Hello> for Talker {
+    async fn handle(&mut self, _cx: &Context<Self>, Hello: Hello) -> ActorResult {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// What can be spawned in the comparison's processes.

@@ -4,6 +4,8 @@
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,11 +15,14 @@ use hyperactor::host::LocalProcManager;
 use hyperactor::prelude::*;
 use hyperactor::proc::ActorStatus;
 
-use crate::compare::actors::{Sink, registry};
+use crate::compare::actors::{Meet, Sink, Talker, registry};
 use crate::compare::machine;
 
 /// The argument that makes this program a helper.
 pub(crate) const HELPER: &str = "--helper";
+
+/// To how many others a talker talks.
+pub(crate) const PEERS: usize = 100;
 
 /// What a helper does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(crate) enum Role {
     TcpHost,
     /// Spawns so many idle actors, and prints the bytes that each takes.
     Actors(u64),
+    /// Spawns so many actors, each of which has talked to [`PEERS`] others, and prints the bytes that each takes at rest.
+    Talkers(u64),
 }
 
 impl Role {
@@ -36,6 +43,7 @@ impl Role {
             Self::Channel => "channel".to_owned(),
             Self::TcpHost => "tcp-host".to_owned(),
             Self::Actors(count) => format!("actors:{count}"),
+            Self::Talkers(count) => format!("talkers:{count}"),
         }
     }
 
@@ -44,6 +52,7 @@ impl Role {
             None if text == "channel" => Ok(Self::Channel),
             None if text == "tcp-host" => Ok(Self::TcpHost),
             Some(("actors", count)) => Ok(Self::Actors(count.parse()?)),
+            Some(("talkers", count)) => Ok(Self::Talkers(count.parse()?)),
             _ => bail!("`{text}` is no role of a helper"),
         }
     }
@@ -102,6 +111,7 @@ pub(crate) fn run(role: &str) -> Result<()> {
             Role::Channel => channel().await,
             Role::TcpHost => tcp_host().await,
             Role::Actors(count) => actors(count).await,
+            Role::Talkers(count) => talkers(count).await,
         }
     })?;
     runtime.shutdown_background();
@@ -165,8 +175,42 @@ async fn actors(count: u64) -> Result<()> {
     ready(each).await
 }
 
+async fn talkers(count: u64) -> Result<()> {
+    let proc = Proc::isolated("crowd");
+    let main = proc.client("main")?;
+    let heard = Arc::new(AtomicU64::new(0));
+    let before = machine::memory(std::process::id(), "VmRSS")?;
+    let mut crowd = Vec::with_capacity(usize::try_from(count)?);
+    for number in 0..count {
+        crowd.push(proc.spawn(&format!("talker-{number}"), Talker::new(&heard))?);
+    }
+    let known: Vec<_> = crowd.iter().map(ActorHandle::bind).collect();
+    for (at, talker) in crowd.iter().enumerate() {
+        // The next ones, in a circle.
+        let others = known.iter().cycle().skip(at + 1).take(PEERS);
+        let meeting = Meet(others.cloned().collect());
+        talker
+            .post(&main, meeting)
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
+    let all = count * PEERS as u64;
+    let is_over = async {
+        while heard.load(Ordering::Relaxed) < all {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_over)
+        .await
+        .context("not everybody was heard")?;
+    settle(crowd.last()).await?;
+    let after = machine::memory(std::process::id(), "VmRSS")?;
+    let own = crowd.len() * (size_of::<ActorHandle<Talker>>() + size_of::<ActorRef<Talker>>());
+    let each = (after.saturating_sub(before) as f64 - own as f64) / count as f64;
+    ready(each).await
+}
+
 /// Until all actors, the last one included, are at rest.
-async fn settle(last: Option<&ActorHandle<Sink>>) -> Result<()> {
+async fn settle<A: Actor>(last: Option<&ActorHandle<A>>) -> Result<()> {
     if let Some(last) = last {
         let mut status = last.status();
         let started = status.wait_for(|status| !matches!(status, ActorStatus::Starting));

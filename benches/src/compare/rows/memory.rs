@@ -1,4 +1,5 @@
-//! Memory at rest: an idle actor, an idle direct connection on each side, an idle proc of the program `hyperactor`.
+//! Memory at rest: an idle actor, one that has talked to many, an idle direct connection on each side, a side of one where
+//! many procs are connected in all pairs, an idle proc of the program `hyperactor`.
 
 use std::thread;
 use std::time::Duration;
@@ -15,15 +16,20 @@ use crate::compare::rows::{MIB, Setting};
 use crate::compare::world::World;
 
 const ACTORS: u64 = 100_000;
+const TALKERS: u64 = 10_000;
 const SIBLINGS: usize = 16;
+const ALL_PAIRS: usize = 64;
 
 /// How long a process gets to come to rest.
 const REST: Duration = Duration::from_millis(500);
 
 pub(crate) fn at_rest(setting: &Setting) -> Result<Row> {
     let actors = if setting.is_quick { 2_000 } else { ACTORS };
+    let talkers = if setting.is_quick { 500 } else { TALKERS };
     let siblings = if setting.is_quick { 2 } else { SIBLINGS };
+    let procs = if setting.is_quick { 3 } else { ALL_PAIRS };
     let (dialling, accepting) = connections(siblings)?;
+    let mesh = mesh(procs)?;
     let mut row = Row {
         arms: vec![
             Arm::new("actor", (1, 1), move |_| {
@@ -31,6 +37,12 @@ pub(crate) fn at_rest(setting: &Setting) -> Result<Row> {
                 let each = helper.said.parse().context("the bytes of an actor")?;
                 Ok(Figures::value(each))
             }),
+            Arm::new("talker", (1, 1), move |_| {
+                let helper = Helper::start(Role::Talkers(talkers))?;
+                let each = helper.said.parse().context("the bytes of a talker")?;
+                Ok(Figures::value(each))
+            }),
+            Arm::new("mesh", (1, 1), move |_| Ok(Figures::value(mesh))),
             Arm::new("connection, dialling", (1, 1), move |_| {
                 Ok(Figures::value(dialling))
             }),
@@ -40,6 +52,17 @@ pub(crate) fn at_rest(setting: &Setting) -> Result<Row> {
         ],
         lines: vec![
             Line::value("an idle actor", Metric::Bytes, "actor").at_most(1024.0),
+            Line::value(
+                "an idle actor that has talked to 100 others, with their references",
+                Metric::Bytes,
+                "talker",
+            ),
+            Line::value(
+                "a side of a direct connection, many procs in all pairs",
+                Metric::Bytes,
+                "mesh",
+            )
+            .at_most(64.0 * 1024.0),
             Line::value(
                 "an idle direct connection, dialling side",
                 Metric::Bytes,
@@ -113,4 +136,29 @@ fn connections(siblings: usize) -> Result<(f64, f64)> {
     let after = read()?;
     let each = |before: u64, after: u64| (after as f64 - before as f64) / siblings as f64;
     Ok((each(before.0, after.0), each(before.1, after.1)))
+}
+
+/// Bytes of a side of a connection, on average over both, where every proc has talked to every other.
+fn mesh(procs: usize) -> Result<f64> {
+    let world = World::new(None)?;
+    let procs = (0..procs)
+        .map(|number| world.child(&format!("m{number}"), RoutePolicy::Direct))
+        .collect::<Result<Vec<_>>>()?;
+    // Actors come first, so that they do not count.
+    let mut pairs = Vec::new();
+    for (at, from) in procs.iter().enumerate() {
+        for to in &procs[at + 1..] {
+            pairs.push(world.pair_of(from, to)?);
+        }
+    }
+    let read = || -> Result<u64> {
+        thread::sleep(REST);
+        procs.iter().map(|proc| memory(pid(proc)?, "RssAnon")).sum()
+    };
+    let before = read()?;
+    for pair in &pairs {
+        pair.push(Load::Small, 1)?;
+    }
+    let sides = 2 * pairs.len();
+    Ok((read()? as f64 - before as f64) / sides as f64)
 }
