@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -152,7 +152,7 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     type Name = NoName;
 
     fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError> {
-        postcard::serialize_with_flavor(message, Appender(out))
+        postcard::serialize_with_flavor(message, Appender::new(out))
             .map_err(|error| EncodeError::new(error.to_string()))
     }
 
@@ -189,25 +189,80 @@ impl Codec<Bytes> for Raw {
     }
 }
 
+/// Bytes that gather on the stack before they are appended: most fields are a byte or a few, and appending each on its own
+/// would look each time whether the buffer has room.
+const STAGE_BYTES: usize = 128;
+
 /// Lets postcard append to a buffer that already holds something.
-struct Appender<'a>(&'a mut BytesMut);
+struct Appender<'a> {
+    out: &'a mut BytesMut,
+    stage: [u8; STAGE_BYTES],
+    staged: usize,
+}
+
+impl<'a> Appender<'a> {
+    fn new(out: &'a mut BytesMut) -> Self {
+        Self {
+            out,
+            stage: [0; STAGE_BYTES],
+            staged: 0,
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        if let Some(staged) = self.stage.get(..self.staged) {
+            self.out.extend_from_slice(staged);
+        }
+        self.staged = 0;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_to_next_stage(&mut self, byte: u8) {
+        self.flush();
+        self.stage[0] = byte;
+        self.staged = 1;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn extend_past_stage(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.out.extend_from_slice(bytes);
+    }
+}
 
 impl postcard::ser_flavors::Flavor for Appender<'_> {
     type Output = ();
 
     #[inline]
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let end = self.staged + bytes.len();
+        match self.stage.get_mut(self.staged..end) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.staged = end;
+            }
+            None => self.extend_past_stage(bytes),
+        }
         Ok(())
     }
 
     #[inline]
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.put_u8(data);
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        match self.stage.get_mut(self.staged) {
+            Some(place) => {
+                *place = byte;
+                self.staged += 1;
+            }
+            None => self.push_to_next_stage(byte),
+        }
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<()> {
+    fn finalize(mut self) -> postcard::Result<()> {
+        self.flush();
         Ok(())
     }
 }
@@ -224,6 +279,18 @@ mod tests {
         assert_eq!(&out[..], b"before");
         let back: (u32, String) = Postcard.decode(bytes, Names::NONE).unwrap();
         assert_eq!(back, (7, "seven".to_owned()));
+    }
+
+    #[test]
+    fn messages_of_every_length_are_appended_as_postcard_writes_them() {
+        for length in 0..3 * STAGE_BYTES {
+            // Bytes one by one, a slice at once, and something behind both.
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let message = (bytes, "a".repeat(length), 300_u16, "b".repeat(length / 2));
+            let mut out = BytesMut::new();
+            Codec::encode(&Postcard, &message, &mut out).unwrap();
+            assert_eq!(out[..], postcard::to_stdvec(&message).unwrap());
+        }
     }
 
     #[test]

@@ -3,28 +3,102 @@
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-/// Lets postcard append to a `BytesMut` by whole slices.
-struct Append<'a>(&'a mut BytesMut);
+/// Bytes that gather on the stack before they are appended: most fields are a byte or a few, and appending each on its own
+/// would look each time whether the buffer has room.
+const STAGE_BYTES: usize = 128;
+
+/// Lets postcard append to a `BytesMut`.
+struct Append<'a> {
+    out: &'a mut BytesMut,
+    stage: [u8; STAGE_BYTES],
+    staged: usize,
+}
+
+impl Append<'_> {
+    #[inline]
+    fn flush(&mut self) {
+        if let Some(staged) = self.stage.get(..self.staged) {
+            self.out.put_slice(staged);
+        }
+        self.staged = 0;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_to_next_stage(&mut self, byte: u8) {
+        self.flush();
+        self.stage[0] = byte;
+        self.staged = 1;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn extend_past_stage(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.out.put_slice(bytes);
+    }
+}
 
 impl postcard::ser_flavors::Flavor for Append<'_> {
     type Output = ();
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.put_u8(byte);
+        match self.stage.get_mut(self.staged) {
+            Some(place) => {
+                *place = byte;
+                self.staged += 1;
+            }
+            None => self.push_to_next_stage(byte),
+        }
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.put_slice(bytes);
+        let end = self.staged + bytes.len();
+        match self.stage.get_mut(self.staged..end) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.staged = end;
+            }
+            None => self.extend_past_stage(bytes),
+        }
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<()> {
+    fn finalize(mut self) -> postcard::Result<()> {
+        self.flush();
         Ok(())
     }
 }
 
 /// Appends the encoding of `value`; after an error the buffer may hold a part of it.
 pub(crate) fn append<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> postcard::Result<()> {
-    postcard::serialize_with_flavor(value, Append(out))
+    postcard::serialize_with_flavor(
+        value,
+        Append {
+            out,
+            stage: [0; STAGE_BYTES],
+            staged: 0,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_every_length_are_appended_as_postcard_writes_them() {
+        for length in 0..3 * STAGE_BYTES {
+            // Bytes one by one, a slice at once, and something behind both.
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let value = (bytes, "a".repeat(length), 300_u16, "b".repeat(length / 2));
+            let mut out = BytesMut::from(&b"before"[..]);
+            append(&value, &mut out).unwrap();
+            assert_eq!(&out[..6], b"before");
+            assert_eq!(out[6..], postcard::to_stdvec(&value).unwrap());
+        }
+    }
 }

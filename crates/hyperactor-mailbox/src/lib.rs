@@ -9,6 +9,7 @@ mod duty;
 mod encoding;
 mod envelope;
 mod failure;
+mod feeding;
 mod fold_port;
 mod hash;
 mod headers;

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use hyperactor_refs::{ActorId, PortId, ProcId};
-use parking_lot::Mutex;
 
 use crate::asked::InHand;
 use crate::capacity::Capacity;
 use crate::envelope::MessageEnvelope;
 use crate::failure::{Failure, NotDelivered, Outcome};
+use crate::feeding;
 use crate::headers::Headers;
 use crate::known::KnownMailbox;
 use crate::mailbox::Mailbox;
 use crate::message::Message;
 use crate::sender::BoxFuture;
-use crate::settle::{ReturnHandle, ReturnSink, Token};
+use crate::settle::ReturnHandle;
 use crate::settle_oneshot::SendFailure;
 use crate::undeliverable::Undeliverable;
 
@@ -144,100 +144,52 @@ pub async fn send<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, messag
 pub async fn feed<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, message: M) {
     let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
     let ttl = envelope.ttl();
-    let sink = Arc::new(Feed {
-        inner: Mutex::new(Some(cx.return_handle())),
-        stage: Mutex::new(Stage::Posting),
-    });
+    let mut return_handle = cx.return_handle();
     loop {
-        cx.post(envelope, ReturnHandle::new(sink.clone(), Token::default()));
-        let report = {
-            let mut stage = sink.stage.lock();
-            match std::mem::replace(&mut *stage, Stage::Left) {
-                Stage::Full(report) => report,
-                Stage::Posting | Stage::Left => return,
-            }
-        };
-        let mut waiting = Waiting {
-            sink: &sink,
-            report: Some(report),
-        };
-        if let Some(capacity) = waiting.report.as_deref().and_then(full).cloned() {
-            capacity.available().await;
-        }
-        let Some(report) = waiting.report.take() else {
+        let Some((handle, report)) =
+            feeding::post(return_handle, |handle| cx.post(envelope, handle))
+        else {
             return;
         };
+        let mut waiting = Waiting {
+            returned: Some((handle, report)),
+        };
+        if let Some(capacity) = waiting.capacity().cloned() {
+            capacity.available().await;
+        }
+        let Some((handle, report)) = waiting.returned.take() else {
+            return;
+        };
+        return_handle = handle;
         envelope = report.envelope;
         envelope.set_ttl(ttl);
-        *sink.stage.lock() = Stage::Posting;
     }
 }
 
 /// What to wait for, if a report says that a queue of this process was full.
-fn full(report: &Undeliverable) -> Option<&Capacity> {
+pub(crate) fn full(report: &Undeliverable) -> Option<&Capacity> {
     match report.failure {
         Failure::NotDelivered(NotDelivered::QueueFull { .. }) => report.capacity.as_ref(),
         _ => None,
     }
 }
 
-/// Keeps a message for another try if it comes back, full, before the post has returned; passes on all else.
-struct Feed {
-    inner: Mutex<Option<ReturnHandle>>,
-    stage: Mutex<Stage>,
-}
-
-enum Stage {
-    Posting,
-    Full(Box<Undeliverable>),
-    Left,
-}
-
-impl Feed {
-    fn settle(&self, with: impl FnOnce(ReturnHandle)) {
-        let handle = self.inner.lock().take();
-        if let Some(handle) = handle {
-            with(handle);
-        }
-    }
-}
-
-impl ReturnSink for Feed {
-    fn delivered(&self, _: Token) {
-        self.settle(|handle| drop(handle.delivered()));
-    }
-
-    fn undelivered(&self, _: Token, report: Undeliverable) {
-        if full(&report).is_some() {
-            let mut stage = self.stage.lock();
-            if matches!(*stage, Stage::Posting) {
-                *stage = Stage::Full(Box::new(report));
-                return;
-            }
-        }
-        self.settle(|handle| handle.report(report));
-    }
-
-    fn abandoned(&self, _: Token) {
-        // Dropped unsettled, the inner handle reports the same.
-        self.settle(drop);
-    }
-
-    fn lost(&self, _: Token, failure: Failure) {
-        self.settle(|handle| handle.lost(failure));
-    }
-}
-
 /// A message that waits for room. Dropped with it, as when the future is dropped, it is given back.
-struct Waiting<'a> {
-    sink: &'a Feed,
-    report: Option<Box<Undeliverable>>,
+struct Waiting {
+    returned: Option<(ReturnHandle, Box<Undeliverable>)>,
 }
 
-impl Drop for Waiting<'_> {
+impl Waiting {
+    fn capacity(&self) -> Option<&Capacity> {
+        let (_, report) = self.returned.as_ref()?;
+        full(report)
+    }
+}
+
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(report) = self.report.take() {
-            self.sink.settle(|handle| handle.report(*report));
+        if let Some((handle, report)) = self.returned.take() {
+            handle.report(*report);
         }
     }
 }

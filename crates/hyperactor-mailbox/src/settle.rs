@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::asked::Asked;
 use crate::envelope::MessageEnvelope;
 use crate::failure::{Failure, Unknown};
+use crate::feeding::{self, Attempt};
 use crate::undeliverable::Undeliverable;
 
 /// What a sink told a handle to give back: which of its posts is meant.
@@ -76,6 +77,8 @@ pub struct ReturnHandle {
     // Empty once it is settled.
     sink: Option<Arc<dyn ReturnSink>>,
     token: Token,
+    /// The try to post it that wants it back where a queue is full.
+    attempt: Attempt,
 }
 
 impl ReturnHandle {
@@ -84,7 +87,17 @@ impl ReturnHandle {
         Self {
             sink: Some(sink),
             token,
+            attempt: Attempt::default(),
         }
+    }
+
+    pub(crate) fn with_attempt(mut self, attempt: Attempt) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    pub(crate) fn attempt(&self) -> Attempt {
+        self.attempt
     }
 
     /// A handle for a post whose sender does not listen: failures are logged with ids and reason.
@@ -131,7 +144,16 @@ impl ReturnHandle {
     }
 
     /// Gives the message back with a report that others made.
-    pub fn report(mut self, report: Undeliverable) {
+    pub fn report(self, report: Undeliverable) {
+        if self.attempt.is_none() {
+            return self.tell(report);
+        }
+        if let Err((handle, report)) = feeding::keep(self, report) {
+            handle.tell(report);
+        }
+    }
+
+    fn tell(mut self, report: Undeliverable) {
         if let Some(sink) = self.sink.take() {
             sink.undelivered(self.token, report);
         }

@@ -132,10 +132,12 @@ impl MessageEnvelope {
 
     fn encode_fixed(&self, out: &mut BytesMut) {
         let head = self.head();
-        out.put_u8(VERSION);
-        out.put_u8(head.ttl);
-        out.put_u64_le(self.payload().type_hash());
-        out.put_u64_le(head.dest.index());
+        let mut fixed = [0; FIXED_BYTES];
+        fixed[0] = VERSION;
+        fixed[1] = head.ttl;
+        fixed[2..10].copy_from_slice(&self.payload().type_hash().to_le_bytes());
+        fixed[10..].copy_from_slice(&head.dest.index().to_le_bytes());
+        out.put_slice(&fixed);
     }
 
     fn encode_headers(&self, out: &mut BytesMut) {
@@ -187,20 +189,24 @@ struct Fixed {
 
 impl Fixed {
     fn decode(bytes: &mut Bytes) -> Result<Self, DecodeError> {
-        if bytes.len() < FIXED_BYTES {
+        let Some(fixed) = bytes.first_chunk::<FIXED_BYTES>() else {
             return Err(DecodeError::Truncated {
                 field: "fixed part",
             });
+        };
+        // All of it at once: each step in the bytes on its own is one more look whether they end.
+        let [version, ttl, words @ ..] = fixed;
+        if *version != VERSION {
+            return Err(DecodeError::Version { found: *version });
         }
-        let version = bytes.get_u8();
-        if version != VERSION {
-            return Err(DecodeError::Version { found: version });
-        }
-        Ok(Self {
-            ttl: bytes.get_u8(),
-            type_hash: bytes.get_u64_le(),
-            index: bytes.get_u64_le(),
-        })
+        let mut words = &words[..];
+        let fixed = Self {
+            ttl: *ttl,
+            type_hash: words.get_u64_le(),
+            index: words.get_u64_le(),
+        };
+        bytes.advance(FIXED_BYTES);
+        Ok(fixed)
     }
 
     /// Reads what stands behind the ids.
