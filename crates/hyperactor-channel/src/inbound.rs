@@ -77,6 +77,10 @@ pub trait Deliver<M>: Send + 'static {
         self.deliver(message, ticket);
     }
 
+    /// No other message is at hand: what [`deliver`](Self::deliver) kept back, to do it for several messages at once, is to be
+    /// done now. Called by the reading task before it waits for anything.
+    fn batch_ended(&mut self) {}
+
     /// The session ended for good; nothing follows.
     fn closed(&mut self) {}
 }
@@ -88,6 +92,10 @@ impl<M: 'static> Deliver<M> for Box<dyn Deliver<M>> {
 
     fn deliver_awaited(&mut self, message: M, ticket: Ticket) {
         (**self).deliver_awaited(message, ticket);
+    }
+
+    fn batch_ended(&mut self) {
+        (**self).batch_ended();
     }
 
     fn closed(&mut self) {
@@ -123,6 +131,8 @@ pub struct Inbound(Arc<dyn Settlements>);
 /// What is behind an [`Inbound`]: a session over a byte stream, or an in-process link.
 pub(crate) trait Settlements: Send + Sync + 'static {
     fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>);
+    /// So many messages, one after the other, were delivered.
+    fn settle_run(&self, first: u64, count: u64);
     fn release(&self, to: u32, messages: u64, bytes: u64);
 }
 
@@ -135,6 +145,11 @@ impl Inbound {
     /// from within. A verdict other than `Delivered` gives the credit back too: such a message is not released.
     pub fn settle(&self, ticket: Ticket, verdict: Verdict) {
         self.0.settle(ticket, verdict, None);
+    }
+
+    /// As [`settle`](Self::settle) with `Delivered` for `count` messages whose tickets have the numbers from `first` on.
+    pub fn settle_run(&self, first: u64, count: u64) {
+        self.0.settle_run(first, count);
     }
 
     /// As [`settle`](Self::settle) for a message that was not placed, giving the message back. A sender in this process

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use hyperactor_protocol::Verdict;
 use hyperactor_refs::ChannelAddr;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -59,6 +58,10 @@ pub(crate) struct QueueAcceptor<M>(Arc<Queue<M>>);
 pub(crate) struct QueueSession<M> {
     queue: Arc<Queue<M>>,
     inbound: Inbound,
+    /// What came and is not in the queue yet, with its number, size and destination: one look at the queue for all of a batch.
+    batch: Vec<(u64, (M, u32, u32))>,
+    /// The numbers of those that were put there, but for the last run of them.
+    settled: Vec<(u64, u64)>,
     /// Nothing else fills the queue: it ends with this session.
     _end: Option<QueueAcceptor<M>>,
 }
@@ -90,6 +93,8 @@ impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
         QueueSession {
             queue: Arc::clone(&self.0),
             inbound,
+            batch: Vec::new(),
+            settled: Vec::new(),
             _end: None,
         }
     }
@@ -97,29 +102,53 @@ impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
 
 impl<M: Send + 'static> Deliver<M> for QueueSession<M> {
     fn deliver(&mut self, message: M, ticket: Ticket) {
+        self.batch
+            .push((ticket.seq, (message, ticket.size, ticket.to)));
+    }
+
+    fn batch_ended(&mut self) {
+        let Some((first, _)) = self.batch.first() else {
+            return;
+        };
+        let (mut first, mut next) = (*first, *first);
         let mut state = self.queue.state.lock();
         if state.closed {
             drop(state);
-            self.inbound
-                .refuse(ticket, codes::nobody_receives(), message);
+            for (seq, (message, size, to)) in self.batch.drain(..) {
+                let ticket = Ticket { seq, size, to };
+                self.inbound
+                    .refuse(ticket, codes::nobody_receives(), message);
+            }
             return;
         }
         let was_empty = state.runs.is_empty();
-        match state.runs.back_mut() {
-            Some(run) if run.inbound.is_same(&self.inbound) => {
-                run.messages.push_back((message, ticket.size, ticket.to));
-            }
-            _ => {
-                let messages = VecDeque::from([(message, ticket.size, ticket.to)]);
-                state.runs.push_back(Run {
-                    inbound: self.inbound.clone(),
-                    messages,
-                });
-            }
+        let is_same = state
+            .runs
+            .back()
+            .is_some_and(|run| run.inbound.is_same(&self.inbound));
+        if !is_same {
+            state.runs.push_back(Run {
+                inbound: self.inbound.clone(),
+                messages: VecDeque::new(),
+            });
+        }
+        if let Some(run) = state.runs.back_mut() {
+            run.messages
+                .extend(self.batch.drain(..).map(|(seq, entry)| {
+                    if seq != next {
+                        self.settled.push((first, next - first));
+                        first = seq;
+                    }
+                    next = seq + 1;
+                    entry
+                }));
         }
         drop(state);
         // Placed: that is what delivered means. Its credit comes back when it is taken out.
-        self.inbound.settle(ticket, Verdict::Delivered);
+        for (first, count) in self.settled.drain(..) {
+            self.inbound.settle_run(first, count);
+        }
+        self.inbound.settle_run(first, next - first);
         if was_empty {
             self.queue.filled.notify_one();
         }
@@ -189,6 +218,8 @@ impl<M: Send + 'static> Feed<M> {
         QueueSession {
             queue: Arc::clone(&self.0),
             inbound,
+            batch: Vec::new(),
+            settled: Vec::new(),
             _end: Some(self.acceptor()),
         }
     }

@@ -85,11 +85,37 @@ impl<T> Slots<T> {
         };
         let taken = self.recent.get_mut(usize::try_from(index).ok()?)?.take()?;
         self.count -= 1;
+        self.pass_taken();
+        Some(taken)
+    }
+
+    /// Takes those of `count` numbers out that there are, in their order.
+    pub(crate) fn take_run(&mut self, first: u64, count: u64, mut each: impl FnMut(T)) {
+        if first != self.floor {
+            for number in first..first.saturating_add(count).min(self.next()) {
+                if let Some(value) = self.take(number) {
+                    each(value);
+                }
+            }
+            return;
+        }
+        // The oldest, as a rule.
+        let run =
+            usize::try_from(count).map_or(self.recent.len(), |run| run.min(self.recent.len()));
+        for value in self.recent.drain(..run).flatten() {
+            self.count -= 1;
+            each(value);
+        }
+        self.floor += run as u64;
+        self.pass_taken();
+    }
+
+    /// Lets go of the places in front that are empty.
+    fn pass_taken(&mut self) {
         while let Some(None) = self.recent.front() {
             self.recent.pop_front();
             self.floor += 1;
         }
-        Some(taken)
     }
 
     /// The numbers that there are, in their order.
@@ -120,6 +146,30 @@ mod tests {
         assert_eq!((slots.take(7), slots.take(8)), (Some(7), Some(8)));
         assert_eq!((slots.taken_below(), slots.len()), (10, 10));
         assert_eq!(slots.numbers(), (10..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_run_is_taken_out_as_its_values_would_be_one_by_one() {
+        for first in 0..12 {
+            for count in [0, 1, 3, 20, u64::MAX] {
+                let (mut slots, mut model) = (Slots::new(2), Slots::new(2));
+                for value in 2..10_u64 {
+                    slots.push(value);
+                    model.push(value);
+                }
+                for gone in [5, 6] {
+                    assert_eq!(slots.take(gone), model.take(gone));
+                }
+                let mut taken = Vec::new();
+                slots.take_run(first, count, |value| taken.push(value));
+                let numbers = first..first.saturating_add(count).min(12);
+                let expected: Vec<_> = numbers.filter_map(|number| model.take(number)).collect();
+                assert_eq!(taken, expected, "{count} from {first}");
+                assert_eq!(slots.numbers(), model.numbers());
+                assert_eq!(slots.taken_below(), model.taken_below());
+                assert_eq!((slots.len(), slots.next()), (model.len(), model.next()));
+            }
+        }
     }
 
     #[test]

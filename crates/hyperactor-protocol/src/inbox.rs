@@ -149,6 +149,18 @@ impl Inbox {
         true
     }
 
+    /// Records that messages were delivered, if they are the oldest without an outcome and no later one has any; returns how
+    /// many of them.
+    #[inline]
+    pub(crate) fn settle_front(&mut self, first: u64, count: u64) -> u64 {
+        if first != self.settled || !self.marks.is_empty() {
+            return 0;
+        }
+        let run = count.min(self.next - first);
+        self.settled += run;
+        run
+    }
+
     fn note_range(&mut self, seq: u64) {
         if let Some((first, count)) = self.ranges.back_mut()
             && *first + u64::from(*count) == seq

@@ -119,6 +119,12 @@ impl Settlements for HomeInbound {
         }
     }
 
+    fn settle_run(&self, first: u64, count: u64) {
+        if let Some(present) = self.present() {
+            present.settle_run(first, count);
+        }
+    }
+
     fn release(&self, to: u32, messages: u64, bytes: u64) {
         if let Some(present) = self.present() {
             present.release(to, messages, bytes);

@@ -391,6 +391,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Inner<M, K, C> {
                     deliver.deliver(waiting.message, ticket);
                 }
             }
+            deliver.batch_ended();
         });
         let mut state = self.state.lock();
         if !survived {

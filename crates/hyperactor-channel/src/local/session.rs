@@ -58,6 +58,15 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Settlements for LocalSess
         });
     }
 
+    fn settle_run(&self, first: u64, count: u64) {
+        self.with(|state| {
+            for seq in first..first + count {
+                state.settle(seq, None, None);
+            }
+            false
+        });
+    }
+
     fn release(&self, to: u32, messages: u64, _bytes: u64) {
         self.with(|state| {
             state.lanes.release(to, messages);

@@ -7,7 +7,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use hyperactor_protocol::{Label, Session, Time};
 
-use crate::net::inbound::NetInbound;
+use crate::net::inbound::{Gathered, NetInbound};
 use crate::net::labels::Known;
 use crate::net::link::{Outcomes, Shared};
 use crate::net::pump::{Arrived, Endpoint};
@@ -60,6 +60,8 @@ pub(crate) struct Ends<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deli
     inbound: Arc<NetInbound>,
     receiver: Receiver<M, D>,
     known: Known<C::Name>,
+    /// Empty between two uses; its memory is used again.
+    gathered: Gathered,
     /// Outcomes or messages came over the present connection.
     pub(crate) is_useful: bool,
 }
@@ -71,6 +73,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
             inbound,
             receiver: Receiver(receiver, std::marker::PhantomData),
             known: Known::new(),
+            gathered: Gathered::default(),
             is_useful: false,
         }
     }
@@ -131,13 +134,17 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
     }
 
     fn sync(&mut self) {
-        let Self { owner, inbound, .. } = self;
-        let Some(gathered) = inbound.take() else {
-            return;
-        };
-        owner
-            .shared
-            .with(&mut owner.outcomes, |session| gathered.bring_into(session));
+        let Self {
+            owner,
+            inbound,
+            gathered,
+            ..
+        } = self;
+        if inbound.take(gathered) {
+            owner
+                .shared
+                .with(&mut owner.outcomes, |session| gathered.bring_into(session));
+        }
     }
 
     fn unpark(&mut self) {
@@ -185,6 +192,10 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
                 });
             }
         }
+    }
+
+    fn delivered(&mut self) {
+        self.receiver.0.batch_ended();
     }
 
     fn finish(&mut self) {

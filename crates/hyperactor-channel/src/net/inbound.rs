@@ -51,6 +51,7 @@ struct Released {
 }
 
 /// Settlements and releases on their way into the session.
+#[derive(Default)]
 pub(crate) struct Gathered {
     first: u64,
     count: u64,
@@ -60,18 +61,19 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     /// Tells the session; what it has to say then is written by the caller.
-    pub(crate) fn bring_into(self, session: &mut Session) {
-        for seq in self.first..self.first + self.count {
-            let _written_by_the_caller = session.settle(Seq(seq), Verdict::Delivered);
+    pub(crate) fn bring_into(&mut self, session: &mut Session) {
+        let count = std::mem::take(&mut self.count);
+        if count != 0 {
+            let _written_by_the_caller = session.settle_run(Seq(self.first), count);
         }
-        for (seq, verdict) in self.others {
+        for (seq, verdict) in self.others.drain(..) {
             let _written_by_the_caller = session.settle(Seq(seq), verdict);
         }
         for Released {
             to,
             messages,
             bytes,
-        } in self.released
+        } in self.released.drain(..)
         {
             let _written_by_the_caller = session.release_run(Label::new(to), messages, bytes);
         }
@@ -105,22 +107,22 @@ impl NetInbound {
         self.0.lock().urgent_below = below;
     }
 
-    /// What has gathered, to be brought into the session; nothing when there is none.
-    pub(crate) fn take(&self) -> Option<Gathered> {
+    /// Takes what has gathered, to be brought into the session; says whether there is anything.
+    pub(crate) fn take(&self, gathered: &mut Gathered) -> bool {
         let mut pending = self.0.lock();
         // What follows is written by the caller, or waits for the session's own timer, which the caller keeps.
         pending.timer_runs = true;
         if pending.count == 0 && pending.others.is_empty() && pending.released_messages == 0 {
-            return None;
+            return false;
         }
         pending.released_messages = 0;
         pending.released_bytes = 0;
-        Some(Gathered {
-            first: pending.first,
-            count: std::mem::take(&mut pending.count),
-            others: std::mem::take(&mut pending.others),
-            released: std::mem::take(&mut pending.released),
-        })
+        gathered.first = pending.first;
+        gathered.count = std::mem::take(&mut pending.count);
+        // What was brought in before left these empty.
+        std::mem::swap(&mut pending.others, &mut gathered.others);
+        std::mem::swap(&mut pending.released, &mut gathered.released);
+        true
     }
 
     /// Keeps the waker of the session's task, unless there is something for it; says whether it did.
@@ -226,6 +228,22 @@ impl Settlements for NetInbound {
         });
     }
 
+    fn settle_run(&self, first: u64, count: u64) {
+        self.change(|pending| {
+            if pending.count == 0 {
+                pending.first = first;
+            }
+            if pending.first + pending.count == first {
+                pending.count += count;
+                return;
+            }
+            let run = first..first + count;
+            pending
+                .others
+                .extend(run.map(|seq| (seq, Verdict::Delivered)));
+        });
+    }
+
     fn release(&self, to: u32, messages: u64, bytes: u64) {
         self.change(|pending| pending.release(to, messages, bytes));
     }
@@ -266,7 +284,7 @@ mod tests {
         settle(0);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
         assert!(!inbound.park(&waker, false), "it looks before it rests");
-        assert!(inbound.take().is_some() && inbound.park(&waker, false));
+        assert!(inbound.take(&mut Gathered::default()) && inbound.park(&waker, false));
         settle(1);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     }

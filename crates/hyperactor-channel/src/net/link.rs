@@ -81,6 +81,8 @@ struct Failed<N> {
 pub(crate) struct Outcomes<K, N> {
     finished: Vec<Finished<K, N>>,
     floor: u64,
+    /// Why the channel ended, if it has.
+    closed: Option<Reason>,
 }
 
 impl<K, N> Default for Outcomes<K, N> {
@@ -88,6 +90,7 @@ impl<K, N> Default for Outcomes<K, N> {
         Self {
             finished: Vec::new(),
             floor: 0,
+            closed: None,
         }
     }
 }
@@ -455,26 +458,25 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
         self.state.lock().reason = reason;
     }
 
-    /// Why the channel ended.
-    fn closed(&self) -> Option<Reason> {
-        self.state.lock().closed.clone()
-    }
-
     /// Tells gathered outcomes to their completions, in order and without the lock.
     pub(crate) fn tell(&self, outcomes: &mut Outcomes<K, C::Name>) -> usize {
         // First of all, so that whoever learns of a failure knows that this channel is of no more use.
-        if let Some(reason) = self.closed() {
+        if let Some(reason) = outcomes.closed.take() {
             self.common.capacity.set(true);
             self.common.publish(Status::Closed(reason));
         }
         let told = outcomes.finished.len();
-        for Finished { completion, failed } in outcomes.finished.drain(..) {
-            // A completion that panics is its user's fault and must not keep the others from being called.
-            let called = catch_unwind(AssertUnwindSafe(|| self.call(completion, failed)));
-            if called.is_err() {
-                tracing::error!(addr = %self.common.addr, "a completion panicked");
+        let mut finished = outcomes.finished.drain(..);
+        let mut tell = || {
+            for Finished { completion, failed } in finished.by_ref() {
+                self.call(completion, failed);
             }
+        };
+        // A completion that panics is its user's fault and must not keep the others from being called.
+        while catch_unwind(AssertUnwindSafe(&mut tell)).is_err() {
+            tracing::error!(addr = %self.common.addr, "a completion panicked");
         }
+        drop(finished);
         if told != 0 {
             self.common.settled.advance(outcomes.floor);
         }
@@ -523,12 +525,11 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Resolved { first, count } => {
-                    for post in first.0..first.0.saturating_add(count) {
-                        if let Some(Slot { completion, .. }) = self.slots.take(post) {
+                    self.slots
+                        .take_run(first.0, count, |Slot { completion, .. }| {
                             let failed = None;
                             outcomes.finished.push(Finished { completion, failed });
-                        }
-                    }
+                        });
                 }
                 Event::Failed {
                     post,
@@ -564,6 +565,7 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
         if self.closed.is_some() {
             // A post that is tried again learns of it.
             self.labels.open_all();
+            outcomes.closed.clone_from(&self.closed);
         }
         outcomes.floor = self.slots.taken_below();
     }

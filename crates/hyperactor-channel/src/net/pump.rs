@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
-    Accept, ConnectionEpoch, Frame, FrameDecoder, Label, Seq, Session, Time, Timeout, Violation,
+    ConnectionEpoch, DataFlags, Frame, FrameDecoder, Label, Seq, Session, Time, Timeout, Violation,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -38,6 +38,9 @@ pub(crate) trait Endpoint {
     /// Takes a message. No lock is held.
     fn deliver(&mut self, message: Arrived);
 
+    /// Those that were at hand are [delivered](Self::deliver). No lock is held.
+    fn delivered(&mut self) {}
+
     /// Learns what a label stands for in the messages that follow.
     fn learn(&mut self, _label: Label, _name: Bytes) {}
 
@@ -56,12 +59,6 @@ pub(crate) struct Arrived {
     pub(crate) body: Bytes,
     pub(crate) size: u32,
     pub(crate) ack_now: bool,
-}
-
-/// What came in, in its order.
-enum Arrival {
-    Message(Arrived),
-    Name(Label, Bytes),
 }
 
 /// How a connection ended. The session may go on.
@@ -105,7 +102,6 @@ pub(crate) struct Pump {
     /// The session is over: until then its last words may wait for a peer that does not read.
     over_by: Option<Time>,
     frames: Vec<Frame>,
-    arrived: Vec<Arrival>,
 }
 
 impl Pump {
@@ -129,7 +125,6 @@ impl Pump {
             is_new: true,
             over_by: None,
             frames: Vec::new(),
-            arrived: Vec::new(),
         }
     }
 
@@ -225,29 +220,43 @@ impl Pump {
                 }
             }
             let more = self.frames.len() == FRAMES_BATCH_MAX;
-            let Self {
-                epoch,
-                frames,
-                arrived,
-                ..
-            } = self;
+            let Self { epoch, frames, .. } = self;
             endpoint.with(|session| {
                 session.heard(*epoch, now);
-                take_frames(session, *epoch, frames, arrived, now);
+                if let Err(violation) = session.on_frames(*epoch, frames, now) {
+                    report(violation);
+                }
                 if let Some(violation) = violation {
                     session.violated(*epoch, violation, now);
                 }
             });
-            if !arrived.is_empty() {
+            if !frames.is_empty() {
                 self.spinner.note_received();
                 endpoint.unpark();
             }
-            for arrival in arrived.drain(..) {
-                match arrival {
-                    Arrival::Message(message) => endpoint.deliver(message),
-                    Arrival::Name(label, name) => endpoint.learn(label, name),
+            for frame in frames.drain(..) {
+                match frame {
+                    Frame::Data {
+                        seq,
+                        flags,
+                        to,
+                        from,
+                        body,
+                    } => endpoint.deliver(Arrived {
+                        seq,
+                        to,
+                        from,
+                        // The limit of a message is within the range of 32 bits.
+                        size: body.len() as u32,
+                        body,
+                        ack_now: flags.contains(DataFlags::ACK_NOW),
+                    }),
+                    Frame::Name { label, name } => endpoint.learn(label, name),
+                    // The session has acted on all others.
+                    _ => {}
                 }
             }
+            endpoint.delivered();
             endpoint.finish();
             if !more {
                 return;
@@ -396,43 +405,6 @@ impl Pump {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the peer was gone before the goodbye"),
             Err(_) => tracing::debug!("the peer did not close after the goodbye"),
-        }
-    }
-}
-
-/// Gives frames to the session, up to the first that breaks the protocol.
-fn take_frames(
-    session: &mut Session,
-    epoch: ConnectionEpoch,
-    frames: &mut Vec<Frame>,
-    arrived: &mut Vec<Arrival>,
-    now: Time,
-) {
-    for frame in frames.drain(..) {
-        match session.on_frame(epoch, frame, now) {
-            Ok(Accept::Deliver {
-                seq,
-                to,
-                from,
-                body,
-                size,
-                ack_now,
-            }) => {
-                arrived.push(Arrival::Message(Arrived {
-                    seq,
-                    to,
-                    from,
-                    body,
-                    size,
-                    ack_now,
-                }));
-            }
-            Ok(Accept::Named { label, name }) => arrived.push(Arrival::Name(label, name)),
-            Ok(Accept::Duplicate | Accept::Handled | Accept::Fenced) => {}
-            Err(violation) => {
-                report(violation);
-                return;
-            }
         }
     }
 }

@@ -90,14 +90,15 @@ pub(crate) struct Outbox {
 /// processor that reads across two fresh writes waits for both to reach its cache.
 #[inline]
 fn is_intact(found: &[u8; DATA_HEADER_BYTES], written: &[u8; DATA_HEADER_BYTES]) -> bool {
-    let words = |header: &[u8; DATA_HEADER_BYTES]| {
-        let (words, _) = header.as_chunks::<8>();
-        [0, 1, 2].map(|at: usize| u64::from_le_bytes(words[at]))
+    let (found, _) = found.as_chunks::<8>();
+    let (written, _) = written.as_chunks::<8>();
+    let ([head, seq, labels], [wrote, wrote_seq, wrote_labels]) = (found, written) else {
+        return false;
     };
-    let [head, seq, labels] = words(found);
-    let expected = words(written);
-    head >> (8 * LENGTH_BYTES) == expected[0] >> (8 * LENGTH_BYTES)
-        && [seq, labels] == expected[1..]
+    let length = 8 * LENGTH_BYTES;
+    u64::from_le_bytes(*head) >> length == u64::from_le_bytes(*wrote) >> length
+        && u64::from_le_bytes(*seq) == u64::from_le_bytes(*wrote_seq)
+        && u64::from_le_bytes(*labels) == u64::from_le_bytes(*wrote_labels)
 }
 
 impl Outbox {

@@ -76,6 +76,100 @@ impl Session {
         self.take_frame(frame)
     }
 
+    /// Takes frames that came over the connection of `epoch`, in their order, and leaves in `frames` what the application is
+    /// to act on: [`Frame::Data`], whole messages to be placed, [settled](Session::settle) and [released](Session::release)
+    /// with the size of their body, whatever they came in; and [`Frame::Name`].
+    ///
+    /// The same as [`on_frame`](Self::on_frame) for each of them, but what is left is not moved.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_frame`](Self::on_frame). What is left came before the frame that broke the protocol, and is still to be acted
+    /// on.
+    pub fn on_frames(
+        &mut self,
+        epoch: ConnectionEpoch,
+        frames: &mut Vec<Frame>,
+        now: Time,
+    ) -> Result<(), Violation> {
+        let is_current = epoch == self.epoch && self.life == Life::Connected;
+        // S-26. One moment for all of them, so once is enough.
+        let is_heard = !frames.is_empty() && is_current && {
+            self.touch(now);
+            self.hear()
+        };
+        let mut kept = 0;
+        let mut taken = Ok(());
+        for at in 0..frames.len() {
+            let stays = match self.on_frame_in_place(epoch, &mut frames[at], is_heard, now) {
+                Ok(stays) => stays,
+                Err(violation) => {
+                    taken = Err(violation);
+                    break;
+                }
+            };
+            if stays {
+                if kept != at {
+                    frames.swap(kept, at);
+                }
+                kept += 1;
+            }
+        }
+        frames.truncate(kept);
+        taken
+    }
+
+    /// As [`on_frame`](Self::on_frame); says whether the frame, or what was put in its place, is to be acted on.
+    #[inline]
+    fn on_frame_in_place(
+        &mut self,
+        epoch: ConnectionEpoch,
+        frame: &mut Frame,
+        is_heard: bool,
+        now: Time,
+    ) -> Result<bool, Violation> {
+        // One before it may have ended the session.
+        let is_open = is_heard && self.life == Life::Connected && !self.closing;
+        if let Frame::Data {
+            seq,
+            flags,
+            to,
+            from,
+            body,
+        } = frame
+            && is_open
+            && flags.is_whole()
+            && let Ok(Arrival::New) = self.judge_data(*seq, *flags, (*to, *from), body)
+        {
+            self.enter_whole(*seq, *flags, *to, body.len());
+            return Ok(true);
+        }
+        let whole = std::mem::replace(frame, Frame::Pong { nonce: 0 });
+        *frame = match self.on_frame(epoch, whole, now)? {
+            Accept::Deliver {
+                seq,
+                to,
+                from,
+                body,
+                ack_now,
+                ..
+            } => Frame::Data {
+                seq,
+                flags: if ack_now {
+                    DataFlags::ACK_NOW
+                } else {
+                    DataFlags::NONE
+                },
+                to,
+                from,
+                body,
+            },
+            Accept::Named { label, name } => Frame::Name { label, name },
+            Accept::Duplicate | Accept::Handled | Accept::Fenced => return Ok(false),
+        };
+        Ok(true)
+    }
+
     /// Takes a frame of the current connection.
     fn take_frame(&mut self, frame: Frame) -> Result<Accept, Violation> {
         let taken = match frame {
@@ -209,9 +303,7 @@ impl Session {
     ) -> Accept {
         // The decoder's limit is below the range of 32 bits.
         let size = body.len() as u32;
-        self.inbox.receive(size.into());
-        self.shares.deliver(to, size.into(), false);
-        let ack_now = self.note_arrival(seq, flags);
+        let ack_now = self.enter_whole(seq, flags, to, body.len());
         if self.closing {
             return self.refuse(seq, to, size);
         }
@@ -223,6 +315,15 @@ impl Session {
             size,
             ack_now,
         }
+    }
+
+    /// Counts a message in one frame. Says whether its sender waits for the outcome.
+    #[inline]
+    fn enter_whole(&mut self, seq: Seq, flags: DataFlags, to: Label, size: usize) -> bool {
+        let size = size as u64;
+        self.inbox.receive(size);
+        self.shares.deliver(to, size, false);
+        self.note_arrival(seq, flags)
     }
 
     /// A frame that is not all of its message. S-33: what it takes of the window it gives back at once, because

@@ -292,6 +292,35 @@ impl Session {
         self.want_ack_soon()
     }
 
+    /// As [`settle`](Self::settle) with [`Verdict::Delivered`] for `count` messages, one after the other.
+    pub fn settle_run(&mut self, first: Seq, count: u64) -> Wake {
+        let run = if self.closing {
+            0
+        } else {
+            // Everything before them has its outcome already, as a rule.
+            self.inbox.settle_front(first.0, count)
+        };
+        let mut wake = Wake::No;
+        if run != 0 && self.life == Life::Connected {
+            // S-17.
+            self.unacked = self
+                .unacked
+                .saturating_add(u32::try_from(run).unwrap_or(u32::MAX));
+            let is_due = first.0 < self.urgent_below
+                || self.unacked >= self.config.ack_every
+                || self.goodbye_due;
+            wake = if is_due {
+                self.want_ack()
+            } else {
+                self.want_ack_soon()
+            };
+        }
+        for seq in first.0.saturating_add(run)..first.0.saturating_add(count) {
+            wake = wake.max(self.settle(Seq(seq), Verdict::Delivered));
+        }
+        wake
+    }
+
     fn want_ack(&mut self) -> Wake {
         if std::mem::replace(&mut self.ack_due, true) {
             Wake::No

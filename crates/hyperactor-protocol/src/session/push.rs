@@ -149,10 +149,12 @@ impl Session {
             self.progress_unset = true;
         }
         let (to, from) = (outgoing.to, outgoing.from);
-        for label in [to, from] {
-            if !self.lanes.knows(label) {
-                return Err(PushError::UnknownLabel { label });
-            }
+        // One after the other: as a list to go through they would be written to memory first.
+        if !self.lanes.knows(to) {
+            return Err(PushError::UnknownLabel { label: to });
+        }
+        if !self.lanes.knows(from) {
+            return Err(PushError::UnknownLabel { label: from });
         }
         if !self.is_within_limits() {
             self.starved = true;

@@ -245,3 +245,39 @@ pub fn check(mut pair: Pair, lie: Frame, violation: Violation) {
     let push = pair.dialer.push_with(DataFlags::NONE, |_| Ok::<(), ()>(()));
     assert_eq!(push, Err(PushError::Closed));
 }
+
+/// Gives a frame to a session: alone, or, with every other seed, where it lies among others.
+pub fn hand(
+    seed: u64,
+    session: &mut Session,
+    epoch: ConnectionEpoch,
+    frame: Frame,
+    now: Time,
+) -> Result<Accept, Violation> {
+    if seed.is_multiple_of(2) {
+        return session.on_frame(epoch, frame, now);
+    }
+    // Another before it, so that what is to be acted on is found in another place than it was.
+    let mut frames = vec![Frame::Pong { nonce: 0 }, frame];
+    session.on_frames(epoch, &mut frames, now)?;
+    assert!(frames.len() <= 1, "a pong is nothing to act on");
+    Ok(match frames.pop() {
+        Some(Frame::Data {
+            seq,
+            flags,
+            to,
+            from,
+            body,
+        }) => Accept::Deliver {
+            seq,
+            to,
+            from,
+            size: body.len() as u32,
+            body,
+            ack_now: flags.contains(DataFlags::ACK_NOW),
+        },
+        Some(Frame::Name { label, name }) => Accept::Named { label, name },
+        Some(other) => panic!("{} is nothing to act on", other.name()),
+        None => Accept::Handled,
+    })
+}

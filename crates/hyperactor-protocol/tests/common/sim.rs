@@ -14,7 +14,7 @@ use hyperactor_protocol::{
 };
 
 use super::ledger::{Entry, Seen, body, record};
-use super::{DIALER, Rng};
+use super::{DIALER, Rng, hand};
 
 /// What a lane is called; the one of messages without a label has no name.
 fn name(lane: u32) -> Bytes {
@@ -651,7 +651,7 @@ impl Sim {
         let Some(session) = &mut node.session else {
             return;
         };
-        match session.on_frame(epoch, frame, self.now) {
+        match hand(self.seed, session, epoch, frame, self.now) {
             Ok(Accept::Deliver {
                 seq,
                 to,

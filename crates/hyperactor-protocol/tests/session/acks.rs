@@ -360,3 +360,46 @@ fn the_first_verdict_counts() {
         }]
     );
 }
+
+/// S-17.
+#[test]
+fn a_run_is_settled_as_its_messages_would_be_one_by_one() {
+    let config = Config {
+        ack_every: 8,
+        ..Config::default()
+    };
+    // Which are settled before, from where the run goes, how many it has, and whether somebody waits.
+    for before in [&[][..], &[0, 1], &[5], &[0, 2, 19]] {
+        for (first, count) in [(0, 3), (0, 8), (0, 20), (2, 5), (2, 30), (18, 2), (30, 2)] {
+            for flags in [DataFlags::NONE, DataFlags::ACK_NOW] {
+                let [one_by_one, at_once] = [false, true].map(|is_run| {
+                    let mut pair = Pair::connected(&config);
+                    for at in 0..20 {
+                        push_flags(&mut pair.dialer, flags, &[at]);
+                    }
+                    pair.forward();
+                    let acceptor = &mut pair.acceptor;
+                    for seq in before {
+                        let _ = acceptor.settle(Seq(*seq), Verdict::Delivered);
+                    }
+                    let wake = if is_run {
+                        acceptor.settle_run(Seq(first), count)
+                    } else {
+                        let run = (first..first + count).map(Seq);
+                        let wakes = run.map(|seq| acceptor.settle(seq, Verdict::Delivered));
+                        wakes.max().unwrap_or(Wake::No)
+                    };
+                    acceptor.check();
+                    let next = acceptor.next_timeout();
+                    (
+                        wake,
+                        next,
+                        written(acceptor, pair.now),
+                        acceptor.dump().to_string(),
+                    )
+                });
+                assert_eq!(one_by_one, at_once, "{count} from {first} after {before:?}");
+            }
+        }
+    }
+}
