@@ -73,8 +73,7 @@ impl KnownMailbox {
 
 #[inline]
 pub(crate) fn share_proc(cx: &(impl Outbox + ?Sized), actor_id: &ActorId) -> bool {
-    let (own, dest) = (cx.actor_id().proc(), actor_id.proc());
-    Arc::ptr_eq(own, dest) || **own == **dest
+    cx.actor_id().shares_proc(actor_id)
 }
 
 impl Clone for KnownMailbox {

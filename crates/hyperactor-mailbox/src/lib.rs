@@ -66,7 +66,7 @@ pub use schema::wire_hash;
 pub use sender::{
     BoxFuture, BoxedMailboxSender, FlushError, MailboxSender, UnroutableMailboxSender,
 };
-pub use settle::{Lease, ReturnHandle, ReturnSink, Token};
+pub use settle::{Lease, LeaseGroup, ReturnHandle, ReturnSink, Token};
 pub use settle_oneshot::{OutcomeReceiver, SendFailure};
 pub use undeliverable::{Hop, RouteKind, Undeliverable};
 pub use wire::{DecodeError, EncodeError};

@@ -57,6 +57,12 @@ pub trait ReturnSink: Send + Sync + 'static {
         false
     }
 
+    /// Whether [`released`](Self::released) looks at nothing of a token but its size and its destination. Then messages that
+    /// follow each other can hold their credit as one [group](LeaseGroup), and a release names no number.
+    fn releases_by_size(&self) -> bool {
+        false
+    }
+
     /// Whether somebody waits for the outcome right now, so that it is worth an acknowledgement of its own.
     fn wants_outcome(&self) -> bool {
         false
@@ -129,6 +135,24 @@ impl ReturnHandle {
             Some(sink) if sink.wants_release() => Lease(Some((Arc::clone(sink), self.token))),
             _ => Lease::none(),
         }
+    }
+
+    /// As [`lease`](Self::lease), of this group; `None` if the message is not of it.
+    #[must_use]
+    pub fn lease_in(&self, group: &LeaseGroup) -> Option<u32> {
+        let sink = self.sink.as_ref()?;
+        let is_same = std::ptr::addr_eq(Arc::as_ptr(sink), Arc::as_ptr(&group.sink));
+        (is_same && self.token.to == group.to).then_some(self.token.size)
+    }
+
+    /// The group that the lease of this message can be of; `None` if its sink has none.
+    #[must_use]
+    pub fn lease_group(&self) -> Option<LeaseGroup> {
+        let sink = self.sink.as_ref()?;
+        (sink.wants_release() && sink.releases_by_size()).then(|| LeaseGroup {
+            sink: Arc::clone(sink),
+            to: self.token.to,
+        })
     }
 
     /// The message is in its mailbox, with the [lease](Self::lease) that was asked for before.
@@ -236,6 +260,42 @@ impl Drop for Lease {
         if let Some((sink, token)) = self.0.take() {
             sink.released(token);
         }
+    }
+}
+
+/// What the leases of messages have in common that came by one session for one destination: beside each of them lies its size
+/// only.
+pub struct LeaseGroup {
+    sink: Arc<dyn ReturnSink>,
+    to: u32,
+}
+
+impl LeaseGroup {
+    /// A message of this size has left its queue: its credit goes back. Once for each that was placed with a lease
+    /// [of the group](ReturnHandle::lease_in).
+    pub fn release(&self, size: u32) {
+        self.sink.released(self.token(size));
+    }
+
+    /// The lease of one message of this size, on its own. The group does not release it then.
+    pub fn lease(&self, size: u32) -> Lease {
+        Lease(Some((Arc::clone(&self.sink), self.token(size))))
+    }
+
+    fn token(&self, size: u32) -> Token {
+        Token {
+            id: 0,
+            size,
+            to: self.to,
+        }
+    }
+}
+
+impl fmt::Debug for LeaseGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseGroup")
+            .field("to", &self.to)
+            .finish_non_exhaustive()
     }
 }
 

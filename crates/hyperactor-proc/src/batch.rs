@@ -327,6 +327,11 @@ where
                 // Most messages have no more to them.
                 let trace = match meta {
                     Meta::Handle(_) | Meta::Reference(_) => None,
+                    // Its lease ends here: the message is out of the queue.
+                    Meta::Remote(remote) => {
+                        drop(remote);
+                        None
+                    }
                     Meta::Full(full) => match batch.look_at(*full, cx) {
                         Some(trace) => trace,
                         None => continue,

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hyperactor_mailbox::{
-    Asked, Class, Dropped, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice, Payload,
-    PayloadError, PortSink, Refusal, ReturnHandle, Token, Undeliverable, decode_with_duties,
+    Asked, Class, Dropped, Lease, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice,
+    Payload, PayloadError, PortSink, Refusal, ReturnHandle, Token, Undeliverable,
+    decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use crate::control::{Control, Facts};
 use crate::inbox::{Inbox, Refused};
 use crate::proc::WeakProc;
-use crate::runs::{Meta, Origin, Unhandled, envelop};
+use crate::runs::{Meta, Origin, Remote, Source, Unhandled, envelop};
 use crate::waits::{AskHeader, RemoteReply};
 use crate::{Actor, Exports, Receives, TraceContext};
 
@@ -75,8 +76,7 @@ impl<A: Actor> Cell<A> {
     }
 
     pub(crate) fn shares_proc(&self, other: &ActorId) -> bool {
-        let (own, other) = (self.actor_id().proc(), other.proc());
-        Arc::ptr_eq(own, other) || **own == **other
+        self.actor_id().shares_proc(other)
     }
 
     /// Whether every exported message has its port.
@@ -180,6 +180,7 @@ impl<A: Actor> Ports<A> {
 
         let sink = Arc::new(ExportedPort::<A, M> {
             cell: Arc::clone(&self.cell),
+            source: Mutex::default(),
             message: PhantomData,
         });
         match self.cell.mailbox.bind_sink(M::port(), sink) {
@@ -201,6 +202,8 @@ impl<A: Actor> Ports<A> {
 struct ExportedPort<A: Actor, M> {
     // The mailbox that owns this port is closed when the actor ends, which ends the cycle through the cell.
     cell: Arc<Cell<A>>,
+    /// Where the last message from another process came from: as a rule the next one comes from there, too.
+    source: Mutex<Option<Arc<Source>>>,
     message: PhantomData<fn(M)>,
 }
 
@@ -212,9 +215,34 @@ pub(crate) fn deliver<A: Receives<M>, M: Message>(
 ) {
     let port = ExportedPort::<A, M> {
         cell: Arc::clone(cell),
+        source: Mutex::default(),
         message: PhantomData,
     };
     port.deliver(envelope, return_handle);
+}
+
+impl<A: Receives<M>, M: Message> ExportedPort<A, M> {
+    /// What lies beside a message of this sender, if it came by a session from another process.
+    fn remote(&self, sender: &ActorId, return_handle: &ReturnHandle) -> Option<Remote> {
+        let mut recent = self.source.lock();
+        if let Some(source) = &*recent
+            && let Some(size) = return_handle.lease_in(&source.leases)
+            && source.sender == *sender
+        {
+            return Some(Remote::new(Arc::clone(source), size));
+        }
+        let leases = return_handle.lease_group()?;
+        let size = return_handle.lease_in(&leases)?;
+        let source = Arc::new(Source {
+            sender: sender.clone(),
+            leases,
+        });
+        let former = recent.replace(Arc::clone(&source));
+        drop(recent);
+        // It may be the last to know its session, which is nothing to end under a lock.
+        drop(former);
+        Some(Remote::new(source, size))
+    }
 }
 
 impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
@@ -258,8 +286,17 @@ impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
             }
         }
         let trace = TraceContext::read(head.headers());
-        let lease = return_handle.lease();
-        let meta = if lease.is_local() && asked.is_none() && cell.shares_proc(head.sender()) {
+        let remote = match (&asked, &trace) {
+            (None, None) => self.remote(head.sender(), &return_handle),
+            _ => None,
+        };
+        let lease = match &remote {
+            Some(_) => Lease::none(),
+            None => return_handle.lease(),
+        };
+        let meta = if let Some(remote) = remote {
+            Meta::Remote(remote)
+        } else if lease.is_local() && asked.is_none() && cell.shares_proc(head.sender()) {
             let sender_hash = head.sender().precomputed_hash();
             Meta::reference(sender_hash, trace)
         } else {

@@ -471,7 +471,7 @@ impl Inner {
     }
 
     fn owns(&self, actor: &ActorId) -> bool {
-        Arc::ptr_eq(actor.proc(), &self.id) || **actor.proc() == *self.id
+        self.system.actor_id().shares_proc(actor)
     }
 
     fn route(&self, envelope: MessageEnvelope, return_handle: ReturnHandle, own: &AtomicU64) {

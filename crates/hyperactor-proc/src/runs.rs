@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use hyperactor_mailbox::{
-    Asked, BoxFuture, EncodeError, ErasedMessage, Lease, Message, MessageEnvelope, Payload,
+    Asked, BoxFuture, EncodeError, ErasedMessage, Lease, LeaseGroup, Message, MessageEnvelope,
+    Payload,
 };
 use hyperactor_refs::{ActorId, PortId};
 
@@ -65,11 +66,71 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What lies in the queue beside a message. Most messages have nothing but the hash of their sender.
+/// What lies in the queue beside a message. Most messages have nothing but the hash of their sender, and those from another
+/// process what they share with the others that their sender sent by the same session.
 pub(crate) enum Meta {
     Handle(u64),
     Reference(u64),
+    Remote(Remote),
     Full(Box<Full>),
+}
+
+// Two words, whatever it says: they are copied with every message.
+const _: () = assert!(size_of::<Meta>() == 16);
+
+/// What messages of one sender have in common that came by one session.
+pub(crate) struct Source {
+    pub(crate) sender: ActorId,
+    pub(crate) leases: LeaseGroup,
+}
+
+/// Beside a message that came from another process and has no more to it. Dropped when the message leaves its queue, which
+/// gives its credit back.
+pub(crate) struct Remote {
+    source: Arc<Source>,
+    size: u32,
+    // The values that this has not are what tells the kinds of `Meta` apart, which so needs no place of its own.
+    lease: Held,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Yes,
+    No,
+}
+
+impl Remote {
+    pub(crate) fn new(source: Arc<Source>, size: u32) -> Self {
+        Self {
+            source,
+            size,
+            lease: Held::Yes,
+        }
+    }
+
+    fn forget_lease(mut self) {
+        self.lease = Held::No;
+    }
+
+    fn into_full(mut self) -> Box<Full> {
+        self.lease = Held::No;
+        Box::new(Full {
+            origin: Origin::Remote {
+                sender: self.source.sender.clone(),
+                asked: None,
+            },
+            lease: self.source.leases.lease(self.size),
+            trace: None,
+        })
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if self.lease == Held::Yes {
+            self.source.leases.release(self.size);
+        }
+    }
 }
 
 /// What the others have.
@@ -116,14 +177,17 @@ impl Meta {
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Handle(_) | Self::Reference(_) => true,
+            Self::Remote(_) => false,
             Self::Full(full) => full.lease.is_local(),
         }
     }
 
     /// The message was not placed: its lease ends without giving credit back.
     pub(crate) fn forget_lease(self) {
-        if let Self::Full(full) = self {
-            full.lease.forget();
+        match self {
+            Self::Full(full) => full.lease.forget(),
+            Self::Remote(remote) => remote.forget_lease(),
+            Self::Handle(_) | Self::Reference(_) => {}
         }
     }
 
@@ -131,6 +195,7 @@ impl Meta {
         let origin = match self {
             Self::Handle(sender_hash) => Origin::Handle { sender_hash },
             Self::Reference(sender_hash) => Origin::Reference { sender_hash },
+            Self::Remote(remote) => return remote.into_full(),
             Self::Full(full) => return full,
         };
         Box::new(Full {

@@ -99,6 +99,10 @@ impl ReturnSink for SessionSink {
         true
     }
 
+    fn releases_by_size(&self) -> bool {
+        true
+    }
+
     fn wants_outcome(&self) -> bool {
         self.is_awaited
     }

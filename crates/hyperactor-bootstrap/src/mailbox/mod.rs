@@ -26,7 +26,7 @@ use hyperactor_mailbox::{
     NotDelivered, ReturnHandle,
 };
 use hyperactor_refs::{ChannelAddr, Incarnation, ProcId};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -118,6 +118,8 @@ struct Shared {
     /// Who this is to those that it dials.
     identity: Arc<Own>,
     siblings: RwLock<HashMap<Box<str>, Arc<Sibling>>>,
+    /// Whom the last message went to, by the very id that it named: as a rule the next one names the same.
+    recent: Mutex<Option<(Arc<ProcId>, Arc<Sibling>)>>,
     /// Dialers that nobody has announced.
     strangers: Strangers,
     /// No link is opened any more.
@@ -329,6 +331,7 @@ impl Shared {
             link_idle: limits::LINK_IDLE,
             identity: Arc::default(),
             siblings: RwLock::default(),
+            recent: Mutex::default(),
             strangers: Strangers::default(),
             has_ended: AtomicBool::new(false),
             idle: Once::new(),
@@ -364,6 +367,13 @@ impl Shared {
                 }
             });
         });
+    }
+
+    /// The sibling that the last message went to, if it named this very id. It stays known as long as it is here.
+    fn recent_sibling(&self, proc_id: &Arc<ProcId>) -> Option<Arc<Sibling>> {
+        let recent = self.recent.lock();
+        let (recent_id, sibling) = recent.as_ref()?;
+        Arc::ptr_eq(recent_id, proc_id).then(|| Arc::clone(sibling))
     }
 
     /// The sibling of a name, known or new; `None` when no more can be kept.
@@ -403,6 +413,9 @@ impl Shared {
 impl MailboxSender for LocalProcDialer {
     fn post_unchecked(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let shared = &self.shared;
+        if let Some(sibling) = shared.recent_sibling(envelope.dest().actor_id().proc()) {
+            return sibling.post(envelope, return_handle);
+        }
         let is_of_host = shared.addrs.translate(&mut envelope);
         let proc_id = envelope.dest().proc_id();
         if let Some((_, sender)) = shared.own.as_ref().filter(|(own, _)| **own == *proc_id) {
@@ -417,7 +430,15 @@ impl MailboxSender for LocalProcDialer {
             return shared.backend.post_unchecked(envelope, return_handle);
         }
         match shared.sibling_named(proc_id.name()) {
-            Some(sibling) => sibling.post(envelope, return_handle),
+            Some(sibling) => {
+                let recent = (
+                    Arc::clone(envelope.dest().actor_id().proc()),
+                    Arc::clone(&sibling),
+                );
+                let former = shared.recent.lock().replace(recent);
+                drop(former);
+                sibling.post(envelope, return_handle);
+            }
             None => {
                 let port_id = envelope.dest().clone();
                 let detail = format!(

@@ -94,6 +94,11 @@ impl ActorId {
         self.0.hash
     }
 
+    /// Whether both are in one proc. As a rule a look at two numbers says that they are not.
+    pub fn shares_proc(&self, other: &Self) -> bool {
+        self.0.proc == other.0.proc
+    }
+
     pub(crate) fn proc_key(&self) -> &ProcKey {
         &self.0.proc
     }
