@@ -102,9 +102,12 @@ pub const SPIN_WARM_UP: u32 = 64;
 /// Where looking does not pay, one sleep in so many finds out whether it would pay again.
 pub const SPIN_PROBE_EVERY: u32 = 64;
 
-/// How many wake-ups the full time for looking is worth. More than one: a peer that sleeps has to be woken before it can
-/// answer, and two that each give up before the other can answer never meet.
-pub const SPIN_BUDGET_WAKES: u32 = 2;
+/// The same after it did not pay time and again.
+pub const SPIN_PROBE_EVERY_MAX: u32 = 1_024;
+
+/// How many wake-ups the full time for looking is worth; half of it must be more than one. A peer that sleeps has to be woken and
+/// do its work before it can answer, and two that each give up before that never meet.
+pub const SPIN_BUDGET_WAKES: u32 = 4;
 
 /// The least full time for looking, where a wake-up costs next to nothing.
 pub const SPIN_BUDGET_MIN: Duration = Duration::from_micros(20);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{SPIN_PROBE_EVERY, SPIN_WARM_UP};
+use crate::limits::{SPIN_PROBE_EVERY, SPIN_PROBE_EVERY_MAX, SPIN_WARM_UP};
 
 /// What came of looking before one sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,17 @@ pub(crate) enum Looked {
     Disturbed,
 }
 
-/// How long to look before a sleep of one kind. Full while it pays; halved with each time that it did not, down to none;
-/// then one sleep in [`SPIN_PROBE_EVERY`] finds out whether it would pay again.
+/// How long to look before a sleep of one kind. Full while it pays; halved with each time that it did not, down to none; then one
+/// sleep in [`SPIN_PROBE_EVERY`] finds out whether it would pay again, and ever fewer while it would not.
 ///
 /// A hit counts whenever it comes within the budget, also late: that a peer has to be woken first takes a wake-up, and only
 /// who looks for longer than that makes it worth the peer's while to look in its turn.
 #[derive(Clone, Debug)]
-pub(crate) struct Policy(Budget);
+pub(crate) struct Policy {
+    budget: Budget,
+    /// The sleeps from one probe to the next.
+    pause: u32,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Budget {
@@ -35,33 +39,37 @@ enum Budget {
     None(u32),
 }
 
-/// The halvings after which a budget is far less than a wake-up, which is half of the full one: of no use.
-const HALVINGS_MAX: u32 = 2;
+/// A budget halved once is still longer than it takes to wake a peer that fell asleep in a moment's hitch; halved again, it would
+/// find nothing.
+const HALVINGS_MAX: u32 = 1;
 
 impl Default for Policy {
     /// Begins without: an exchange of a few messages is not worth finding out what a wake-up costs.
     fn default() -> Self {
-        Self(Budget::None(SPIN_WARM_UP))
+        Self {
+            budget: Budget::None(SPIN_WARM_UP),
+            pause: SPIN_PROBE_EVERY,
+        }
     }
 }
 
 impl Policy {
     /// Whether the next sleep needs to know the full budget.
     pub(crate) fn is_warm(&self) -> bool {
-        !matches!(self.0, Budget::None(left) if left > 1)
+        !matches!(self.budget, Budget::None(left) if left > 1)
     }
 
     /// How long to look before the sleep that comes now, of `full` at most. Each answer but zero is to be followed by
     /// [`learn`](Self::learn).
     pub(crate) fn budget(&mut self, full: Duration) -> Duration {
-        match &mut self.0 {
+        match &mut self.budget {
             Budget::Halved(times) => full / 2_u32.pow(*times),
             Budget::None(left) => {
                 *left = left.saturating_sub(1);
                 if *left != 0 {
                     return Duration::ZERO;
                 }
-                *left = SPIN_PROBE_EVERY;
+                *left = self.pause;
                 full
             }
         }
@@ -69,14 +77,20 @@ impl Policy {
 
     /// Learns what came of it.
     pub(crate) fn learn(&mut self, looked: Looked) {
-        self.0 = match (looked, self.0) {
+        self.budget = match (looked, self.budget) {
             (Looked::Disturbed, budget) => budget,
-            (Looked::Hit, _) => Budget::Halved(0),
+            (Looked::Hit, _) => {
+                self.pause = SPIN_PROBE_EVERY;
+                Budget::Halved(0)
+            }
             (Looked::Miss | Looked::Late, Budget::Halved(times)) if times < HALVINGS_MAX => {
                 Budget::Halved(times + 1)
             }
-            (Looked::Miss | Looked::Late, Budget::Halved(_)) => Budget::None(SPIN_PROBE_EVERY),
-            (Looked::Miss | Looked::Late, none) => none,
+            (Looked::Miss | Looked::Late, Budget::Halved(_)) => Budget::None(self.pause),
+            (Looked::Miss | Looked::Late, Budget::None(_)) => {
+                self.pause = (self.pause * 2).min(SPIN_PROBE_EVERY_MAX);
+                Budget::None(self.pause)
+            }
         };
     }
 }
@@ -127,7 +141,7 @@ mod tests {
             budgets.push(budget);
             policy.learn(Looked::Miss);
         }
-        assert_eq!(budgets, [FULL, FULL / 2, FULL / 4]);
+        assert_eq!(budgets, [FULL, FULL / 2]);
     }
 
     #[test]
@@ -169,15 +183,17 @@ mod tests {
                 }
             }
             let mut looks = Vec::new();
-            for sleep in 0..10 * SPIN_PROBE_EVERY {
+            for sleep in 0..10 * SPIN_PROBE_EVERY_MAX {
                 if !policy.budget(FULL).is_zero() {
                     policy.learn(Looked::Miss);
                     looks.push(sleep);
                 }
             }
             let settled: Vec<_> = looks.iter().filter(|sleep| **sleep > HALVINGS_MAX).collect();
-            prop_assert!(settled.len() <= 10, "{looks:?}");
-            prop_assert!(settled.windows(2).all(|pair| pair[1] - pair[0] == SPIN_PROBE_EVERY), "{looks:?}");
+            prop_assert!((9..20).contains(&settled.len()), "{looks:?}");
+            let pauses: Vec<_> = settled.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            prop_assert!(pauses.iter().all(|pause| (SPIN_PROBE_EVERY..=SPIN_PROBE_EVERY_MAX).contains(pause)), "{pauses:?}");
+            prop_assert!(pauses.is_sorted(), "{pauses:?}");
         }
 
         #[test]
