@@ -27,7 +27,7 @@ enum What {
     /// read it.
     Compare(CompareArguments),
     /// Draws where the time of the direct path goes: a flame graph of two processes, one of which sends the messages of row b1
-    /// to the other. Needs `perf`.
+    /// to the other. Needs `perf` and `setarch`.
     Flame(FlameArguments),
 }
 
@@ -37,7 +37,7 @@ struct FlameArguments {
     #[arg(default_value = "docs/performance/direct.svg")]
     svg: PathBuf,
     /// How many messages are sent.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 3_000_000)]
     messages: u64,
 }
 

@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// Samples a second and process: no divisor of what clocks in programs do.
-const FREQUENCY: &str = "997";
-/// Bytes of the stack that are kept for each sample: its frames are found by the debug information.
-const STACK: &str = "dwarf,16384";
+const FREQUENCY: &str = "499";
+/// Bytes of the stack that are kept for each sample: its frames are found by the debug information. The most that perf takes,
+/// since the frames of futures that poll futures are large, and a stack that is cut off has no beginning.
+const STACK: &str = "dwarf,32768";
 /// Frames of fewer samples than one in so many are left out.
 const SHARE_MIN: u64 = 400;
 
@@ -57,7 +58,9 @@ const COLOURS: &[(&str, &str, &[&str])] = &[
 pub(crate) fn record(command: &Command, folder: &Path, title: &str, svg: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let data = folder.join("perf.data");
-    let mut record = Command::new("perf");
+    // Without it the processes have the program at different addresses, and perf finds the frames of one of them only.
+    let mut record = Command::new("setarch");
+    record.args(["--addr-no-randomize", "perf"]);
     record.args([
         "record", "--quiet", "--event", "cycles:u", "--freq", FREQUENCY,
     ]);
