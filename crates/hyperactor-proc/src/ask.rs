@@ -3,7 +3,7 @@
 //! request back.
 
 use std::future::{pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -236,23 +236,42 @@ pub(crate) async fn ask_near<R: Message, A: Receives<M>, M: Message>(
         false => handle.bind(),
     };
     let asked = receiver.asked();
-    let waiting = async {
+    let waiting = pin!(async {
         near.ask(cx, request(reply), asked)
             .await
             .map_err(|reason| Ending::Failed(reason.into(), Vec::new()))?;
         let reply = receiver.recv().await;
         reply.map_err(|closed| closed.never.map_or(Ending::Closed, Ending::Never))
-    };
-    let ending = match tokio::time::timeout(deadline, waiting).await {
-        Ok(Ok(reply)) => return Ok(reply),
-        Ok(Err(ending)) => Some(ending),
-        Err(_) => None,
+    });
+    let ending = match in_time(deadline, waiting).await {
+        Some(Ok(reply)) => return Ok(reply),
+        Some(Err(ending)) => Some(ending),
+        None => None,
     };
     let target = near.actor_id().clone();
     Err(match ending {
         Some(ending) => ending.into_error(target, cx.actor_id()),
         None => AskError::TimedOut { target, deadline },
     })
+}
+
+/// The output, unless it is not there by the deadline. The clock is looked at first when there is something to wait for, and the
+/// future stays where it is.
+async fn in_time<F: Future>(deadline: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut time = pin!(None);
+    poll_fn(|task| {
+        if let Poll::Ready(output) = future.as_mut().poll(task) {
+            return Poll::Ready(Some(output));
+        }
+        if time.is_none() {
+            time.set(Some(tokio::time::sleep(deadline)));
+        }
+        match time.as_mut().as_pin_mut() {
+            Some(time) => time.poll(task).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// tells the other process that nobody waits any more, when the wait is given up: at its deadline, or by dropping it.

@@ -161,7 +161,14 @@ impl<A: Actor> Runs<A> {
     }
 
     /// Gives memory back that an actor at rest does not need.
+    #[inline]
     fn rest(&mut self, useless: &mut Vec<Box<dyn AnyRun<A>>>) {
+        if self.last.is_some() || !self.spares.is_empty() {
+            self.give_back(useless);
+        }
+    }
+
+    fn give_back(&mut self, useless: &mut Vec<Box<dyn AnyRun<A>>>) {
         useless.extend(self.last.take_if(|last| last.is_large()));
         if self.spares.len() > limits::SPARE_RUNS_AT_REST {
             useless.extend(self.spares.drain(limits::SPARE_RUNS_AT_REST..));
@@ -258,7 +265,10 @@ impl<A: Actor> Inbox<A> {
         A: Handler<M>,
     {
         match self.0.admit(class, meta.is_local()) {
-            Ok(place) => Ok(place.put(|runs| runs.push_kept(message, meta, envelop))),
+            Ok(mut place) => {
+                place.lane().push_kept(message, meta, envelop);
+                Ok(place.filled())
+            }
             Err(why) => Err(Refused { why, message, meta }),
         }
     }
@@ -277,10 +287,12 @@ impl<A: Actor> Inbox<A> {
         A: Handler<M>,
     {
         match self.0.admit(class, meta.is_local()) {
-            Ok(place) => Ok(place.put(|runs| {
+            Ok(mut place) => {
+                let runs = place.lane();
                 runs.by_reference += 1;
                 runs.push_kept(message, meta, Some(envelop));
-            })),
+                Ok(place.filled())
+            }
             Err(why) => Err(Refused { why, message, meta }),
         }
     }
