@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Recorder, actor, post_and_see, reason};
 use hyperactor_mailbox::{
-    BindError, Mailbox, MailboxSender, MessageEnvelope, NotDelivered, PortRef, PortSink,
+    BindError, Mailbox, MailboxSender, MessageEnvelope, Never, NotDelivered, PortRef, PortSink,
     ReturnHandle, limits,
 };
 use hyperactor_refs::PortId;
@@ -227,4 +227,29 @@ fn a_reference_prints_and_serialises_as_its_port() {
         postcard::from_bytes::<PortRef<u64>>(&bytes).unwrap(),
         reference
     );
+}
+
+/// A reply that comes through the very reference needs no entry; whoever reads the id may post by that alone.
+#[tokio::test]
+async fn a_port_that_is_bound_when_it_is_named_is_in_its_mailbox_from_then_on_until_it_ends() {
+    let mailbox = Mailbox::new(actor("receiver"));
+    let (handle, mut receiver) = mailbox.open_once_port::<u64>();
+    let reply = handle.bind_when_named();
+    assert_eq!(mailbox.bound_ports(), 0);
+    let dest = reply.port_id().clone();
+    assert_eq!(mailbox.bound_ports(), 1);
+    let envelope = MessageEnvelope::typed(actor("sender"), dest, 7_u64);
+    mailbox.post_unchecked(envelope, ReturnHandle::monitored());
+    assert_eq!(receiver.recv().await.unwrap(), 7);
+    assert_eq!(mailbox.bound_ports(), 0);
+    // The receiver of one that nobody named is told all the same that its reference was dropped.
+    let (handle, mut receiver) = mailbox.open_once_port::<u64>();
+    let reply = handle.bind_when_named();
+    let copy = reply.clone();
+    drop(reply);
+    assert!(copy.is_wanted());
+    drop(copy);
+    let closed = receiver.recv().await.unwrap_err();
+    assert_eq!(closed.never, Some(Never::Dropped));
+    assert_eq!(mailbox.bound_ports(), 0);
 }
