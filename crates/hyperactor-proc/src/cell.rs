@@ -3,8 +3,8 @@
 
 use std::any::TypeId;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperactor_mailbox::{
     Asked, Class, Dropped, Lease, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice,
@@ -33,8 +33,6 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
     /// Whether every exported message has its port.
     pub(crate) is_exported: AtomicBool,
-    /// How many tasks run on the actor's behalf; nothing before the first.
-    pub(crate) tasks: OnceLock<Arc<AtomicUsize>>,
 }
 
 impl<A: Actor> Facts for Cell<A> {

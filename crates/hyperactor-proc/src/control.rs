@@ -2,7 +2,7 @@
 //! watches and who watches it, and the reports that wait for it. Messages are not here; they are in the queue of the cell.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -59,8 +59,8 @@ pub(crate) struct Control {
     /// `None` where they are the usual ones.
     deadlines: Option<Box<Deadlines>>,
     counters: Counters,
-    /// What only the actor's type knows; set when the actor is spawned.
-    facts: OnceLock<Weak<dyn Facts>>,
+    /// What only the actor's type knows.
+    facts: Weak<dyn Facts>,
     more: OnceLock<Box<More>>,
 }
 
@@ -74,6 +74,8 @@ struct More {
     children: Mutex<Children>,
     watchers: Watchers,
     watching: Mutex<Watching>,
+    /// How many tasks run on the actor's behalf.
+    tasks: Arc<AtomicUsize>,
     /// Wakes a part of the actor's task that would rather not wait when the actor is asked to stop.
     stop_waker: AtomicWaker,
 }
@@ -130,7 +132,12 @@ struct Children {
 }
 
 impl Control {
-    pub(crate) fn new(id: ActorId, parent: Option<Weak<Control>>, deadlines: Deadlines) -> Self {
+    pub(crate) fn new(
+        id: ActorId,
+        parent: Option<Weak<Control>>,
+        deadlines: Deadlines,
+        facts: Weak<dyn Facts>,
+    ) -> Self {
         Self {
             id,
             attention: AtomicU8::new(0),
@@ -141,13 +148,18 @@ impl Control {
             parent,
             deadlines: (deadlines != Deadlines::default()).then(|| Box::new(deadlines)),
             counters: Counters::default(),
-            facts: OnceLock::new(),
+            facts,
             more: OnceLock::new(),
         }
     }
 
     fn more(&self) -> &More {
         self.more.get_or_init(Box::default)
+    }
+
+    /// How many tasks run on the actor's behalf.
+    pub(crate) fn tasks(&self) -> &Arc<AtomicUsize> {
+        &self.more().tasks
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -163,15 +175,9 @@ impl Control {
         }
     }
 
-    pub(crate) fn set_facts(&self, facts: Weak<dyn Facts>) {
-        // Set once, by whoever made the control.
-        let set = self.facts.set(facts);
-        debug_assert!(set.is_ok(), "an actor is spawned once");
-    }
-
     /// `None` when the actor has ended.
     fn facts(&self) -> Option<Arc<dyn Facts>> {
-        self.facts.get()?.upgrade()
+        self.facts.upgrade()
     }
 
     /// The name of the actor's type.

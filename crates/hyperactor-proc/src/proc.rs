@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use hyperactor_mailbox::{
     BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
@@ -229,13 +229,26 @@ impl Proc {
             children: options.children_deadline,
             stop: options.stop_deadline,
         };
-        let parent_of = parent.map(Arc::downgrade);
-        let control = Arc::new(Control::new(id.clone(), parent_of, deadlines));
-        let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
-        mailbox.report_to(control.clone());
-        self.settle(&mailbox, Resident::Actor(Arc::clone(&control)))?;
+        let cell = Arc::new_cyclic(|cell: &Weak<Cell<A>>| {
+            let parent_of = parent.map(Arc::downgrade);
+            let facts: Weak<dyn Facts> = cell.clone();
+            let control = Arc::new(Control::new(id.clone(), parent_of, deadlines, facts));
+            let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
+            mailbox.report_to(control.clone());
+            Cell {
+                inbox: Inbox::new(options.queue_capacity, options.overflow),
+                control_types: options.control_types(),
+                control,
+                mailbox,
+                proc: self.downgrade(),
+                in_hand: Mutex::default(),
+                is_exported: AtomicBool::new(false),
+            }
+        });
+        let control = &cell.control;
+        self.settle(&cell.mailbox, Resident::Actor(Arc::clone(control)))?;
         if let Some(parent) = parent
-            && !parent.adopt(&control)
+            && !parent.adopt(control)
         {
             self.unbind(id);
             self.forget(id);
@@ -243,20 +256,9 @@ impl Proc {
                 parent: parent.actor_id().clone(),
             });
         }
-        let cell = Arc::new(Cell {
-            inbox: Inbox::new(options.queue_capacity, options.overflow),
-            control_types: options.control_types(),
-            control,
-            mailbox,
-            proc: self.downgrade(),
-            in_hand: Mutex::default(),
-            is_exported: AtomicBool::new(false),
-            tasks: OnceLock::new(),
-        });
+        // Only now: nothing is placed in the queue of an actor that is not going to live.
         let owner: Weak<dyn Any + Send + Sync> = Arc::downgrade(&cell) as _;
         cell.mailbox.set_owner(owner);
-        let facts: Weak<dyn Facts> = Arc::downgrade(&cell) as _;
-        cell.control.set_facts(facts);
         // Stable names: whoever filters or measures by them depends on it.
         let span = tracing::debug_span!(target: "hyperactor::actor", "actor", id = %id);
         tracing::debug!(target: "hyperactor::actor", parent: &span, event = "actor.spawned", actor = %id, "actor spawned");

@@ -108,11 +108,9 @@ impl<A: Actor> Context<A> {
         &self,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Scheduled, TooManyTasks> {
-        let place = Place::take(self.cell().tasks.get_or_init(Arc::default)).ok_or_else(|| {
-            TooManyTasks {
-                actor_id: self.actor_id().clone(),
-                max: limits::TASKS_PER_ACTOR_MAX,
-            }
+        let place = Place::take(self.control().tasks()).ok_or_else(|| TooManyTasks {
+            actor_id: self.actor_id().clone(),
+            max: limits::TASKS_PER_ACTOR_MAX,
         })?;
         let control = Arc::clone(self.shared_control());
         let task = tokio::spawn(async move {
