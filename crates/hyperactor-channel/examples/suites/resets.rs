@@ -211,10 +211,13 @@ impl Work {
     }
 }
 
+/// The extension that each hello of this suite has: a tag, a length and milliseconds.
+const HELLO_SILENCE_BYTES: usize = 2 + size_of::<u32>();
+
 /// Where a connection breaks: on the way up anywhere in the hello or the messages behind it, on the way down anywhere in
 /// the answer or the acknowledgements behind it.
 fn cut(rng: &mut Rng) -> Plan {
-    let hello = HELLO_FIXED_BYTES as u64;
+    let hello = (HELLO_FIXED_BYTES + HELLO_SILENCE_BYTES) as u64;
     let in_hello = rng.chance(1, 12);
     let (direction, behind) = if rng.chance(1, 3) {
         (Direction::Down, rng.below(70))

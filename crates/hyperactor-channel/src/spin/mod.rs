@@ -1,7 +1,7 @@
 //! Looking for input for a moment before a thread of the runtime goes to sleep, so that a hot conversation does not pay for
 //! wake-ups: [`Spin`] to choose, [`before_park`] for whoever builds a runtime.
 //!
-//! A connection that has just sent or received leaves its [`Spot`] with the thread. When that thread has nothing else to do,
+//! A connection that has just sent or received leaves its spot with the thread. When that thread has nothing else to do,
 //! and only then, its runtime calls [`before_park`], which looks whether anything came in on any watched connection of the
 //! process, until it did or the connection's budget is used up. Then the runtime sleeps as ever: where something came, its
 //! sleep ends at once, without anybody having woken it. Nothing is read here, and no task is run or woken. When it pays is
