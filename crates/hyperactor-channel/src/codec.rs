@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
+use hyperactor_protocol::SharedParts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -118,6 +119,12 @@ pub trait Codec<M>: Send + Sync + 'static {
     /// with the outgoing log instead of being copied when it is large. Empty unless said otherwise.
     fn shared_tail(&self, _message: &M) -> Bytes {
         Bytes::new()
+    }
+
+    /// As [`encode`](Self::encode), and what need not be copied is returned with its place in `out` instead: bytes of the
+    /// message that are shared already. Sessions call this one.
+    fn encode_sharing(&self, message: &M, out: &mut BytesMut) -> Result<SharedParts, EncodeError> {
+        self.encode(message, out).map(SharedParts::from)
     }
 
     /// About how many bytes `encode` will write; a good guess keeps large messages from being moved. 0 when unknown.

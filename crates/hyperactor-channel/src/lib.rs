@@ -35,7 +35,7 @@ pub use codec::{Codec, DecodeError, EncodeError, Names, NoName, Postcard, Raw};
 pub use codes::REFUSAL_RESERVED_FROM;
 pub use completion::{Completion, Ignore};
 pub use dial::{dial, dial_duplex, dial_duplex_with, dial_tx, dial_with};
-pub use hyperactor_protocol::{Refusal, Verdict};
+pub use hyperactor_protocol::{Refusal, SharedParts, Verdict};
 pub use inbound::{Accept, Deliver, Inbound, Peer, Ticket};
 pub use listener::{AcceptedPair, ChannelListener, serve_duplex};
 pub use options::{DialOptions, ServeOptions, process_incarnation};

@@ -58,6 +58,22 @@ pub const WRITE_BATCH_BYTES: usize = 256 * 1024;
 /// The most pieces of the outgoing log that one write gathers.
 pub const WRITE_PARTS_MAX: usize = 16;
 
+/// The most bytes of memory that a process keeps for large messages to come, while it has connections.
+pub const KEPT_MEMORY_BYTES: usize = 128 * 1024 * 1024;
+
+/// The least memory that it keeps for them, in bytes: smaller is had for little.
+pub const KEPT_MEMORY_FLOOR: usize = 32 * 1024;
+
+/// The most buffers that it keeps for them.
+pub const KEPT_MEMORY_BUFFERS: usize = 256;
+
+/// How long such memory lies unused before it is let go of.
+pub const KEPT_MEMORY_IDLE: Duration = Duration::from_secs(2);
+
+/// The size asked for the kernel's buffer of a Unix socket, bytes. It is taken up as it fills; where it is small, sender and
+/// receiver of a large message wait for one another more often.
+pub const SOCKET_SEND_BYTES: usize = 512 * 1024;
+
 /// How many frames are taken in under one lock of the session.
 pub const FRAMES_BATCH_MAX: usize = 1_024;
 

@@ -1,10 +1,12 @@
-//! Messages that come in parts: put together in memory that grows with what has come, within a room of their own.
+//! Messages that come in parts: put together in memory that grows with what has come, or was there before, within a room
+//! of their own.
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::DataFlags;
+use crate::landing::{PartHead, Supply};
 use crate::limits::{ASSEMBLIES_MAX, CREDIT_FRACTION, READ_STEP_BYTES};
 use crate::shares::Telling;
 use crate::{Label, Seq, Violation};
@@ -16,26 +18,80 @@ struct Assembly {
     got: u64,
     /// Nothing is kept: the whole is refused when it is there.
     is_refused: bool,
-    body: Vec<u8>,
+    body: BytesMut,
+}
+
+/// What came of a part.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// In the read buffer, from where it is copied; of a first part with the size in front.
+    Read(Bytes),
+    /// Where it stays, or in memory of its own if that is gone.
+    Landed(BytesMut),
 }
 
 impl Assembly {
-    fn append(&mut self, part: &[u8]) {
-        self.got += part.len() as u64;
+    fn append(&mut self, part: Piece) {
+        self.got += part.len();
         if self.is_refused {
             return;
         }
-        let need = self.body.len() + part.len();
-        if self.body.capacity() < need {
-            // W-13: as much again as is there, one step at least, and never by what is declared.
-            let most = usize::try_from(self.declared).unwrap_or(usize::MAX);
-            let room = (2 * self.body.len())
-                .max(READ_STEP_BYTES)
-                .min(most)
-                .max(need);
-            self.body.reserve_exact(room - self.body.len());
+        match part {
+            // Nothing is copied where it was read into this memory's own end.
+            Piece::Landed(room) => self.body.unsplit(room),
+            Piece::Read(part) => {
+                let need = self.body.len() + part.len();
+                if self.body.capacity() < need {
+                    self.grow(self.may_hold().max(need));
+                }
+                self.body.extend_from_slice(&part);
+            }
         }
-        self.body.extend_from_slice(part);
+    }
+
+    /// W-13: as much again as is there, one step at least, and never by what is declared. The last of several
+    /// steps is a whole one, so that messages of nearly one size can use each other's memory.
+    fn may_hold(&self) -> usize {
+        let mut most = usize::try_from(self.declared).unwrap_or(usize::MAX);
+        if most > READ_STEP_BYTES {
+            most = most
+                .checked_next_multiple_of(READ_STEP_BYTES)
+                .unwrap_or(most);
+        }
+        (2 * self.body.len()).max(READ_STEP_BYTES).min(most)
+    }
+
+    /// Exactly, and without more copies than the allocator's.
+    fn grow(&mut self, room: usize) {
+        let mut bytes = Vec::from(std::mem::take(&mut self.body));
+        bytes.reserve_exact(room.saturating_sub(bytes.len()));
+        self.body = BytesMut::from(Bytes::from(bytes));
+    }
+
+    /// The free end of its memory, if that has room for so much, or may have.
+    fn room(&mut self, bytes: usize) -> Option<BytesMut> {
+        let held = self.body.len();
+        let need = held.checked_add(bytes)?;
+        if self.is_refused {
+            return None;
+        }
+        if self.body.capacity() < need {
+            let room = self.may_hold();
+            if room < need {
+                return None;
+            }
+            self.grow(room);
+        }
+        Some(self.body.split_off(held))
+    }
+}
+
+impl Piece {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Read(part) => part.len() as u64,
+            Self::Landed(room) => room.len() as u64,
+        }
     }
 }
 
@@ -54,6 +110,7 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Assemblies {
     open: BTreeMap<u32, Assembly>,
+    supply: Supply,
     max_message: u64,
     room: u64,
     /// Declared in all, and given back.
@@ -68,6 +125,7 @@ impl Assemblies {
     pub(crate) fn new(max_message: u64, room: u64) -> Self {
         Self {
             open: BTreeMap::new(),
+            supply: Supply::default(),
             max_message,
             room,
             begun: 0,
@@ -75,6 +133,10 @@ impl Assemblies {
             granted: room,
             base: 0,
         }
+    }
+
+    pub(crate) fn set_supply(&mut self, supply: Supply) {
+        self.supply = supply;
     }
 
     /// How many are open, and the bytes that they hold.
@@ -95,7 +157,8 @@ impl Assemblies {
         seq: Seq,
         to: Label,
         flags: DataFlags,
-        body: &Bytes,
+        declared: Option<u64>,
+        came: u64,
     ) -> Result<(), Violation> {
         let misplaced = Violation::PartOutOfPlace { seq, label: to };
         let open = self.open.get(&to.number());
@@ -103,8 +166,7 @@ impl Assemblies {
             if open.is_some() {
                 return Err(misplaced);
             }
-            let declared = declared(body);
-            let came = body.len() as u64 - size_of::<u64>() as u64;
+            let declared = declared.unwrap_or(0);
             if declared > self.max_message {
                 return Err(Violation::MessageTooLong {
                     declared,
@@ -132,7 +194,7 @@ impl Assemblies {
         let Some(open) = open else {
             return Err(misplaced);
         };
-        let got = open.got + body.len() as u64;
+        let got = open.got + came;
         let is_last = flags.contains(DataFlags::LAST);
         let fits = if is_last {
             got == open.declared
@@ -146,24 +208,38 @@ impl Assemblies {
         })
     }
 
+    /// Room for a part that was checked, whose body has not come: at the end of what is there of its message, or for a
+    /// first part in memory that is kept for that.
+    pub(crate) fn room(&mut self, head: &PartHead) -> Option<BytesMut> {
+        match head.declared {
+            Some(declared) => self.supply.take(declared),
+            None => self.open.get_mut(&head.to.number())?.room(head.bytes),
+        }
+    }
+
     /// Takes a part that was checked.
     pub(crate) fn take(
         &mut self,
         to: Label,
         flags: DataFlags,
-        mut body: Bytes,
+        declared: Option<u64>,
+        piece: Piece,
         is_refused: bool,
     ) -> Part {
-        if flags.contains(DataFlags::FIRST) {
-            let declared = body.get_u64_le();
+        if let Some(declared) = declared {
             self.begun += declared;
+            let body = match &piece {
+                // Empty: what came into it is joined to it.
+                Piece::Landed(_) => None,
+                Piece::Read(_) => self.supply.take(declared),
+            };
             let mut assembly = Assembly {
                 declared,
                 got: 0,
                 is_refused,
-                body: Vec::new(),
+                body: body.unwrap_or_default(),
             };
-            assembly.append(&body);
+            assembly.append(piece);
             self.open.insert(to.number(), assembly);
             return Part::Kept;
         }
@@ -172,21 +248,22 @@ impl Assemblies {
         };
         if is_refused && !assembly.is_refused {
             assembly.is_refused = true;
-            assembly.body = Vec::new();
+            self.supply.give(std::mem::take(&mut assembly.body));
         }
-        assembly.append(&body);
+        assembly.append(piece);
         if !flags.contains(DataFlags::LAST) {
             return Part::Kept;
         }
         match self.open.remove(&to.number()) {
-            Some(whole) if !whole.is_refused => Part::Whole(whole.body.into()),
+            Some(whole) if !whole.is_refused => Part::Whole(self.supply.clone().lend(whole.body)),
             whole => Part::Refused(whole.map_or(0, |whole| whole.declared)),
         }
     }
 
     /// Drops what came of a message; returns its declared size, and gives its room back.
     pub(crate) fn withdraw(&mut self, to: Label) -> Option<u64> {
-        let declared = self.open.remove(&to.number())?.declared;
+        let Assembly { declared, body, .. } = self.open.remove(&to.number())?;
+        self.supply.give(body);
         self.release(declared);
         Some(declared)
     }
@@ -236,7 +313,9 @@ impl Assemblies {
     /// The sender's state is new: what it began it will not end.
     pub(crate) fn forget(&mut self) {
         let open: u64 = self.open.values().map(|each| each.declared).sum();
-        self.open.clear();
+        for (_, each) in std::mem::take(&mut self.open) {
+            self.supply.give(each.body);
+        }
         self.release(open);
     }
 
@@ -255,8 +334,9 @@ impl Assemblies {
     }
 }
 
-/// The size that a first part declares; the decoder has seen to it that it is there.
-fn declared(body: &Bytes) -> u64 {
-    body.first_chunk()
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+/// Takes the size that a first part declares off its front; the decoder has seen to it that it is there.
+pub(crate) fn take_declared(flags: DataFlags, body: &mut Bytes) -> Option<u64> {
+    flags
+        .contains(DataFlags::FIRST)
+        .then(|| body.try_get_u64_le().unwrap_or(0))
 }

@@ -23,6 +23,9 @@ pub struct Config {
     /// A message larger than this is sent in parts of at most this size, bytes; or smaller ones, where a frame that
     /// both sides take holds less.
     pub fragment_bytes: u32,
+    /// The largest part of a message while nothing else waits to be sent, bytes: larger parts cost less, and hold more
+    /// up. At least [`fragment_bytes`](Self::fragment_bytes), at most what a frame holds.
+    pub part_bytes: u32,
     /// Settled messages after which an acknowledgement is written at once.
     pub ack_every: u32,
     /// Longest time an acknowledgement waits for company.
@@ -49,6 +52,7 @@ impl Default for Config {
             max_frame: limits::FRAME_MAX_DEFAULT,
             max_message: limits::MESSAGE_MAX_DEFAULT,
             fragment_bytes: limits::FRAGMENT_BYTES,
+            part_bytes: limits::PART_BYTES,
             ack_every: limits::ACK_EVERY,
             ack_delay: limits::ACK_DELAY,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
@@ -72,10 +76,11 @@ impl Config {
             .max_frame
             .clamp(limits::FRAME_MAX_FLOOR, limits::FRAME_MAX_CEILING);
         self.max_message = self.max_message.max(1);
-        self.fragment_bytes = self.fragment_bytes.clamp(
-            limits::FRAGMENT_FLOOR_BYTES,
-            self.max_frame - limits::DATA_OVERHEAD_BYTES as u32,
-        );
+        let body = self.max_frame - limits::DATA_OVERHEAD_BYTES as u32;
+        self.fragment_bytes = self
+            .fragment_bytes
+            .clamp(limits::FRAGMENT_FLOOR_BYTES, body);
+        self.part_bytes = self.part_bytes.clamp(self.fragment_bytes, body);
         self.ack_every = self.ack_every.max(1);
         self
     }

@@ -1,15 +1,18 @@
 //! Frames out of a byte stream that arrives in pieces. Bodies are slices of the read buffer; nothing is copied, and
-//! memory follows what has arrived, never what a peer claims.
+//! memory follows what has arrived, never what a peer claims. The part of a message can be read past that buffer, into
+//! room that the session has for it.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::frame::{check_head, decode_control, kind, read_data_header};
+use crate::frame::{DataHead, check_head, decode_control, kind, read_data_header};
 use crate::hello::{Hello, MAGIC};
+use crate::landing::{Landed, PartHead};
 use crate::limits::{
-    CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, FRAME_MAX_CEILING, FRAME_MAX_FLOOR, LENGTH_BYTES,
-    READ_STEP_BYTES,
+    CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, FRAGMENT_TOTAL_BYTES, FRAME_MAX_CEILING,
+    FRAME_MAX_FLOOR, LANDING_BYTES, LENGTH_BYTES, READ_STEP_BYTES,
 };
-use crate::{Frame, HelloError, Violation};
+use crate::{DataFlags, Frame, HelloError, Violation};
 
 /// Capacity of the first read buffer, bytes: an idle connection stays small.
 const FIRST_READ_BYTES: usize = 4096;
@@ -17,6 +20,11 @@ const FIRST_READ_BYTES: usize = 4096;
 /// Cuts a connection's bytes into a hello and frames.
 ///
 /// Read into [`buffer`](Self::buffer), then take [`next_frame`](Self::next_frame) until it has none.
+///
+/// Parts of messages need not pass through that buffer. Whoever wants them to be read where they stay reads into
+/// [`space`](Self::space) instead (or calls [`feed`](Self::feed)), takes what has [landed](Self::take_landed) before the
+/// frames, and, when there is no frame, asks the session for room for the [part at the front](Self::part_head) and
+/// [lands](Self::land) it there.
 ///
 /// # Bounds
 ///
@@ -32,6 +40,13 @@ pub struct FrameDecoder {
     /// Capacity for the next buffer: doubles while reads fill it, up to the step.
     step: usize,
     max_frame: u32,
+    /// A part on its way past the buffer.
+    landing: Option<Landed>,
+    /// Parts of which fewer bytes are missing come through the buffer.
+    landing_bytes: usize,
+    /// A part has landed just now, and likely another follows: the next read takes little besides its head, which
+    /// would have to be copied to where it belongs.
+    is_peeking: bool,
     /// Set once a violation was returned: what follows it has no frame borders.
     broken: Option<Violation>,
 }
@@ -45,8 +60,19 @@ impl FrameDecoder {
             run: Bytes::new(),
             step: FIRST_READ_BYTES,
             max_frame: max_frame.clamp(FRAME_MAX_FLOOR, FRAME_MAX_CEILING),
+            landing: None,
+            landing_bytes: LANDING_BYTES,
+            is_peeking: false,
             broken: None,
         }
+    }
+
+    /// The same, with room asked for where at least so many bytes of a part are missing. For tests: what is copied
+    /// costs less than a read of its own up to some size.
+    #[must_use]
+    pub fn landing_from(mut self, bytes: usize) -> Self {
+        self.landing_bytes = bytes.max(1);
+        self
     }
 
     /// Returns the buffer to read into, with free capacity at its end. Append only.
@@ -67,6 +93,105 @@ impl FrameDecoder {
             self.step = (self.step * 2).min(READ_STEP_BYTES);
         }
         &mut self.buffer
+    }
+
+    /// Returns where the next read goes: the rest of a part that lands, or the buffer. Append only, once.
+    pub fn space(&mut self) -> Limit<&mut BytesMut> {
+        if self.landing.as_ref().is_none_or(|part| part.rest() == 0) {
+            let most = if self.is_peeking && self.buffer.is_empty() {
+                FIRST_READ_BYTES
+            } else {
+                usize::MAX
+            };
+            let buffer = self.buffer();
+            let free = buffer.capacity() - buffer.len();
+            return buffer.limit(free.min(most));
+        }
+        match &mut self.landing {
+            Some(part) => {
+                let rest = part.rest();
+                (&mut part.room).limit(rest)
+            }
+            // One that lands was found above, so this arm is never taken; it is written without a panic.
+            None => (&mut self.buffer).limit(FIRST_READ_BYTES),
+        }
+    }
+
+    /// Takes in bytes that have been read already.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let landing = self.landing.as_mut();
+        let here = landing.map_or(bytes, |part| {
+            let (there, here) = bytes.split_at(part.rest().min(bytes.len()));
+            part.room.extend_from_slice(there);
+            here
+        });
+        if !here.is_empty() {
+            self.buffer().extend_from_slice(here);
+        }
+    }
+
+    /// Returns the head of the part of a message at the front, where much of its body has not arrived and it may be
+    /// read elsewhere. Ask when [`next_frame`](Self::next_frame) has none.
+    pub fn part_head(&self) -> Option<PartHead> {
+        if self.landing.is_some() || self.broken.is_some() || !self.run.is_empty() {
+            return None;
+        }
+        let head = self.buffer.first_chunk::<DATA_HEADER_BYTES>()?;
+        // What cannot be is said by whoever cuts the frame.
+        let (length, kind) = head.split_at(LENGTH_BYTES);
+        let length = u32::from_le_bytes(length.first_chunk().copied()?);
+        if kind.first() != Some(&kind::DATA) || length > self.max_frame {
+            return None;
+        }
+        let DataHead {
+            flags,
+            seq,
+            to,
+            from,
+        } = read_data_header(head)?;
+        let is_first = flags.contains(DataFlags::FIRST);
+        if flags.is_whole() || flags.contains(DataFlags::VOID) {
+            return None;
+        }
+        let total = LENGTH_BYTES + length as usize;
+        let front = DATA_HEADER_BYTES + if is_first { FRAGMENT_TOTAL_BYTES } else { 0 };
+        let missing = total.checked_sub(self.buffer.len())?;
+        if self.buffer.len() < front || missing < self.landing_bytes {
+            return None;
+        }
+        let declared = if is_first {
+            let total = self.buffer.get(DATA_HEADER_BYTES..)?.first_chunk()?;
+            Some(u64::from_le_bytes(*total))
+        } else {
+            None
+        };
+        Some(PartHead {
+            seq,
+            flags,
+            to,
+            from,
+            declared,
+            bytes: total.checked_sub(front)?,
+        })
+    }
+
+    /// Reads the rest of the part at the front into `room`, which the session had for that `head`. It must be empty and
+    /// have capacity for all of the part.
+    pub fn land(&mut self, head: PartHead, mut room: BytesMut) {
+        debug_assert!(room.is_empty() && room.capacity() >= head.bytes);
+        let front = DATA_HEADER_BYTES + head.declared.map_or(0, |_| FRAGMENT_TOTAL_BYTES);
+        self.buffer.advance(front.min(self.buffer.len()));
+        let come = self.buffer.len().min(head.bytes);
+        room.extend_from_slice(&self.buffer[..come]);
+        self.buffer.advance(come);
+        self.landing = Some(Landed { head, room });
+    }
+
+    /// Takes the part that has landed, once all of it is there. It came before every frame that follows.
+    pub fn take_landed(&mut self) -> Option<Landed> {
+        let landed = self.landing.take_if(|part| part.rest() == 0)?;
+        self.is_peeking = true;
+        Some(landed)
     }
 
     /// W-06: a large frame gets room as it arrives: as much again as is there, one step at least.
@@ -111,8 +236,16 @@ impl FrameDecoder {
         if let Some(violation) = self.broken {
             return Err(violation);
         }
-        self.cut()
-            .inspect_err(|violation| self.broken = Some(*violation))
+        if self.landing.is_some() {
+            return Ok(None);
+        }
+        let cut = self.cut();
+        match &cut {
+            Ok(Some(_)) => self.is_peeking = false,
+            Ok(None) => {}
+            Err(violation) => self.broken = Some(*violation),
+        }
+        cut
     }
 
     fn cut(&mut self) -> Result<Option<Frame>, Violation> {
@@ -182,10 +315,11 @@ impl FrameDecoder {
 
     /// Returns how many bytes have arrived and not been taken.
     pub fn pending_bytes(&self) -> usize {
-        self.run.len() + self.buffer.len()
+        let landed = self.landing.as_ref().map_or(0, |part| part.room.len());
+        self.run.len() + self.buffer.len() + landed
     }
 
-    /// Returns how many bytes of memory the buffer holds.
+    /// Returns how many bytes of memory the buffer holds, without the room of a part that lands.
     pub fn capacity_bytes(&self) -> usize {
         self.buffer.capacity()
     }

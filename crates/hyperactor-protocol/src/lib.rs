@@ -9,11 +9,13 @@ mod frame;
 mod hello;
 mod ids;
 mod inbox;
+mod landing;
 mod lanes;
 mod life;
 pub mod limits;
 mod marks;
 mod outbox;
+mod pieces;
 mod session;
 mod shares;
 mod time;
@@ -31,7 +33,9 @@ pub use crate::hello::{
     MAGIC, VERSION_MAX, VERSION_MIN,
 };
 pub use crate::ids::{ConnectionEpoch, Label, PostId, Seq, SessionId};
+pub use crate::landing::{Buffers, Landed, PartHead};
 pub use crate::life::{EDGES, Life, Step};
+pub use crate::pieces::SharedParts;
 pub use crate::session::{
     Accept, Dump, Established, Outgoing, PushError, Session, Timeout, Transmit, Wake,
 };

@@ -26,6 +26,8 @@ pub const FRAME_MAX_FLOOR: u32 = 4096;
 pub const MESSAGE_MAX_DEFAULT: u32 = 64 * 1024 * 1024;
 /// Default for the largest part of a message in one frame, bytes: larger messages are cut.
 pub const FRAGMENT_BYTES: u32 = 64 * 1024;
+/// Default for the largest part where nothing else waits, bytes.
+pub const PART_BYTES: u32 = 256 * 1024;
 /// Smallest value that the size of a fragment may be set to, bytes.
 pub const FRAGMENT_FLOOR_BYTES: u32 = 64;
 /// Bytes in front of the first fragment's part: the size of the whole message.
@@ -66,6 +68,8 @@ pub const HELLO_MAX: usize = 256;
 
 /// Bytes by which a read buffer grows at least, and at most ahead of what has arrived.
 pub const READ_STEP_BYTES: usize = 64 * 1024;
+/// Bytes missing of a part from which on it is read to where it stays, by a read of its own.
+pub const LANDING_BYTES: usize = 8 * 1024;
 /// Bytes after which the outgoing log starts a new segment, and the capacity of a fresh one.
 pub const SEGMENT_BYTES: usize = 64 * 1024;
 /// Free bytes below which the outgoing log starts a new buffer rather than let an encoder grow the old one.
@@ -117,6 +121,7 @@ pub const SESSION_TTL: Duration = Duration::from_secs(60);
 const _: () = assert!(LABEL_NAME_MAX + 64 <= CONTROL_FRAME_MAX);
 const _: () = assert!(FRAGMENT_FLOOR_BYTES as usize > 2 * FRAGMENT_TOTAL_BYTES);
 const _: () = assert!(FRAGMENT_BYTES as usize + DATA_OVERHEAD_BYTES <= FRAME_MAX_DEFAULT as usize);
+const _: () = assert!(PART_BYTES as u64 <= FRAGMENTS_AHEAD_BYTES && PART_BYTES >= FRAGMENT_BYTES);
 const _: () = assert!(HELLO_FIXED_BYTES + HELLO_EXTENSIONS_MAX <= HELLO_MAX);
 const _: () = assert!(DETAIL_MAX + 64 <= CONTROL_FRAME_MAX);
 const _: () = assert!(FRAME_MAX_FLOOR as usize >= CONTROL_FRAME_MAX);

@@ -266,6 +266,7 @@ proptest! {
             window_bytes: 20_000,
             outbox_messages: 24,
             fragment_bytes: 64,
+            part_bytes: 64,
             ..Config::default()
         };
         let mut pair = Pair::connected(&config);

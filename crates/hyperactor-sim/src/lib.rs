@@ -13,6 +13,7 @@ mod log;
 mod rng;
 pub mod scenario;
 mod seen;
+mod shelf;
 mod shrink;
 
 pub use crate::batch::{Batch, judge};

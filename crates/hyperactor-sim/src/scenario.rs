@@ -136,6 +136,11 @@ impl World {
             fragment_bytes: rng.small(64, 64 * 1024) as u32,
             ..Config::default()
         };
+        // Between one and four times as large where nothing else waits; not drawn, so that seeds stay what they are.
+        let config = Config {
+            part_bytes: config.fragment_bytes * (1 + config.fragment_bytes % 4),
+            ..config
+        };
         let limits = [4096, 16 * 1024, 256 * 1024];
         let (mixed, mixed_frames) = (rng.one_in(3), rng.one_in(3));
         let mut limits_of = |mixed: bool| -> Vec<u32> {
@@ -193,6 +198,7 @@ impl World {
         config.outbox_messages = config.outbox_messages.max(64);
         config.outbox_bytes = config.outbox_bytes.max(256 * 1024);
         config.fragment_bytes = config.fragment_bytes.max(SMALL_MAX as u32);
+        config.part_bytes = config.part_bytes.max(config.fragment_bytes);
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::Waker;
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
     Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, Label, Outgoing, PushError,
-    Session, SessionId, Time,
+    Session, SessionId, SharedParts, Time,
 };
 use hyperactor_refs::ChannelAddr;
 use parking_lot::{Mutex, MutexGuard};
@@ -20,6 +20,7 @@ use crate::net::dialer::{Driver, Patience};
 use crate::net::ends::{Ends, Owner};
 use crate::net::inbound::NetInbound;
 use crate::net::labels::Labels;
+use crate::net::memory;
 use crate::options::random_u64;
 use crate::outbound::{Capacity, Common, Link};
 use crate::slots::Slots;
@@ -148,7 +149,8 @@ fn dialled<M: Send + 'static, K: Completion<M>, C: Codec<M>>(
 ) -> Arc<Shared<M, K, C>> {
     let id = SessionId(u128::from(random_u64()) << 64 | u128::from(random_u64()));
     let session = Session::dialer(options.config(), id, options.incarnation, clock::now())
-        .expecting(options.expect);
+        .expecting(options.expect)
+        .with_buffers(Arc::clone(memory::pool()) as _);
     let shared = Shared::new(addr, Arc::new(codec), session);
     if is_lost {
         shared.common.publish(Status::Closed(Reason::NoRuntime));
@@ -340,8 +342,8 @@ fn encode<M: 'static>(
     codec: &impl Codec<M>,
     message: &M,
     out: &mut BytesMut,
-) -> Result<(), EncodeError> {
-    catch_unwind(AssertUnwindSafe(|| codec.encode(message, out)))
+) -> Result<SharedParts, EncodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.encode_sharing(message, out)))
         .unwrap_or_else(|_| Err(EncodeError::new("its serialiser panicked")))
 }
 

@@ -10,6 +10,7 @@ mod handshake;
 mod inbound;
 mod labels;
 pub(crate) mod link;
+pub(crate) mod memory;
 mod pump;
 mod session;
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
-    ConnectionEpoch, DataFlags, Frame, FrameDecoder, Label, Seq, Session, Time, Timeout, Violation,
+    Accept, ConnectionEpoch, DataFlags, Frame, FrameDecoder, Label, Seq, Session, Time, Timeout,
+    Violation,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -20,6 +21,7 @@ use crate::limits::{
     FAREWELL_DEADLINE, FRAMES_BATCH_MAX, IO_TURNS_MAX, WRITE_BATCH_BYTES, WRITE_PARTS_MAX,
 };
 use crate::net::alarm::Alarm;
+use crate::net::memory;
 use crate::spin::Spinner;
 use crate::transport::ByteStream;
 use crate::{Spin, clock};
@@ -102,6 +104,7 @@ pub(crate) struct Pump {
     /// The session is over: until then its last words may wait for a peer that does not read.
     over_by: Option<Time>,
     frames: Vec<Frame>,
+    _memory: memory::User,
 }
 
 impl Pump {
@@ -125,6 +128,7 @@ impl Pump {
             is_new: true,
             over_by: None,
             frames: Vec::new(),
+            _memory: memory::pool().user(),
         }
     }
 
@@ -192,7 +196,7 @@ impl Pump {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        pin!(self.stream.read_buf(self.decoder.buffer())).poll(cx)
+        pin!(self.stream.read_buf(&mut self.decoder.space())).poll(cx)
     }
 
     /// Takes in what a peer said before it went away: that it takes nothing more does not make it untrue.
@@ -208,6 +212,7 @@ impl Pump {
     /// Takes in every whole frame that was read.
     fn take_in(&mut self, endpoint: &mut impl Endpoint, now: Time) {
         loop {
+            let landed = self.decoder.take_landed();
             let mut violation = None;
             while self.frames.len() < FRAMES_BATCH_MAX {
                 match self.decoder.next_frame() {
@@ -220,19 +225,36 @@ impl Pump {
                 }
             }
             let more = self.frames.len() == FRAMES_BATCH_MAX;
-            let Self { epoch, frames, .. } = self;
-            endpoint.with(|session| {
+            let head = if more { None } else { self.decoder.part_head() };
+            let Self {
+                epoch,
+                frames,
+                decoder,
+                ..
+            } = self;
+            let mut first = None;
+            let room = endpoint.with(|session| {
                 session.heard(*epoch, now);
+                if let Some(landed) = landed {
+                    first = arrived(session.on_landed(*epoch, landed, now));
+                }
                 if let Err(violation) = session.on_frames(*epoch, frames, now) {
                     report(violation);
                 }
                 if let Some(violation) = violation {
                     session.violated(*epoch, violation, now);
                 }
+                head.and_then(|head| Some((head, session.land(*epoch, &head)?)))
             });
-            if !frames.is_empty() {
+            if let Some((head, room)) = room {
+                decoder.land(head, room);
+            }
+            if first.is_some() || !frames.is_empty() {
                 self.spinner.note_received();
                 endpoint.unpark();
+            }
+            if let Some(first) = first {
+                endpoint.deliver(first);
             }
             for frame in frames.drain(..) {
                 match frame {
@@ -357,6 +379,7 @@ impl Pump {
     /// Acts on the deadlines that have passed.
     fn keep_time(&mut self, endpoint: &mut impl Endpoint) -> Option<Ended> {
         let now = clock::now();
+        memory::pool().trim(now);
         let has_drained = std::mem::take(&mut self.has_drained);
         endpoint.sync();
         let dead = endpoint.with(|session| {
@@ -405,6 +428,32 @@ impl Pump {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the peer was gone before the goodbye"),
             Err(_) => tracing::debug!("the peer did not close after the goodbye"),
+        }
+    }
+}
+
+/// The message that is whole with a part that has landed, if it is.
+fn arrived(accepted: Result<Accept, Violation>) -> Option<Arrived> {
+    match accepted {
+        Ok(Accept::Deliver {
+            seq,
+            to,
+            from,
+            body,
+            size,
+            ack_now,
+        }) => Some(Arrived {
+            seq,
+            to,
+            from,
+            body,
+            size,
+            ack_now,
+        }),
+        Ok(_) => None,
+        Err(violation) => {
+            report(violation);
+            None
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::net::ends::{Ends as BothEnds, Owner};
 use crate::net::handshake::write_hello;
 use crate::net::inbound::NetInbound;
 use crate::net::link::{NetLink, Shared};
+use crate::net::memory;
 use crate::net::pump::{Ended, Endpoint, Pump, say_at_once};
 use crate::serve::{Ending, Phase, ending};
 use crate::transport::{ByteStream, Identity};
@@ -67,7 +68,8 @@ pub(crate) async fn run<M, C, A>(
         options.incarnation,
         &first.hello,
         clock::now(),
-    );
+    )
+    .with_buffers(Arc::clone(memory::pool()) as _);
     let epoch = match session.on_hello(&first.hello, clock::now()) {
         Ok(established) => established.epoch,
         Err(error) => return refuse(first, options, &error).await,

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use hyperactor_refs::{BindSpec, ChannelAddr, UnixAddr};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::quiet::QuietStream;
 use super::{Connected, Dial, Identity, Listen, bind_error, wrong_transport};
 use crate::ServeError;
-use crate::limits::{LISTEN_BACKLOG, TURN_PAUSE, TURN_TRIES, UNIX_PATH_BYTES_MAX};
+use crate::limits::{
+    LISTEN_BACKLOG, SOCKET_SEND_BYTES, TURN_PAUSE, TURN_TRIES, UNIX_PATH_BYTES_MAX,
+};
 use crate::options::random_u64;
 use crate::tx::BoxFuture;
 
@@ -61,6 +63,7 @@ fn sock_addr(unix: &UnixAddr) -> io::Result<SockAddr> {
 }
 
 fn connected(stream: UnixStream) -> io::Result<Connected> {
+    SockRef::from(&stream).set_send_buffer_size(SOCKET_SEND_BYTES)?;
     let cred = stream.peer_cred()?;
     let identity = Identity {
         uid: Some(cred.uid()),

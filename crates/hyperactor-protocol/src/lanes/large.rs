@@ -5,24 +5,24 @@ use bytes::Bytes;
 use super::{Gate, Lanes, Place, Waiting, is_share};
 use crate::limits::{ASSEMBLIES_MAX, FRAGMENT_TOTAL_BYTES};
 use crate::outbox::{Entry, Outbox};
+use crate::pieces::Pieces;
 use crate::{DataFlags, Label, Violation};
 
 /// A message whose parts are all in the log: kept whole until it has its outcome.
 #[derive(Debug)]
 pub(crate) struct Whole {
-    pub(crate) head: Bytes,
-    pub(crate) shared: Bytes,
+    pub(crate) body: Pieces,
     first: u64,
     last: u64,
 }
 
 impl Whole {
     pub(crate) fn size(&self) -> u64 {
-        (self.head.len() + self.shared.len()) as u64
+        self.body.size()
     }
 
     pub(crate) fn body(self) -> Bytes {
-        super::joined(self.head, self.shared)
+        self.body.joined()
     }
 }
 
@@ -119,7 +119,10 @@ impl Lanes {
             return;
         };
         let from = message.from;
-        let (seq, is_last) = cut(outbox, to, message, gate.fragment);
+        // The first part is small, so that there always is a second.
+        let is_alone = message.at != 0 && self.small.is_empty() && self.large.is_empty();
+        let most = gate.part_bytes(outbox, is_alone);
+        let (seq, is_last) = cut(outbox, to, message, most);
         self.refer(to, seq);
         self.refer(from, seq);
         if !is_last {
@@ -131,8 +134,7 @@ impl Lanes {
             self.whole_bytes += message.size();
             self.spare(message.post, message.size());
             let whole = Whole {
-                head: message.head,
-                shared: message.shared,
+                body: message.body,
                 first: message.first,
                 last: seq,
             };
@@ -211,15 +213,8 @@ fn cut(outbox: &mut Outbox, to: Label, message: &mut Waiting, fragment: u64) -> 
     };
     debug_assert_eq!(total_bytes.len(), FRAGMENT_TOTAL_BYTES);
     let most = (fragment as usize - before.len()).min((total - message.at) as usize);
-    // Bodies that are in memory fit its addresses. Nothing is copied: a part ends where one of the two pieces does.
-    let at = message.at as usize;
-    let rest = match message.head.len().checked_sub(at) {
-        Some(left) if left != 0 => message.head.slice(at..at + left.min(most)),
-        _ => {
-            let at = at - message.head.len();
-            message.shared.slice(at..at + most)
-        }
-    };
+    // Bodies that are in memory fit its addresses. Nothing is copied: a part ends where a piece of the body does.
+    let rest = message.body.slice(message.at as usize, most);
     let size = rest.len() as u64;
     let is_last = message.at + size == total;
     let labels = (to, message.from);

@@ -15,6 +15,7 @@ pub(crate) use self::large::Whole;
 pub(crate) use self::serve::Gate;
 use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES};
 use crate::outbox::{Credit, Outbox};
+use crate::pieces::Pieces;
 use crate::{DataFlags, Label, Violation};
 
 /// Messages and their bytes.
@@ -93,8 +94,7 @@ pub(crate) struct Waiting {
     pub(crate) post: u64,
     pub(crate) flags: DataFlags,
     pub(crate) from: Label,
-    pub(crate) head: Bytes,
-    pub(crate) shared: Bytes,
+    pub(crate) body: Pieces,
     /// How much of it is in the log, in parts; and the number of the first of them.
     pub(crate) at: u64,
     pub(crate) first: u64,
@@ -102,23 +102,12 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     pub(crate) fn size(&self) -> u64 {
-        (self.head.len() + self.shared.len()) as u64
+        self.body.size()
     }
 
     fn body(self) -> Bytes {
-        joined(self.head, self.shared)
+        self.body.joined()
     }
-}
-
-/// Puts a body together; copies only when there are two pieces.
-pub(crate) fn joined(head: Bytes, shared: Bytes) -> Bytes {
-    if shared.is_empty() {
-        return head;
-    }
-    if head.is_empty() {
-        return shared;
-    }
-    [head, shared].concat().into()
 }
 
 /// Where a lane waits for its turn.
@@ -470,11 +459,11 @@ impl Lanes {
     /// Returns the body of a message that waits, or whose parts are in the log.
     pub(crate) fn message(&self, post: u64) -> Option<Bytes> {
         if let Some(whole) = self.wholes.get(&post) {
-            return Some(joined(whole.head.clone(), whole.shared.clone()));
+            return Some(whole.body.clone().joined());
         }
         let mut all = self.lanes.iter().flat_map(|lane| &lane.queue);
         let found = all.find(|message| message.post == post)?;
-        Some(joined(found.head.clone(), found.shared.clone()))
+        Some(found.body.clone().joined())
     }
 
     /// Takes everything that waits out: the session is over.

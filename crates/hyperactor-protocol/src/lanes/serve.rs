@@ -4,6 +4,7 @@ use super::{Amount, Lanes, Place, Waiting, free_of};
 use crate::Label;
 use crate::limits::{FRAGMENTS_AHEAD_BYTES, SHARED_BODY_BYTES};
 use crate::outbox::{Credit, Entry, Outbox, TakenBack};
+use crate::pieces::Pieces;
 
 /// How far the peer and the connection let messages enter the log.
 #[derive(Clone, Copy, Debug)]
@@ -11,8 +12,10 @@ pub(crate) struct Gate {
     pub(crate) credit: Credit,
     /// Parts enter only over a connection.
     pub(crate) is_connected: bool,
-    /// The largest body of one frame, bytes.
+    /// The largest message in one frame, and the largest part of others that wait side by side, bytes.
     pub(crate) fragment: u64,
+    /// The largest part of a message beside which nothing waits, bytes.
+    pub(crate) part: u64,
 }
 
 impl Gate {
@@ -20,6 +23,15 @@ impl Gate {
     /// them. Other messages do not count: a flood of those would keep parts out for ever.
     fn lets_parts(&self, outbox: &Outbox) -> bool {
         self.is_connected && outbox.unwritten_parts() < FRAGMENTS_AHEAD_BYTES
+    }
+
+    /// S-34: how large the next part may be, so that no more of them wait than may.
+    pub(super) fn part_bytes(&self, outbox: &Outbox, is_alone: bool) -> u64 {
+        if !is_alone {
+            return self.fragment;
+        }
+        let left = FRAGMENTS_AHEAD_BYTES.saturating_sub(outbox.unwritten_parts());
+        self.part.min(left).max(self.fragment)
     }
 }
 
@@ -114,10 +126,10 @@ impl Lanes {
             post,
             flags,
             from,
-            mut head,
-            mut shared,
+            body,
             ..
         } = message;
+        let (mut head, mut shared) = body.into_two();
         if head.len() >= SHARED_BODY_BYTES && shared.is_empty() {
             std::mem::swap(&mut head, &mut shared);
         }
@@ -162,16 +174,17 @@ impl Lanes {
             flags,
             to,
             from,
-            mut head,
-            rest: mut shared,
+            head,
+            rest,
             entry,
         } = frame;
+        let mut body = Pieces::new(head, rest);
         let post = match entry {
             Entry::Whole(post) => post,
             // One that is not kept any more was torn, and has its outcome.
             Entry::Last(post) => match self.take_whole(post) {
                 Some(whole) => {
-                    (head, shared) = (whole.head, whole.shared);
+                    body = whole.body;
                     post
                 }
                 // P18 is a deliberate fault for the test of the simulator's oracle: its last part goes on alone.
@@ -184,8 +197,7 @@ impl Lanes {
             post,
             flags: flags.of_message(),
             from,
-            head,
-            shared,
+            body,
             at: 0,
             first: 0,
         };

@@ -17,12 +17,12 @@ use self::posts::Posts;
 use self::segment::{Place, Segment, step_over};
 pub(crate) use self::take_back::TakenBack;
 use crate::frame::data_header;
-use crate::lanes::joined;
 use crate::limits::{
     BUFFER_KEPT_BYTES, DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, LENGTH_BYTES, SEGMENT_BYTES,
     SEGMENT_ROOM_BYTES, SHARED_BODY_BYTES,
 };
 use crate::marks::Marks;
+use crate::pieces::{Pieces, SharedParts, joined};
 use crate::session::{Outgoing, PushError};
 use crate::{DataFlags, Label, Seq};
 
@@ -43,6 +43,8 @@ pub(crate) struct Credit {
 pub(crate) struct Sizes {
     /// The largest body of a message in one frame; larger ones go in parts.
     pub(crate) fragment: u64,
+    /// The largest part of a larger one, where nothing else waits.
+    pub(crate) part: u64,
     /// The largest message.
     pub(crate) message: u64,
 }
@@ -52,8 +54,8 @@ pub(crate) struct Sizes {
 pub(crate) enum Pushed {
     /// It is in the log.
     Logged { seq: u64, size: u64 },
-    /// It is too large for one frame: here is what was encoded of it, and its shared end is where it was.
-    Large { head: Bytes },
+    /// It is too large for one frame: here it is.
+    Large { body: Pieces },
 }
 
 #[derive(Debug)]
@@ -194,12 +196,12 @@ impl Outbox {
     /// Appends a message: its header, what `encode` writes behind it, then what is shared. One that turns out to be
     /// too large for a frame is given back instead.
     #[inline]
-    pub(crate) fn push<E>(
+    pub(crate) fn push<E, S: Into<SharedParts>>(
         &mut self,
         post: u64,
         outgoing: &mut Outgoing,
         sizes: Sizes,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+        encode: impl FnOnce(&mut BytesMut) -> Result<S, E>,
     ) -> Result<Pushed, PushError<E>> {
         let shared = outgoing.shared.len();
         let inline = if shared < SHARED_BODY_BYTES {
@@ -218,11 +220,14 @@ impl Outbox {
             self.lose_tail();
             return Err(PushError::Damaged);
         }
-        if let Err(error) = encoded {
-            self.cut_back();
-            return Err(PushError::Encode(error));
-        }
-        let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared) as u64;
+        let among: SharedParts = match encoded {
+            Ok(among) => among.into(),
+            Err(error) => {
+                self.cut_back();
+                return Err(PushError::Encode(error));
+            }
+        };
+        let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared + among.size()) as u64;
         if size > sizes.message {
             self.cut_back();
             return Err(PushError::TooLarge {
@@ -231,9 +236,17 @@ impl Outbox {
             });
         }
         if size > sizes.fragment {
-            let head = self.part_with(start + DATA_HEADER_BYTES);
-            return Ok(Pushed::Large { head });
+            let own = start + DATA_HEADER_BYTES;
+            let head = self.part_with(own);
+            let behind = std::mem::take(&mut outgoing.shared);
+            let body = Pieces::of(head, own, among, behind);
+            return Ok(Pushed::Large { body });
         }
+        let (inline, shared) = if among.is_empty() {
+            (inline, shared)
+        } else {
+            self.settle_among(start + DATA_HEADER_BYTES, among, outgoing)
+        };
         let start = if size as usize >= SEGMENT_BYTES && start != 0 {
             self.part_from(start);
             0
@@ -251,6 +264,35 @@ impl Outbox {
         };
         self.enter(start, Entry::Whole(post), rest);
         Ok(Pushed::Logged { seq, size })
+    }
+
+    /// Brings what is shared among the bytes that an encoder wrote from `own` on to its place: behind them as it is, where
+    /// it belongs there, else copied. Returns as how much of the shared end is to be copied, and its size.
+    #[cold]
+    fn settle_among(
+        &mut self,
+        own: usize,
+        mut among: SharedParts,
+        outgoing: &mut Outgoing,
+    ) -> (usize, usize) {
+        if outgoing.shared.is_empty()
+            && let Some(tail) = among.take_tail(self.tail.len())
+        {
+            outgoing.shared = tail;
+        } else {
+            let written = Bytes::copy_from_slice(&self.tail[own..]);
+            self.tail.truncate(own);
+            for piece in among.pieces(&written, own) {
+                self.tail.extend_from_slice(&piece);
+            }
+        }
+        let shared = outgoing.shared.len();
+        let inline = if shared < SHARED_BODY_BYTES {
+            shared
+        } else {
+            0
+        };
+        (inline, shared)
     }
 
     /// Appends one part of a message, whose memory is counted elsewhere: what precedes it, a copied piece, a shared one.

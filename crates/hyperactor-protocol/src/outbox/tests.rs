@@ -25,6 +25,7 @@ fn push(outbox: &mut Outbox, size: usize, result: Result<(), ()>) -> Result<u64,
 /// One frame for everything, to look at the memory alone.
 const SIZES: Sizes = Sizes {
     fragment: 32 << 20,
+    part: 0,
     message: 32 << 20,
 };
 

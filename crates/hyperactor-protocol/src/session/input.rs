@@ -1,16 +1,17 @@
 //! What comes in: frames of the current connection, each checked before anything changes.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Session;
-use crate::assembly::Part;
+use crate::assembly::{Part, Piece, take_declared};
 use crate::inbox::Arrival;
 use crate::lanes::{Amount, Whole, free_of};
 use crate::life::{Life, Step};
+use crate::limits::FRAGMENT_TOTAL_BYTES;
 use crate::outbox::Entry;
 use crate::{
-    Cause, ConnectionEpoch, DataFlags, Event, Failure, Frame, Goodbye, Label, Notice, PostId,
-    Refusal, Released, Seq, Time, Verdict, Violation,
+    Cause, ConnectionEpoch, DataFlags, Event, Failure, Frame, Goodbye, Label, Landed, Notice,
+    PartHead, PostId, Refusal, Released, Seq, Time, Verdict, Violation,
 };
 
 /// What to do with a frame.
@@ -61,12 +62,7 @@ impl Session {
         frame: Frame,
         now: Time,
     ) -> Result<Accept, Violation> {
-        // S-08: nothing from an older connection counts, whatever it is.
-        // P5 is a deliberate fault for the test of the simulator's oracle: no fence.
-        let fenced = epoch != self.epoch && !cfg!(planted = "P5");
-        if fenced || self.life != Life::Connected {
-            self.counters.fenced += 1;
-            self.notice(|| Notice::Fenced { epoch });
+        if self.is_fenced(epoch) {
             return Ok(Accept::Fenced);
         }
         self.touch(now);
@@ -139,7 +135,7 @@ impl Session {
         } = frame
             && is_open
             && flags.is_whole()
-            && let Ok(Arrival::New) = self.judge_data(*seq, *flags, (*to, *from), body)
+            && let Ok(Arrival::New) = self.judge_data(*seq, *flags, (*to, *from), PartSize::default)
         {
             self.enter_whole(*seq, *flags, *to, body.len());
             return Ok(true);
@@ -168,6 +164,59 @@ impl Session {
             Accept::Duplicate | Accept::Handled | Accept::Fenced => return Ok(false),
         };
         Ok(true)
+    }
+
+    fn is_fenced(&mut self, epoch: ConnectionEpoch) -> bool {
+        // S-08: nothing from an older connection counts, whatever it is.
+        // P5 is a deliberate fault for the test of the simulator's oracle: no fence.
+        let fenced = epoch != self.epoch && !cfg!(planted = "P5");
+        if fenced || self.life != Life::Connected {
+            self.counters.fenced += 1;
+            self.notice(|| Notice::Fenced { epoch });
+            return true;
+        }
+        false
+    }
+
+    /// Returns room for a part of a message whose head has come over the connection of `epoch`, and much of whose body
+    /// has not: to be read into, and handed over with [`on_landed`](Self::on_landed). Nothing is taken by it, and what is
+    /// dropped instead is lost with the connection. `None` where the part has to come as a frame: there is no room
+    /// for it yet that W-13 lets it have, or it will be refused.
+    pub fn land(&mut self, epoch: ConnectionEpoch, head: &PartHead) -> Option<BytesMut> {
+        if epoch != self.epoch || self.life != Life::Connected || self.closing {
+            return None;
+        }
+        match self.judge_data(head.seq, head.flags, (head.to, head.from), || head.size()) {
+            Ok(Arrival::New) => self.assemblies.room(head),
+            _ => None,
+        }
+    }
+
+    /// Takes in a part of a message that was read into the room which [`land`](Self::land) gave for it, as
+    /// [`on_frame`](Self::on_frame) takes in what came as a frame.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`on_frame`](Self::on_frame).
+    pub fn on_landed(
+        &mut self,
+        epoch: ConnectionEpoch,
+        landed: Landed,
+        now: Time,
+    ) -> Result<Accept, Violation> {
+        if self.is_fenced(epoch) {
+            return Ok(Accept::Fenced);
+        }
+        self.touch(now);
+        if !self.hear() {
+            return Ok(Accept::Fenced);
+        }
+        let Landed { head, room } = landed;
+        let (size, labels) = (head.size(), (head.to, head.from));
+        let judged = self.judge_data(head.seq, head.flags, labels, || size);
+        self.take_judged(judged, head.seq, |this| {
+            this.take_part(head.seq, head.flags, labels, size, Piece::Landed(room))
+        })
     }
 
     /// Takes a frame of the current connection.
@@ -250,11 +299,36 @@ impl Session {
         seq: Seq,
         flags: DataFlags,
         labels: (Label, Label),
-        body: Bytes,
+        mut body: Bytes,
     ) -> Result<Accept, Violation> {
-        match self.judge_data(seq, flags, labels, &body) {
-            Ok(Arrival::New) if flags.is_whole() => Ok(self.take_whole(seq, flags, labels, body)),
-            Ok(Arrival::New) => Ok(self.take_part(seq, flags, labels, body)),
+        if flags.is_whole() {
+            let judged = self.judge_data(seq, flags, labels, PartSize::default);
+            return self.take_judged(judged, seq, |this| {
+                this.take_whole(seq, flags, labels, body)
+            });
+        }
+        let frame = body.len() as u64;
+        let declared = take_declared(flags, &mut body);
+        let size = PartSize {
+            declared,
+            came: body.len() as u64,
+            frame,
+        };
+        let judged = self.judge_data(seq, flags, labels, || size);
+        self.take_judged(judged, seq, |this| {
+            this.take_part(seq, flags, labels, size, Piece::Read(body))
+        })
+    }
+
+    #[inline]
+    fn take_judged(
+        &mut self,
+        judged: Result<Arrival, Violation>,
+        seq: Seq,
+        take: impl FnOnce(&mut Self) -> Accept,
+    ) -> Result<Accept, Violation> {
+        match judged {
+            Ok(Arrival::New) => Ok(take(self)),
             Ok(Arrival::Duplicate) => {
                 // S-16: dropped, and acknowledged again, because the acknowledgement may be what was lost.
                 self.counters.duplicates += 1;
@@ -275,7 +349,7 @@ impl Session {
         seq: Seq,
         flags: DataFlags,
         (to, from): (Label, Label),
-        body: &Bytes,
+        size: impl FnOnce() -> PartSize,
     ) -> Result<Arrival, Violation> {
         if self.inbox.arrival(seq)? == Arrival::Duplicate {
             return Ok(Arrival::Duplicate);
@@ -287,7 +361,8 @@ impl Session {
                 return Err(Violation::PartOutOfPlace { seq, label: to });
             }
         } else if !flags.contains(DataFlags::VOID) {
-            self.assemblies.check(seq, to, flags, body)?;
+            let PartSize { declared, came, .. } = size();
+            self.assemblies.check(seq, to, flags, declared, came)?;
         }
         Ok(Arrival::New)
     }
@@ -333,9 +408,10 @@ impl Session {
         seq: Seq,
         flags: DataFlags,
         (to, from): (Label, Label),
-        body: Bytes,
+        size: PartSize,
+        piece: Piece,
     ) -> Accept {
-        let bytes = body.len() as u64;
+        let bytes = size.frame;
         if flags.contains(DataFlags::VOID) {
             self.inbox.receive(bytes);
             if let Some(size) = self.assemblies.withdraw(to) {
@@ -344,7 +420,9 @@ impl Session {
             return self.settle_part(seq, bytes);
         }
         self.inbox.receive(bytes);
-        let part = self.assemblies.take(to, flags, body, self.closing);
+        let part = self
+            .assemblies
+            .take(to, flags, size.declared, piece, self.closing);
         let (body, size) = match part {
             Part::Kept => return self.settle_part(seq, bytes),
             Part::Whole(body) => {
@@ -584,6 +662,29 @@ impl Session {
         self.events.push_back(Event::PeerGoodbye(goodbye));
         self.notice(|| Notice::Ended { cause: None });
         Ok(Accept::Handled)
+    }
+}
+
+/// How large a part is.
+#[derive(Clone, Copy, Debug, Default)]
+struct PartSize {
+    /// The size of the whole message, in front of its first part.
+    declared: Option<u64>,
+    /// Bytes of the message.
+    came: u64,
+    /// Bytes of the frame's body.
+    frame: u64,
+}
+
+impl PartHead {
+    fn size(&self) -> PartSize {
+        let came = self.bytes as u64;
+        let before = self.declared.map_or(0, |_| FRAGMENT_TOTAL_BYTES as u64);
+        PartSize {
+            declared: self.declared,
+            came,
+            frame: came + before,
+        }
     }
 }
 

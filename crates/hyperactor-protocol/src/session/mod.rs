@@ -28,14 +28,15 @@ pub use self::push::{Outgoing, PushError};
 pub use self::timers::Timeout;
 use crate::assembly::Assemblies;
 use crate::inbox::Inbox;
+use crate::landing::Supply;
 use crate::lanes::{Amount, Lanes};
 use crate::life::{Life, Step};
 use crate::limits::{ASSUMED_BYTES, ASSUMED_MESSAGES, COUNT_MAX, DETAIL_MAX, SPAN_OUTBOXES};
 use crate::outbox::{Credit, Outbox, Sizes};
 use crate::shares::{Shares, Telling};
 use crate::{
-    Config, ConnectionEpoch, Event, EventSink, Hello, Label, Notice, Refusal, Seq, SessionId, Time,
-    Verdict,
+    Buffers, Config, ConnectionEpoch, Event, EventSink, Hello, Label, Notice, Refusal, Seq,
+    SessionId, Time, Verdict,
 };
 
 /// What the driver of a session has to do after a call from outside.
@@ -201,6 +202,7 @@ impl Session {
             assemblies: Assemblies::new(config.max_message.into(), config.large_window()),
             sizes: Sizes {
                 fragment: config.fragment_bytes.into(),
+                part: config.part_bytes.into(),
                 message: config.max_message.into(),
             },
             peer_limits: None,
@@ -258,6 +260,13 @@ impl Session {
     #[must_use]
     pub fn with_sink(mut self, sink: Arc<dyn EventSink>) -> Self {
         self.sink = Some(sink);
+        self
+    }
+
+    /// Takes the memory of messages that come in parts from `buffers`, where there is some, and gives it back there.
+    #[must_use]
+    pub fn with_buffers(mut self, buffers: Arc<dyn Buffers>) -> Self {
+        self.assemblies.set_supply(Supply(Some(buffers)));
         self
     }
 

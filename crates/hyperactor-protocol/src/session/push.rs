@@ -7,6 +7,7 @@ use super::Session;
 use crate::lanes::{Amount, Gate, Waiting, free_of};
 use crate::life::Life;
 use crate::outbox::{Pushed, Sizes};
+use crate::pieces::{Pieces, SharedParts};
 use crate::{Cause, DataFlags, Event, Label, PostId};
 
 /// Why a message was not taken into a session.
@@ -99,7 +100,8 @@ impl Session {
         self.push(outgoing, encode)
     }
 
-    /// Appends a message whose body is what `encode` writes followed by what is shared.
+    /// Appends a message whose body is what `encode` writes followed by what is shared. What `encode` returns is shared,
+    /// too, and belongs among what it wrote: `()` is nothing.
     ///
     /// Encoding happens once, here; the same bytes are written, kept, and written again after a reconnect. Call
     /// [`transmit`](Self::transmit) next when the transport is idle. A message that its label's share of the window
@@ -113,10 +115,10 @@ impl Session {
     /// # Ordering
     ///
     /// Messages with the same `to` arrive in the order of these calls, and those without one among themselves.
-    pub fn push<E>(
+    pub fn push<E, S: Into<SharedParts>>(
         &mut self,
         outgoing: Outgoing,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+        encode: impl FnOnce(&mut BytesMut) -> Result<S, E>,
     ) -> Result<PostId, PushError<E>> {
         match self.try_push(outgoing, encode) {
             Ok(post) => {
@@ -137,10 +139,10 @@ impl Session {
         }
     }
 
-    fn try_push<E>(
+    fn try_push<E, S: Into<SharedParts>>(
         &mut self,
         mut outgoing: Outgoing,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+        encode: impl FnOnce(&mut BytesMut) -> Result<S, E>,
     ) -> Result<PostId, PushError<E>> {
         if self.closing || self.life == Life::Closed {
             return Err(PushError::Closed);
@@ -168,21 +170,18 @@ impl Session {
         }
         match self.outbox.push(post, &mut outgoing, self.sizes, encode)? {
             Pushed::Logged { seq, size } => self.lanes.logged(to, from, seq, size),
-            Pushed::Large { head } => {
-                let shared = outgoing.shared;
-                self.wait(to, waiting(post, flags, from, head, shared));
-            }
+            Pushed::Large { body } => self.wait(to, waiting(post, flags, from, body)),
         }
         Ok(PostId(post))
     }
 
     /// Its lane has no share, or others before it.
     #[cold]
-    fn push_waiting<E>(
+    fn push_waiting<E, S: Into<SharedParts>>(
         &mut self,
         post: u64,
         outgoing: Outgoing,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+        encode: impl FnOnce(&mut BytesMut) -> Result<S, E>,
     ) -> Result<PostId, PushError<E>> {
         let Outgoing {
             flags,
@@ -197,13 +196,14 @@ impl Session {
             return Err(PushError::Full);
         }
         let mut own = BytesMut::with_capacity(room);
-        encode(&mut own).map_err(PushError::Encode)?;
-        let size = (own.len() + shared.len()) as u64;
+        let among: SharedParts = encode(&mut own).map_err(PushError::Encode)?.into();
+        let size = (own.len() + among.size() + shared.len()) as u64;
         if size > self.sizes.message {
             let max = self.sizes.message;
             return Err(PushError::TooLarge { size, max });
         }
-        self.wait(to, waiting(post, flags, from, own.freeze(), shared));
+        let body = Pieces::of(own.freeze(), 0, among, shared);
+        self.wait(to, waiting(post, flags, from, body));
         Ok(PostId(post))
     }
 
@@ -299,6 +299,7 @@ impl Session {
             credit: self.credit,
             is_connected: self.life == Life::Connected,
             fragment: self.sizes.fragment,
+            part: self.sizes.part,
         }
     }
 
@@ -337,20 +338,21 @@ impl Session {
     /// The sizes that both sides take; before the peer has said its own, ours.
     pub(super) fn set_sizes(&mut self, max_frame: u32, max_message: u32) {
         let largest_body = u64::from(max_frame) - crate::limits::DATA_OVERHEAD_BYTES as u64;
+        let fragment = largest_body.min(self.config.fragment_bytes.into());
         self.sizes = Sizes {
-            fragment: largest_body.min(self.config.fragment_bytes.into()),
+            fragment,
+            part: largest_body.min(self.config.part_bytes.into()),
             message: max_message.into(),
         };
     }
 }
 
-fn waiting(post: u64, flags: DataFlags, from: Label, head: Bytes, shared: Bytes) -> Waiting {
+fn waiting(post: u64, flags: DataFlags, from: Label, body: Pieces) -> Waiting {
     Waiting {
         post,
         flags,
         from,
-        head,
-        shared,
+        body,
         at: 0,
         first: 0,
     }

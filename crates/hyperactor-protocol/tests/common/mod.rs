@@ -111,9 +111,14 @@ pub struct Pair {
 
 impl Pair {
     pub fn connected(config: &Config) -> Self {
+        Self::connected_with(config, |acceptor| acceptor)
+    }
+
+    /// With an acceptor that is changed before it is used.
+    pub fn connected_with(config: &Config, change: impl FnOnce(Session) -> Session) -> Self {
         let mut dialer = Session::dialer(config.clone(), ID, DIALER, at(0));
         let hello = dialer.hello(at(0));
-        let mut acceptor = Session::acceptor(config.clone(), ACCEPTOR, &hello, at(0));
+        let mut acceptor = change(Session::acceptor(config.clone(), ACCEPTOR, &hello, at(0)));
         let established = acceptor.on_hello(&hello, at(0)).expect("the first hello");
         assert!(!established.resumed);
         let answer = acceptor.hello(at(0));

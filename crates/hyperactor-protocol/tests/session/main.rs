@@ -8,6 +8,7 @@ mod assumed;
 mod credit;
 mod ending;
 mod labels;
+mod landing;
 mod log;
 mod names;
 mod parts;

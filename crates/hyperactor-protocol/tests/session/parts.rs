@@ -14,6 +14,7 @@ use crate::common::{Pair, at, events, frames, push, written};
 fn small_parts() -> Config {
     Config {
         fragment_bytes: limits::FRAGMENT_FLOOR_BYTES,
+        part_bytes: limits::FRAGMENT_FLOOR_BYTES,
         ..Config::default()
     }
 }
@@ -190,7 +191,8 @@ fn a_small_message_and_control_pass_a_large_one_within_bounded_bytes() {
             }
             if let Frame::Pong { .. } = frame {
                 let waited = written - pinged_at.take().expect("one at a time");
-                assert!(waited <= 128 * 1024, "control waited for {waited} bytes");
+                let bound = u64::from(limits::PART_BYTES) + 1024;
+                assert!(waited <= bound, "control waited for {waited} bytes");
             }
             if let Accept::Deliver { seq, to, size, .. } =
                 pair.hand_acceptor(frame).expect("lawful")
@@ -229,6 +231,7 @@ fn a_message_larger_than_the_window_passes_and_holds_no_small_one_up() {
         window_bytes: 1000,
         max_message: 100_000,
         fragment_bytes: 100,
+        part_bytes: 100,
         ..Config::default()
     };
     let mut pair = Pair::connected(&config);
@@ -278,6 +281,7 @@ fn a_message_larger_than_the_window_passes_and_holds_no_small_one_up() {
 fn what_is_posted_behind_a_large_message_of_its_label_stays_behind_it() {
     let mut pair = Pair::connected(&Config {
         fragment_bytes: 1024,
+        part_bytes: 1024,
         ..Config::default()
     });
     let (a, b) = (label(&mut pair.dialer, "a"), label(&mut pair.dialer, "b"));

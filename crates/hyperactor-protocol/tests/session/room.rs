@@ -11,6 +11,7 @@ const OUTBOX_BYTES: usize = 64 * 1024;
 fn small_outbox() -> Config {
     Config {
         fragment_bytes: 4 * 1024,
+        part_bytes: 4 * 1024,
         outbox_bytes: OUTBOX_BYTES,
         ..Config::default()
     }

@@ -246,6 +246,7 @@ impl Run {
             ack_every: 1,
             ack_delay: Duration::ZERO,
             fragment_bytes: PART_BYTES,
+            part_bytes: PART_BYTES,
             ..Config::default()
         };
         Self {

@@ -57,6 +57,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn add_half(&mut self, link: usize, side: usize, session: Session) -> usize {
+        let session = session.with_buffers(self.memory.clone());
         let at = self.halves.len();
         self.halves.push(Half {
             link,

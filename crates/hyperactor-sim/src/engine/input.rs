@@ -1,6 +1,8 @@
 //! What arrives: hellos are judged, frames are handed to their session, ends of streams are noticed.
 
-use hyperactor_protocol::{Accept, ConnectionEpoch, Frame, Hello, HelloError, Life, Session};
+use hyperactor_protocol::{
+    Accept, ConnectionEpoch, Frame, Hello, HelloError, Life, Session, Time, Violation,
+};
 
 use super::{Ev, Sim};
 use crate::ledger::FlawKind;
@@ -91,9 +93,24 @@ impl Sim<'_> {
             let (Some(half), Some(epoch)) = (end.half, end.epoch) else {
                 return;
             };
+            if let Some(landed) = end.decoder.take_landed() {
+                self.seen.landed += 1;
+                self.take(conn, side, half, |session, now| {
+                    session.on_landed(epoch, landed, now)
+                });
+                continue;
+            }
             match end.decoder.next_frame() {
                 Ok(Some(frame)) => self.take_frame(conn, side, half, epoch, frame),
-                Ok(None) => return,
+                Ok(None) => {
+                    // The session may have gone on without this connection: then there is no room.
+                    if let Some(head) = end.decoder.part_head()
+                        && let Some(room) = self.halves[half].session.land(epoch, &head)
+                    {
+                        end.decoder.land(head, room);
+                    }
+                    return;
+                }
                 Err(violation) => {
                     self.ledger
                         .flaw(FlawKind::Corrupt, || violation.to_string());
@@ -245,13 +262,25 @@ impl Sim<'_> {
         epoch: ConnectionEpoch,
         frame: Frame,
     ) {
+        self.take(conn, side, half, |session, now| {
+            session.on_frame(epoch, frame, now)
+        });
+    }
+
+    fn take(
+        &mut self,
+        conn: usize,
+        side: usize,
+        half: usize,
+        take: impl FnOnce(&mut Session, Time) -> Result<Accept, Violation>,
+    ) {
         if self.halves[half].gone {
             self.hang_up(conn, side);
             return;
         }
         let node = self.halves[half].node;
         let now = self.local(node);
-        match self.halves[half].session.on_frame(epoch, frame, now) {
+        match take(&mut self.halves[half].session, now) {
             Ok(Accept::Deliver {
                 seq,
                 to,

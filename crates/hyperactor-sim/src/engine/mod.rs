@@ -12,6 +12,7 @@ mod stream;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use hyperactor_protocol::{Incarnation, Label, Time};
 
@@ -23,6 +24,7 @@ use crate::log::Log;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::seen::Seen;
+use crate::shelf::Shelf;
 
 /// After the faults end, everything has its outcome within this time.
 const LIVENESS_BOUND: Nanos = 60 * SECOND;
@@ -105,6 +107,7 @@ struct Sim<'s> {
     ledger: Ledger,
     log: Log,
     seen: Seen,
+    memory: Arc<Shelf>,
 }
 
 /// What happened that gives reason for outcomes that are not "delivered".
@@ -165,6 +168,7 @@ impl<'s> Sim<'s> {
             ledger: Ledger::default(),
             log: Log::new(keep_text),
             seen: Seen::default(),
+            memory: Arc::default(),
         };
         for (at, post) in scenario.posts.iter().enumerate() {
             sim.push(post.at, Ev::Post(at));

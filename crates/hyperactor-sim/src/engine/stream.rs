@@ -8,6 +8,9 @@ use hyperactor_protocol::{ConnectionEpoch, FrameDecoder};
 use super::{Ev, Sim};
 use crate::fault::Nanos;
 
+/// Small parts land, too.
+const LANDING_BYTES: usize = 16;
+
 /// The bytes on their way to one side.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
@@ -58,7 +61,7 @@ impl Sim<'_> {
             open: true,
             half: None,
             epoch: None,
-            decoder: FrameDecoder::new(frames[ends[side]]),
+            decoder: FrameDecoder::new(frames[ends[side]]).landing_from(LANDING_BYTES),
             hello_taken: false,
             out: Bytes::new(),
             is_full: false,
@@ -189,7 +192,7 @@ impl Sim<'_> {
             && *at <= now
             && let Some((_, bytes)) = end.inbound.chunks.pop_front()
         {
-            end.decoder.buffer().extend_from_slice(&bytes);
+            end.decoder.feed(&bytes);
             count += bytes.len();
             end.inbound.held -= bytes.len();
         }

@@ -53,6 +53,7 @@ fn config(data: &mut Bytewise<'_>) -> Config {
         max_frame: 4096,
         max_message: 8192,
         fragment_bytes: 64 << data.below(6),
+        part_bytes: 1024,
         ack_every: 1 << data.below(5),
         ack_delay: Duration::from_millis(5),
         handshake_timeout: silence / 2,
