@@ -36,9 +36,15 @@ impl Small {
     }
 }
 
-/// A message of bytes.
+/// A message of bytes that are shared on their way.
 #[derive(Debug, Serialize, Deserialize, Message)]
-pub(crate) struct Part {
+pub(crate) struct Shared {
+    pub(crate) part: Part,
+}
+
+/// A message of bytes as `Bytes` has them: copied once on each side.
+#[derive(Debug, Serialize, Deserialize, Message)]
+pub(crate) struct Copied {
     pub(crate) bytes: Bytes,
 }
 
@@ -59,8 +65,10 @@ pub(crate) struct Echo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Load {
     Small,
-    /// Bytes, so many.
+    /// Bytes, so many, as a `Part`.
     Part(u64),
+    /// The same as `Bytes`.
+    Bytes(u64),
 }
 
 /// To a driver: send so many, and tell the nanoseconds until the sink confirmed them.
@@ -123,7 +131,7 @@ pub(crate) struct Routes {
 
 /// Counts messages and answers echoes.
 #[derive(Default, Actor)]
-#[actor(messages(Small, Part, Confirm, Echo))]
+#[actor(messages(Small, Shared, Copied, Confirm, Echo))]
 pub(crate) struct Sink {
     count: u64,
 }
@@ -214,9 +222,17 @@ impl Handler<Small> for Sink {
     }
 }
 
-impl Handler<Part> for Sink {
-    async fn handle(&mut self, _cx: &Context<Self>, part: Part) -> ActorResult {
-        std::hint::black_box(&part.bytes);
+impl Handler<Shared> for Sink {
+    async fn handle(&mut self, _cx: &Context<Self>, shared: Shared) -> ActorResult {
+        std::hint::black_box(&shared.part);
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl Handler<Copied> for Sink {
+    async fn handle(&mut self, _cx: &Context<Self>, copied: Copied) -> ActorResult {
+        std::hint::black_box(&copied.bytes);
         self.count += 1;
         Ok(())
     }
@@ -265,8 +281,14 @@ impl Handler<Push> for Driver {
             }
             Load::Part(_) => {
                 for _ in 0..count {
+                    let part = bytes.clone().into();
+                    sink.feed(cx, Shared { part }).await;
+                }
+            }
+            Load::Bytes(_) => {
+                for _ in 0..count {
                     let bytes = bytes.clone();
-                    sink.feed(cx, Part { bytes }).await;
+                    sink.feed(cx, Copied { bytes }).await;
                 }
             }
         }
@@ -327,8 +349,8 @@ impl Handler<StartStream> for Driver {
         let task = tokio::spawn(async move {
             let mut sent = 0;
             while !ended.load(Ordering::Relaxed) {
-                let bytes = bytes.clone();
-                to.feed(&outbox, Part { bytes }).await;
+                let part = bytes.clone().into();
+                to.feed(&outbox, Shared { part }).await;
                 sent += 1;
             }
             sent
@@ -387,6 +409,8 @@ impl Driver {
 fn filled(load: Load) -> Bytes {
     match load {
         Load::Small => Bytes::new(),
-        Load::Part(size) => Bytes::from(vec![0xa5; usize::try_from(size).unwrap_or(0)]),
+        Load::Part(size) | Load::Bytes(size) => {
+            Bytes::from(vec![0xa5; usize::try_from(size).unwrap_or(0)])
+        }
     }
 }

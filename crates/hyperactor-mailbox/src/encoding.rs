@@ -1,7 +1,13 @@
 //! Postcard straight into a growing buffer. The envelope's own layout is in `wire.rs`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
+
+use crate::limits::PART_SHARED_BYTES;
+use crate::part;
+
+/// Bytes that are shared instead of being appended, and where in the buffer they belong.
+pub(crate) type Parts = Vec<(usize, Bytes)>;
 
 /// Bytes that gather on the stack before they are appended: most fields are a byte or a few, and appending each on its own
 /// would look each time whether the buffer has room.
@@ -10,11 +16,25 @@ const STAGE_BYTES: usize = 128;
 /// Lets postcard append to a `BytesMut`.
 struct Append<'a> {
     out: &'a mut BytesMut,
+    /// Where parts go that need not be copied.
+    parts: Option<&'a mut Parts>,
     stage: [u8; STAGE_BYTES],
     staged: usize,
 }
 
 impl Append<'_> {
+    /// Shares these bytes instead of appending them, if they are those of a part and somebody wants to know.
+    fn share(&mut self, bytes: &[u8]) -> bool {
+        let Some(parts) = &mut self.parts else {
+            return false;
+        };
+        let Some(part) = part::written(bytes) else {
+            return false;
+        };
+        parts.push((self.out.len(), part));
+        true
+    }
+
     #[inline]
     fn flush(&mut self) {
         if let Some(staged) = self.stage.get(..self.staged) {
@@ -35,7 +55,9 @@ impl Append<'_> {
     #[inline(never)]
     fn extend_past_stage(&mut self, bytes: &[u8]) {
         self.flush();
-        self.out.put_slice(bytes);
+        if bytes.len() < PART_SHARED_BYTES || !self.share(bytes) {
+            self.out.put_slice(bytes);
+        }
     }
 }
 
@@ -75,10 +97,29 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
 /// Appends the encoding of `value`; after an error the buffer may hold a part of it.
 pub(crate) fn append<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> postcard::Result<()> {
+    append_to(value, out, None)
+}
+
+/// The same without the large [parts](crate::Part), which go to `parts` in their order.
+pub(crate) fn append_sharing<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut BytesMut,
+    parts: &mut Parts,
+) -> postcard::Result<()> {
+    append_to(value, out, Some(parts))
+}
+
+#[inline]
+fn append_to<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut BytesMut,
+    parts: Option<&mut Parts>,
+) -> postcard::Result<()> {
     postcard::serialize_with_flavor(
         value,
         Append {
             out,
+            parts,
             stage: [0; STAGE_BYTES],
             staged: 0,
         },

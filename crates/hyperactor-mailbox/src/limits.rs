@@ -73,3 +73,6 @@ pub const HANDLING_NAME_BYTES: usize = 128;
 
 /// The most bytes for which room is made because a length says so, where a field of bytes is decoded one by one.
 pub const BYTES_RESERVED: usize = 4 * 1024;
+
+/// The smallest [`Part`](crate::Part) of a message that is shared instead of being copied, in bytes.
+pub const PART_SHARED_BYTES: usize = 16 * 1024;

@@ -9,6 +9,8 @@ use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, PortId, ProcId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Part;
+
 /// A value that can be sent to an actor in any process.
 ///
 /// Usually derived. Sent within a proc it is moved and never encoded; sent to another process it is encoded once.
@@ -91,6 +93,7 @@ macro_rules! plain {
 
 plain! {
     () => "()", bool => "bool", char => "char", String => "String", Bytes => "Bytes",
+    Part => "Part",
     u8 => "u8", u16 => "u16", u32 => "u32", u64 => "u64", u128 => "u128", usize => "usize",
     i8 => "i8", i16 => "i16", i32 => "i32", i64 => "i64", i128 => "i128", isize => "isize",
     f32 => "f32", f64 => "f64", std::time::Duration => "Duration",

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encoding;
 use crate::message::Message;
+use crate::part;
 use crate::schema::{self, wire_hash};
 use crate::wire::EncodeError;
 
@@ -18,6 +19,19 @@ pub trait ErasedMessage: Any + Send {
     /// # Errors
     /// What the type's `Serialize` reports. The buffer may then hold a part of the encoding.
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError>;
+
+    /// The same without the large [parts](crate::Part) of the message: they go to `parts` in their order, each with the
+    /// place in `out` where it belongs. By default nothing is shared.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn encode_sharing(
+        &self,
+        out: &mut BytesMut,
+        _parts: &mut Vec<(usize, Bytes)>,
+    ) -> Result<(), EncodeError> {
+        self.encode(out)
+    }
 
     /// The [`wire_hash`] of the message.
     fn type_hash(&self) -> u64;
@@ -31,10 +45,15 @@ pub trait ErasedMessage: Any + Send {
 
 impl<M: Message> ErasedMessage for M {
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
-        encoding::append(self, out).map_err(|error| EncodeError::Payload {
-            type_name: M::type_name().into_owned(),
-            error: error.to_string(),
-        })
+        encoding::append(self, out).map_err(|error| payload_error::<M>(&error))
+    }
+
+    fn encode_sharing(
+        &self,
+        out: &mut BytesMut,
+        parts: &mut Vec<(usize, Bytes)>,
+    ) -> Result<(), EncodeError> {
+        encoding::append_sharing(self, out, parts).map_err(|error| payload_error::<M>(&error))
     }
 
     fn type_hash(&self) -> u64 {
@@ -47,6 +66,13 @@ impl<M: Message> ErasedMessage for M {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
         self
+    }
+}
+
+fn payload_error<M: Message>(error: &postcard::Error) -> EncodeError {
+    EncodeError::Payload {
+        type_name: M::type_name().into_owned(),
+        error: error.to_string(),
     }
 }
 
@@ -132,10 +158,16 @@ impl Payload {
             }
             Self::Encoded { type_hash, bytes } if type_hash == wire_hash::<M>() => {
                 // Bytes left over mean that sender and receiver disagree on the fields: refused, not ignored.
-                let error = match postcard::take_from_bytes::<M>(&bytes) {
-                    Ok((message, [])) => return Ok(message),
-                    Ok((_, rest)) => format!("{} bytes left over", rest.len()),
-                    Err(error) => error.to_string(),
+                let decoded = part::decoding(&bytes, |bytes| {
+                    match postcard::take_from_bytes::<M>(bytes) {
+                        Ok((message, [])) => Ok(message),
+                        Ok((_, rest)) => Err(format!("{} bytes left over", rest.len())),
+                        Err(error) => Err(error.to_string()),
+                    }
+                });
+                let error = match decoded {
+                    Ok(message) => return Ok(message),
+                    Err(error) => error,
                 };
                 let error = PayloadError::Decode {
                     expected: M::type_name().into_owned(),

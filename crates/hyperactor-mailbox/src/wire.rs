@@ -130,6 +130,21 @@ impl MessageEnvelope {
         }
     }
 
+    /// As [`encode_unnamed`](Self::encode_unnamed), without the large [parts](crate::Part) of a typed payload: they are
+    /// returned in their order, each with the place in `out` where it belongs.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_sharing(&self, out: &mut BytesMut) -> Result<Vec<(usize, Bytes)>, EncodeError> {
+        self.encode_fixed(out);
+        self.encode_headers(out);
+        let mut parts = Vec::new();
+        if let Payload::Typed(message) = self.payload() {
+            (**message).encode_sharing(out, &mut parts)?;
+        }
+        Ok(parts)
+    }
+
     fn encode_fixed(&self, out: &mut BytesMut) {
         let head = self.head();
         let mut fixed = [0; FIXED_BYTES];

@@ -2,7 +2,7 @@
 //! once; the bytes are those of `MessageEnvelope::encode_unnamed`.
 
 use bytes::{Bytes, BytesMut};
-use hyperactor_channel::{Codec, DecodeError, EncodeError, Names};
+use hyperactor_channel::{Codec, DecodeError, EncodeError, Names, SharedParts};
 use hyperactor_mailbox::{MessageEnvelope, Payload};
 use hyperactor_refs::ActorId;
 
@@ -41,6 +41,17 @@ impl Codec<MessageEnvelope> for EnvelopeCodec {
     fn encode(&self, envelope: &MessageEnvelope, out: &mut BytesMut) -> Result<(), EncodeError> {
         envelope
             .encode_unnamed(out)
+            .map_err(|error| EncodeError::new(error.to_string()))
+    }
+
+    fn encode_sharing(
+        &self,
+        envelope: &MessageEnvelope,
+        out: &mut BytesMut,
+    ) -> Result<SharedParts, EncodeError> {
+        let parts = envelope.encode_sharing(out);
+        parts
+            .map(SharedParts::from)
             .map_err(|error| EncodeError::new(error.to_string()))
     }
 

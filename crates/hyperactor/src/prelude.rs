@@ -3,7 +3,7 @@
 pub use hyperactor_bootstrap::ProcessManager;
 pub use hyperactor_host::{Host, HostedProc, ProcConfig, RoutePolicy};
 pub use hyperactor_mailbox::{
-    Bytes, Failure, MailboxSender, NotDelivered, OncePortRef, Outbox, Outcome, PortReceiver,
+    Bytes, Failure, MailboxSender, NotDelivered, OncePortRef, Outbox, Outcome, Part, PortReceiver,
     PortRef, Undeliverable,
 };
 pub use hyperactor_proc::{

@@ -285,19 +285,13 @@ pub(crate) fn large(setting: &Setting) -> Result<Row> {
     const FEW: (u64, u64) = (1, 8);
     let large = setting.large();
     let pair = World::new(None)?.pair("parts", RoutePolicy::Direct)?;
-    let direct = |name, size, bounds| {
-        push_arm(
-            name,
-            pair.clone(),
-            RoutePolicy::Direct,
-            Load::Part(size as u64),
-            bounds,
-        )
-    };
+    let direct =
+        |name, load, bounds| push_arm(name, pair.clone(), RoutePolicy::Direct, load, bounds);
     Ok(Row {
         arms: vec![
             raw_push_arm("plain, 1 MiB", Kind::Unix, MIB, Reads::Reused, BOUNDS)?,
-            direct("direct, 1 MiB", MIB, BOUNDS),
+            direct("direct, 1 MiB", Load::Part(MIB as u64), BOUNDS),
+            direct("direct, 1 MiB, copied", Load::Bytes(MIB as u64), BOUNDS),
             raw_push_arm(
                 "plain, 64 MiB, fresh buffers",
                 Kind::Unix,
@@ -305,7 +299,8 @@ pub(crate) fn large(setting: &Setting) -> Result<Row> {
                 Reads::Fresh,
                 FEW,
             )?,
-            direct("direct, 64 MiB", large, FEW),
+            direct("direct, 64 MiB", Load::Part(large as u64), FEW),
+            direct("direct, 64 MiB, copied", Load::Bytes(large as u64), FEW),
         ],
         lines: vec![
             Line::ratio(
@@ -322,6 +317,18 @@ pub(crate) fn large(setting: &Setting) -> Result<Row> {
                 "plain, 64 MiB, fresh buffers",
             )
             .at_least(2.5),
+            Line::ratio(
+                "1 MiB of `Bytes` to plain Unix stream",
+                Metric::Rate,
+                "direct, 1 MiB, copied",
+                "plain, 1 MiB",
+            ),
+            Line::ratio(
+                "64 MiB of `Bytes` to plain Unix stream into fresh buffers",
+                Metric::Rate,
+                "direct, 64 MiB, copied",
+                "plain, 64 MiB, fresh buffers",
+            ),
         ],
         placement: "free",
         is_counted: false,
