@@ -1,9 +1,11 @@
 //! One endpoint's state of one session: what it holds, how messages enter it and how outcomes leave it.
 //!
-//! Hellos stand in `connect`, outgoing messages in `push`, incoming frames in `input`, outgoing bytes in `output`,
+//! Hellos stand in `connect`, outgoing messages in `push`, incoming frames in `input`, what they say of messages that
+//! went out in `answers`, outgoing bytes in `output`,
 //! deadlines in `timers`, the end in `ending`, what can be seen from outside in `view` and `dump`.
 //! Deliberately without I/O, clock, randomness and runtime: bytes and time are arguments.
 
+mod answers;
 mod connect;
 mod dump;
 mod ending;
