@@ -23,8 +23,8 @@ struct Plant {
 
 /// Who has to find it.
 enum Suite {
-    /// The simulator, within the seeds of the command.
-    Sim,
+    /// The simulator, within this many times the seeds of the command.
+    Sim(u64),
     /// The mutated input for this member's parsers, within [`EXECS`] inputs.
     Fuzz(&'static str),
     /// A test of this member's own, by its name.
@@ -53,37 +53,37 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "P1",
         what: "dropped with its session counts as delivered",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P2",
         what: "acknowledged before it is handed over",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P3",
         what: "acknowledgements pass gaps",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P4",
         what: "a new life is taken for the old one",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P5",
         what: "older connections are not fenced",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P6",
         what: "sessions never expire",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P7",
         what: "acknowledgements of unsent messages believed",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P8",
@@ -97,7 +97,7 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "P9",
         what: "a refusal leaves a hole that never closes",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P10",
@@ -120,12 +120,12 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "P12",
         what: "one that is too large fails its neighbours",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P13",
         what: "the outgoing log has no limit",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P14",
@@ -150,12 +150,13 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "P17",
         what: "a stuck destination has no share and takes all",
-        suite: Suite::Sim,
+        suite: Suite::Sim(1),
     },
     Plant {
         name: "P18",
         what: "the rest of a torn message goes on alone",
-        suite: Suite::Sim,
+        // A peer's state has to be new in the middle of a message's parts: about one seed of eight hundred has that.
+        suite: Suite::Sim(5),
     },
 ];
 
@@ -303,7 +304,7 @@ impl Build {
 impl Suite {
     fn build(&self, build: &Build) -> Command {
         match self {
-            Self::Sim => {
+            Self::Sim(_) => {
                 let mut command = build.cargo("build");
                 command.args(["--quiet", "--release", "--package", sim::PACKAGE]);
                 command
@@ -330,7 +331,8 @@ impl Suite {
     fn command(&self, build: &Build, seeds: u64) -> Command {
         let target = &build.target;
         match self {
-            Self::Sim => {
+            Self::Sim(times) => {
+                let seeds = seeds * times;
                 let mut command = Command::new(target.join("release").join(sim::PACKAGE));
                 command.args(["run", "--seeds", &seeds.to_string(), "--until-failure"]);
                 command
@@ -361,7 +363,7 @@ impl Suite {
     /// `FAILED  what ought to hold: …`.
     fn read_failure(&self, line: &str) -> Option<Found> {
         let (by, flaw) = match self {
-            Self::Sim => {
+            Self::Sim(_) => {
                 let (seed, rest) = line.strip_prefix("seed ")?.split_once(": ")?;
                 let seed: u64 = seed.parse().ok()?;
                 (format!("seed {seed}"), rest.split_once(": ")?.0)
@@ -398,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_finding_of_each_suite_is_read_and_other_lines_are_not() {
-        let (sim, fuzz) = (Suite::Sim, Suite::Fuzz("a"));
+        let (sim, fuzz) = (Suite::Sim(1), Suite::Fuzz("a"));
         let test = Suite::Test("hyperactor-a", Place::Lib, "b");
         let example = Suite::Example("a", "crash", &[]);
         let line = "seed 7: false outcome: message 3 was told: twice";

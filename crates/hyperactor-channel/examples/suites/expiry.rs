@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
-use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{Act, ChaosProxy, Class, Direction, Plan, Script, Seed, SuiteReport};
 
 use crate::support::net::{Kind, Place};
 use crate::support::tap::Tap;
 use crate::support::traffic::{Books, Receiver, Sender, body, codec};
-use crate::support::{Context, runtime};
+use crate::support::{Context, HELLO_BYTES, runtime};
 
 /// On each transport, all at once.
 const CASES: usize = 20;
@@ -79,7 +78,7 @@ async fn transport(kind: Kind, context: &Context, report: &mut SuiteReport) {
 /// One dialer whose first connection is cut, and whose second is held up before its hello; gives how often it was.
 async fn dialer(books: Books, case: usize, addr: ChannelAddr, seed: Seed) -> u64 {
     let mut rng = seed.rng();
-    let at = HELLO_FIXED_BYTES as u64 + rng.below(8_000);
+    let at = HELLO_BYTES as u64 + rng.below(8_000);
     let script = Script::pass()
         .then(Plan::pass().step(Direction::Up, at, Act::Cut))
         .then(Plan::pass().step(Direction::Up, 0, Act::Delay(AWAY)));

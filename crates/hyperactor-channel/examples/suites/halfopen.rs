@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
-use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_protocol::{ConnectionEpoch, DataFlags, Frame, Hello, HelloKind, Label, Seq};
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{
@@ -16,7 +15,7 @@ use hyperactor_testkit::{
 use crate::support::net::{Kind, Place, Raw, hello};
 use crate::support::tap::Tap;
 use crate::support::traffic::{Books, Receiver, Sender, body, codec};
-use crate::support::{BUSY, Context, runtime};
+use crate::support::{BUSY, Context, HELLO_BYTES, runtime};
 
 /// By hand, and as many with real dialers, all transports together.
 const CASES: usize = 200;
@@ -270,9 +269,9 @@ async fn dialer(books: Books, case: usize, addr: ChannelAddr, seed: Seed) -> u64
         Direction::Down
     };
     let at = if rng.chance(1, 10) {
-        rng.below(HELLO_FIXED_BYTES as u64)
+        rng.below(HELLO_BYTES as u64)
     } else {
-        HELLO_FIXED_BYTES as u64 + rng.below(20)
+        HELLO_BYTES as u64 + rng.below(20)
     };
     let script = Script::pass().then(Plan::pass().step(direction, at, Act::Freeze));
     let proxy = ChaosProxy::start(addr, script).await.unwrap();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hyperactor_channel::{DialOptions, ServeOptions, dial_with, serve_queue};
-use hyperactor_protocol::limits::{CONTROL_HEADER_BYTES, HELLO_FIXED_BYTES};
+use hyperactor_protocol::limits::CONTROL_HEADER_BYTES;
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{
     Act, ChaosProxy, Class, Direction, LeakGuard, Plan, Rng, Script, Seed, SuiteReport,
@@ -13,7 +13,7 @@ use hyperactor_testkit::{
 use crate::support::net::{Kind, Place};
 use crate::support::tap::{Seen, Tap};
 use crate::support::traffic::{Books, Pulse, Receiver, Sender, body, codec};
-use crate::support::{Context, runtime};
+use crate::support::{Context, HELLO_BYTES, runtime};
 
 /// On each transport.
 const CUTS: u64 = 2_000;
@@ -211,13 +211,10 @@ impl Work {
     }
 }
 
-/// The extension that each hello of this suite has: a tag, a length and milliseconds.
-const HELLO_SILENCE_BYTES: usize = 2 + size_of::<u32>();
-
 /// Where a connection breaks: on the way up anywhere in the hello or the messages behind it, on the way down anywhere in
 /// the answer or the acknowledgements behind it.
 fn cut(rng: &mut Rng) -> Plan {
-    let hello = (HELLO_FIXED_BYTES + HELLO_SILENCE_BYTES) as u64;
+    let hello = HELLO_BYTES as u64;
     let in_hello = rng.chance(1, 12);
     let (direction, behind) = if rng.chance(1, 3) {
         (Direction::Down, rng.below(70))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hyperactor_channel::{
     DialOptions, Outbound, Outcome, ServeOptions, dial_tx, dial_with, serve_queue,
 };
-use hyperactor_protocol::limits::{DATA_HEADER_BYTES, HELLO_FIXED_BYTES};
+use hyperactor_protocol::limits::DATA_HEADER_BYTES;
 use hyperactor_refs::ChannelAddr;
 use hyperactor_testkit::{
     Act, ChaosProxy, Class, Direction, Ledger, Plan, Script, Seed, Stamped, SuiteReport,
@@ -15,7 +15,7 @@ use hyperactor_testkit::{
 
 use crate::support::net::{Kind, Place};
 use crate::support::traffic::{Books, Line, Receiver, Sender, codec, told};
-use crate::support::{BUSY, Context, runtime};
+use crate::support::{BUSY, Context, HELLO_BYTES, runtime};
 
 /// All transports together, all at once. Some of them may get no connection within the timeout on a busy machine: those
 /// have an outcome as true as any, but no stall.
@@ -182,7 +182,7 @@ impl Case {
         // Of a size that the kernel's buffers take or do not take.
         let is_large = case % 4 < 2;
         let size = if is_large { LARGE } else { 100 };
-        let first_body = HELLO_FIXED_BYTES + DATA_HEADER_BYTES;
+        let first_body = HELLO_BYTES + DATA_HEADER_BYTES;
         // In the middle of the first frame, whatever its size.
         let at = first_body as u64 + rng.below(if is_large { 60_000 } else { 80 });
         let mut script = Script::pass();

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -81,6 +81,8 @@ pub(crate) struct Spot {
     /// It is hot enough to be watched.
     is_wanted: AtomicBool,
     looks: AtomicU64,
+    /// Not kept by this: a thread may remember a connection that is gone.
+    watch: Weak<OwnedFd>,
 }
 
 impl Spot {
@@ -93,7 +95,10 @@ impl Spot {
             self.learn(after, Looked::Disturbed);
             return;
         };
-        let (looked, looks) = look_until(budget);
+        let Some(watch) = self.watch.upgrade() else {
+            return;
+        };
+        let (looked, looks) = look_until(&watch, budget);
         self.looks.fetch_add(looks, Ordering::Relaxed);
         LOOKS.fetch_add(looks, Ordering::Relaxed);
         self.learn(after, looked);
@@ -118,10 +123,7 @@ impl Spot {
 }
 
 /// Looks until something came, something else is to be done, or the budget is used up; says how often it looked, too.
-fn look_until(budget: Duration) -> (Looked, u64) {
-    let Some(watch) = WATCH.as_ref() else {
-        return (Looked::Disturbed, 0);
-    };
+fn look_until(watch: &OwnedFd, budget: Duration) -> (Looked, u64) {
     let runtime = Handle::try_current().ok().map(|handle| handle.metrics());
     let began = Instant::now();
     let mut last = began;
@@ -151,14 +153,27 @@ fn look_until(budget: Duration) -> (Looked, u64) {
     }
 }
 
-/// All connections that are looked for: one look finds input of any of them.
-static WATCH: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
-    let watch = epoll::create(epoll::CreateFlags::CLOEXEC);
-    if let Err(error) = &watch {
-        tracing::debug!(%error, "connections cannot be watched; nobody looks for their input");
+/// What all connections that are looked for are watched by, one descriptor for as long as there is any connection: one look
+/// finds input of any of them.
+static WATCH: Mutex<Weak<OwnedFd>> = Mutex::new(Weak::new());
+
+fn watch() -> Option<Arc<OwnedFd>> {
+    let mut shared = WATCH.lock();
+    if let Some(watch) = shared.upgrade() {
+        return Some(watch);
     }
-    watch.ok()
-});
+    match epoll::create(epoll::CreateFlags::CLOEXEC) {
+        Ok(watch) => {
+            let watch = Arc::new(watch);
+            *shared = Arc::downgrade(&watch);
+            Some(watch)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "connections cannot be watched; nobody looks for their input");
+            None
+        }
+    }
+}
 
 fn has_input(watch: &OwnedFd) -> bool {
     const AT_ONCE: Timespec = Timespec {
@@ -199,6 +214,7 @@ impl Drop for Turn<'_> {
 #[derive(Debug)]
 pub(crate) struct Spinner {
     spot: Option<Arc<Spot>>,
+    watch: Option<Arc<OwnedFd>>,
     has_sent: bool,
     has_received: bool,
     is_watched: bool,
@@ -212,8 +228,16 @@ impl Spinner {
     /// On a machine of so many processors.
     fn on(spin: Spin, cores: usize) -> Self {
         let may = spin == Spin::Adaptive && cores > 1;
+        let watch = if may { watch() } else { None };
+        let spot = watch.as_ref().map(|watch| {
+            Arc::new(Spot {
+                watch: Arc::downgrade(watch),
+                ..Spot::default()
+            })
+        });
         Self {
-            spot: may.then(Arc::default),
+            spot,
+            watch,
             has_sent: false,
             has_received: false,
             is_watched: false,
@@ -244,21 +268,21 @@ impl Spinner {
         };
         if !self.is_watched && spot.is_wanted.load(Ordering::Relaxed) {
             self.is_watched = true;
-            watch(descriptor);
+            self.add(descriptor);
         }
         let spot = Arc::clone(spot);
         // Outside of a runtime's threads nobody looks there; a thread that ends keeps nothing.
         let _ended = WAITING.try_with(|waiting| *waiting.borrow_mut() = Some((spot, after)));
     }
-}
 
-/// Watches a connection until its descriptor is closed.
-fn watch(descriptor: Option<BorrowedFd<'_>>) {
-    let (Some(watch), Some(descriptor)) = (WATCH.as_ref(), descriptor) else {
-        return;
-    };
-    let data = epoll::EventData::new_u64(0);
-    if let Err(error) = epoll::add(watch.as_fd(), descriptor, data, epoll::EventFlags::IN) {
-        tracing::debug!(%error, "a connection cannot be watched; nobody looks for its input");
+    /// Watches the connection until its descriptor is closed.
+    fn add(&self, descriptor: Option<BorrowedFd<'_>>) {
+        let (Some(watch), Some(descriptor)) = (&self.watch, descriptor) else {
+            return;
+        };
+        let data = epoll::EventData::new_u64(0);
+        if let Err(error) = epoll::add(watch.as_fd(), descriptor, data, epoll::EventFlags::IN) {
+            tracing::debug!(%error, "a connection cannot be watched; nobody looks for its input");
+        }
     }
 }

@@ -46,7 +46,8 @@ fn a_hot_connection_is_looked_for_and_its_input_is_found() {
         return assert_eq!(looks_of(&spinner), 0);
     }
     assert_ne!(looks_of(&spinner), 0);
-    assert_eq!(look_until(STUCK).0, Looked::Hit);
+    let watch = spinner.watch.unwrap();
+    assert_eq!(look_until(&watch, STUCK).0, Looked::Hit);
 }
 
 #[test]
@@ -85,6 +86,25 @@ fn with_one_processor_or_where_it_is_not_wanted_nobody_looks() {
         assert_eq!(looks_of(&spinner), 0);
         assert!(!spinner.is_watched && WAITING.with(|waiting| waiting.borrow().is_none()));
     }
+}
+
+#[test]
+fn what_connections_are_watched_by_goes_with_the_last_of_them() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut spinner = Spinner::on(Spin::Adaptive, 2);
+    let other = Spinner::on(Spin::Adaptive, 2);
+    let watch = Arc::downgrade(spinner.watch.as_ref().unwrap());
+    spinner.note_sent();
+    // The thread remembers it, and never sleeps.
+    spinner.rest(true, Some(ours.as_fd()));
+    drop(spinner);
+    assert!(Weak::ptr_eq(
+        &watch,
+        &Arc::downgrade(other.watch.as_ref().unwrap())
+    ));
+    drop(other);
+    // Those of other tests may share it.
+    assert!(watch.upgrade().is_none() || Arc::strong_count(&watch.upgrade().unwrap()) > 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub(crate) mod victim;
 
 use std::time::Duration;
 
+use hyperactor_protocol::limits::HELLO_FIXED_BYTES;
 use hyperactor_testkit::{Scale, Seed};
 use net::Kind;
 use tokio::runtime::{Builder, Runtime};
@@ -44,6 +45,9 @@ impl Context {
 /// How many times its aim the longest of many waits may take where the machine does other work besides: still far from a
 /// wait that passed because of a fault.
 pub(crate) const BUSY: u32 = 10;
+
+/// Bytes of each hello of these suites: the fixed part, and the extension that says when a connection is dead.
+pub(crate) const HELLO_BYTES: usize = HELLO_FIXED_BYTES + 2 + size_of::<u32>();
 
 /// The runtime that a suite runs on: as many workers as a small machine has cores.
 pub(crate) fn runtime() -> Runtime {
