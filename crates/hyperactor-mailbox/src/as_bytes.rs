@@ -6,11 +6,11 @@
 //! is not, since it has the attribute in it.
 //!
 //! ```
-//! # use hyperactor_mailbox::Message; // stands for `hyperactor`
 //! # mod hyperactor { pub use hyperactor_mailbox::as_bytes; }
 //! use serde::{Deserialize, Serialize};
 //!
-//! #[derive(Serialize, Deserialize, Message)]
+//! // Beside `Message`, which is derived from the same fields.
+//! #[derive(Serialize, Deserialize)]
 //! struct Picture {
 //!     width: u32,
 //!     #[serde(with = "hyperactor::as_bytes")]

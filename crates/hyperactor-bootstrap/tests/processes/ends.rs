@@ -235,14 +235,18 @@ async fn drain() -> TestResult {
     let world = World::new().await?;
     let proc = world.spawn("a", RoutePolicy::Auto).await?;
     let sink = proc.spawn::<Sink>(&world.client, "sink", ()).await?;
-    // Two seconds of work in the queue.
-    for _ in 0..20 {
-        let sent = sink
-            .send(&world.client, Sleep(Duration::from_millis(100)))
-            .await;
+    // Two seconds of work in the queue, the first of it begun before the last is sent. At once: a handler that blocks its
+    // thread may hold up what comes in.
+    let start = Instant::now();
+    let work = (0..20).map(|_| sink.send(&world.client, Sleep(Duration::from_millis(100))));
+    for sent in join_all(work).await {
         assert!(sent.is_delivered(), "{sent}");
     }
-    let start = Instant::now();
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "nothing was left to drain: {:?}",
+        start.elapsed()
+    );
     let exit = proc
         .end(End::Drain {
             deadline: Duration::from_secs(20),
@@ -250,8 +254,9 @@ async fn drain() -> TestResult {
         .await;
     assert_eq!(exit, ProcExit::Exited(0));
     assert!(
-        start.elapsed() > Duration::from_secs(1),
-        "it did not wait for the queue"
+        start.elapsed() >= Duration::from_secs(2),
+        "it did not wait for the queue: {:?}",
+        start.elapsed()
     );
     world.end().await
 }
