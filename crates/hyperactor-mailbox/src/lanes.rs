@@ -3,17 +3,15 @@
 //! the senders that wait for room. The queue of single items is in `queue.rs`.
 
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use crate::capacity::{Capacity, Room};
 use crate::limits;
 use crate::overflow::{Class, Overflow};
-use crate::sender::BoxFuture;
 
 /// What one lane keeps its messages in, first in, first out.
 pub trait Lane: Default + Send + 'static {
@@ -64,8 +62,8 @@ struct State<L> {
 pub struct Both<L> {
     /// Of class [`User`](Class::User).
     pub user: L,
-    /// Of class [`Control`](Class::Control).
-    pub urgent: L,
+    /// Of class [`Control`](Class::Control); nothing before the first such message, which most queues never see.
+    pub urgent: Option<Box<L>>,
     /// How many of the user messages are local, and how many places are held for such. Whoever takes messages out takes
     /// them off.
     pub user_local: usize,
@@ -76,7 +74,20 @@ pub struct Both<L> {
 impl<L: Lane> Both<L> {
     /// Whether nothing is inside.
     pub fn is_empty(&self) -> bool {
-        self.user.is_empty() && self.urgent.is_empty()
+        self.user.is_empty() && !self.is_urgent()
+    }
+
+    /// Whether messages of class [`Control`](Class::Control) are inside.
+    #[inline(always)]
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+            .as_ref()
+            .is_some_and(|urgent| !urgent.is_empty())
+    }
+
+    /// How many messages are inside.
+    fn len(&self) -> usize {
+        self.user.len() + self.urgent.as_ref().map_or(0, |urgent| urgent.len())
     }
 }
 
@@ -115,7 +126,7 @@ impl<L: Lane> Admitted<'_, L> {
     pub fn lane(&mut self) -> &mut L {
         match self.class {
             Class::User => &mut self.state.lanes.user,
-            Class::Control => &mut self.state.lanes.urgent,
+            Class::Control => self.state.lanes.urgent.get_or_insert_default(),
         }
     }
 
@@ -141,7 +152,7 @@ impl<L: Lane> Lanes<L> {
         let state = State {
             lanes: Both {
                 user: L::default(),
-                urgent: L::default(),
+                urgent: None,
                 user_local: 0,
                 urgent_local: 0,
             },
@@ -352,8 +363,7 @@ impl<L: Lane> Lanes<L> {
     /// How many messages are inside.
     #[must_use]
     pub fn len(&self) -> usize {
-        let state = self.state.lock();
-        state.lanes.user.len() + state.lanes.urgent.len()
+        self.state.lock().lanes.len()
     }
 
     /// Whether nothing is inside.
@@ -362,18 +372,26 @@ impl<L: Lane> Lanes<L> {
         self.len() == 0
     }
 
-    /// What to wait for when it is full.
+    /// Whether there is use in waiting when a message of this class was refused.
     #[must_use]
-    pub fn capacity(self: &Arc<Self>) -> Capacity {
-        Capacity::new(Arc::new(ClassRoom(Arc::clone(self), Class::User)))
+    pub fn waits(&self, class: Class) -> bool {
+        class == Class::Control || self.overflow == Overflow::Wait
     }
 
-    /// What to wait for when a message of this class was refused; `None` if there is no use in waiting, because the queue
-    /// does not [wait](Overflow::Wait).
-    #[must_use]
-    pub fn capacity_of(self: &Arc<Self>, class: Class) -> Option<Capacity> {
-        let waits = class == Class::Control || self.overflow == Overflow::Wait;
-        waits.then(|| Capacity::new(Arc::new(ClassRoom(Arc::clone(self), class))))
+    /// Resolves when a local message of this class would be taken, or refused for good.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is reserved and nothing is lost.
+    pub async fn available(&self, class: Class) {
+        loop {
+            let mut notified = pin!(self.room.get_or_init(Box::default).notified());
+            // Registered before the look, so that room made between the look and the wait is not missed.
+            notified.as_mut().enable();
+            if self.has_room(class) {
+                return;
+            }
+            notified.await;
+        }
     }
 
     /// Whoever waits made the place to wait at before he found the queue full, under its lock, so it is seen here.
@@ -383,7 +401,10 @@ impl<L: Lane> Lanes<L> {
         }
     }
 
-    fn has_room(&self, class: Class) -> bool {
+    /// Whether a local message of this class would be taken now, or refused for good. If not, whoever waits for room is told
+    /// when there is some.
+    #[must_use]
+    pub fn has_room(&self, class: Class) -> bool {
         let mut state = self.state.lock();
         let is_free = match class {
             Class::User => state.lanes.user_local < self.capacity,
@@ -406,7 +427,7 @@ impl<L: Lane> State<L> {
         let before = (lanes.user_local, lanes.urgent_local);
         let done = work(lanes);
         let has_left = lanes.user_local < before.0 || lanes.urgent_local < before.1;
-        if is_urgent.load(Ordering::Relaxed) && lanes.urgent.is_empty() {
+        if is_urgent.load(Ordering::Relaxed) && !lanes.is_urgent() {
             is_urgent.store(false, Ordering::Release);
         }
         (done, has_left && std::mem::take(&mut self.is_wanted))
@@ -425,39 +446,12 @@ impl<L: Lane> State<L> {
     }
 }
 
-/// The room of one class.
-struct ClassRoom<L>(Arc<Lanes<L>>, Class);
-
-impl<L: Lane> ClassRoom<L> {
-    async fn made(&self) {
-        loop {
-            let mut notified = pin!(self.0.room.get_or_init(Box::default).notified());
-            // Registered before the look, so that room made between the look and the wait is not missed.
-            notified.as_mut().enable();
-            if self.0.has_room(self.1) {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
-
-impl<L: Lane> Room for ClassRoom<L> {
-    fn has_room(&self) -> bool {
-        self.0.has_room(self.1)
-    }
-
-    fn available(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.made())
-    }
-}
-
 impl<L: Lane> std::fmt::Debug for Lanes<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state.lock();
         f.debug_struct("Lanes")
             .field("user", &state.lanes.user.len())
-            .field("urgent", &state.lanes.urgent.len())
+            .field("urgent", &(state.lanes.len() - state.lanes.user.len()))
             .field("local", &state.lanes.user_local)
             .field("capacity", &self.capacity)
             .field("is_closed", &state.is_closed)

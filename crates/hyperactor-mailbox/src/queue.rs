@@ -6,9 +6,10 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, Room};
 use crate::lanes::{Both, Lane, Lanes, Refusal};
 use crate::overflow::{Class, Overflow};
+use crate::sender::BoxFuture;
 use crate::settle::{Lease, ReturnHandle};
 
 /// A queue with many senders and one receiver. A clone is another handle of the same queue.
@@ -222,7 +223,10 @@ impl<T: Send + 'static> Queue<T> {
                 user_local,
                 urgent_local,
             } = lanes;
-            let first = drain(urgent, urgent_local, out, max, &mut leases);
+            let first = match urgent {
+                Some(urgent) => drain(urgent, urgent_local, out, max, &mut leases),
+                None => 0,
+            };
             let count = first + drain(user, user_local, out, max - first, &mut leases);
             (count > 0).then_some(count)
         });
@@ -250,7 +254,7 @@ impl<T: Send + 'static> Queue<T> {
             let is_local = |(_, lease): &&(T, Lease)| lease.is_local();
             lanes.user_local -= lanes.user.iter().filter(is_local).count();
             (
-                std::mem::take(&mut lanes.urgent),
+                std::mem::take(&mut lanes.urgent).unwrap_or_default(),
                 std::mem::take(&mut lanes.user),
             )
         });
@@ -267,14 +271,18 @@ impl<T: Send + 'static> Queue<T> {
     /// What to wait for when it is full.
     #[must_use]
     pub fn capacity(&self) -> Capacity {
-        self.0.capacity()
+        self.room(Class::User)
     }
 
     /// What to wait for when an item of this class was refused; `None` if there is no use in waiting, because the queue
     /// does not [wait](Overflow::Wait).
     #[must_use]
     pub fn capacity_of(&self, class: Class) -> Option<Capacity> {
-        self.0.capacity_of(class)
+        self.0.waits(class).then(|| self.room(class))
+    }
+
+    fn room(&self, class: Class) -> Capacity {
+        Capacity::new(Arc::new(ClassRoom(Arc::clone(&self.0), class)))
     }
 
     /// What it does when it is full.
@@ -328,9 +336,23 @@ impl<T: Send + 'static> Queue<T> {
     }
 }
 
+/// The room of one class.
+struct ClassRoom<T>(Arc<Lanes<Items<T>>>, Class);
+
+impl<T: Send + 'static> Room for ClassRoom<T> {
+    fn has_room(&self) -> bool {
+        self.0.has_room(self.1)
+    }
+
+    fn available(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.available(self.1))
+    }
+}
+
 /// Takes the first item of all.
 fn pop<T: Send + 'static>(lanes: &mut Both<Items<T>>) -> Option<(T, Lease)> {
-    if let Some((item, was_local)) = lanes.urgent.pop_oldest() {
+    let urgent = lanes.urgent.as_mut().and_then(|urgent| urgent.pop_oldest());
+    if let Some((item, was_local)) = urgent {
         lanes.urgent_local -= usize::from(was_local);
         return Some(item);
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperactor_mailbox::{
-    Asked, Class, Dropped, Lease, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice,
-    Payload, PayloadError, PortSink, Refusal, ReturnHandle, Token, Undeliverable,
-    decode_with_duties,
+    Asked, BoxFuture, Capacity, Class, Dropped, Lease, Mailbox, Message, MessageEnvelope, Never,
+    NotDelivered, Notice, Payload, PayloadError, PortSink, Refusal, ReturnHandle, Room, Token,
+    Undeliverable, decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
@@ -98,6 +98,20 @@ impl<A: Actor> Cell<A> {
         }
     }
 
+    /// What to wait for when the queue is full.
+    pub(crate) fn capacity(self: &Arc<Self>) -> Capacity {
+        self.room(Class::User)
+    }
+
+    /// What to wait for when a message of this class was refused; `None` if there is no use in waiting.
+    pub(crate) fn capacity_of(self: &Arc<Self>, class: Class) -> Option<Capacity> {
+        self.inbox.waits(class).then(|| self.room(class))
+    }
+
+    fn room(self: &Arc<Self>, class: Class) -> Capacity {
+        Capacity::new(Arc::new(QueueRoom(Arc::clone(self), class)))
+    }
+
     pub(crate) fn full(&self, port_id: PortId) -> NotDelivered {
         NotDelivered::QueueFull {
             port_id,
@@ -124,7 +138,7 @@ impl<A: Actor> Cell<A> {
 
     /// The report of a message that the queue did not take.
     pub(crate) fn report_of(
-        &self,
+        self: &Arc<Self>,
         why: Refusal,
         envelope: MessageEnvelope,
         class: Class,
@@ -132,7 +146,7 @@ impl<A: Actor> Cell<A> {
         let reason = self.reason_of(why, envelope.dest().clone());
         let mut report = Undeliverable::new(envelope, reason);
         if why == Refusal::Full {
-            report.capacity = self.inbox.capacity_of(class);
+            report.capacity = self.capacity_of(class);
         }
         report
     }
@@ -144,6 +158,19 @@ impl<A: Actor> Cell<A> {
             reason: reason.to_string(),
         };
         give_up(self, message, reason, &never);
+    }
+}
+
+/// The room for messages of one class in an actor's queue.
+struct QueueRoom<A: Actor>(Arc<Cell<A>>, Class);
+
+impl<A: Actor> Room for QueueRoom<A> {
+    fn has_room(&self) -> bool {
+        self.0.inbox.has_room(self.1)
+    }
+
+    fn available(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.inbox.available(self.1))
     }
 }
 
@@ -245,7 +272,7 @@ impl<A: Receives<M>, M: Message> ExportedPort<A, M> {
 
 impl<A: Receives<M>, M: Message> PortSink for ExportedPort<A, M> {
     fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        let cell = &*self.cell;
+        let cell = &self.cell;
         let (head, payload) = envelope.into_parts();
         let header = AskHeader::read(head.headers());
         let reply_port = header.as_ref().map(|header| header.reply_port);

@@ -136,7 +136,7 @@ impl<A: Actor> ActorHandle<A> {
         let (reason, capacity) = match kind {
             Kind::Full(class) => (
                 self.cell.full(PortId::new(actor_id, 0)),
-                self.cell.inbox.capacity_of(class),
+                self.cell.capacity_of(class),
             ),
             Kind::Stopped => (NotDelivered::ActorStopped { actor_id }, None),
         };

@@ -2,22 +2,15 @@
 //! [`Lanes`]; what a run is, `runs.rs` says.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyperactor_mailbox::{Both, Capacity, Class, Lane, Lanes, Overflow, Refusal};
+use hyperactor_mailbox::{Both, Class, Lane, Lanes, Overflow, Refusal};
 
 use crate::runs::{AnyRun, Crash, Envelop, Inline, Kept, Meta, Run, Unhandled, is_inline};
 use crate::{Actor, Handler, PanicReport, limits};
 
-/// The queue of one actor. A clone is another handle of the same queue.
-pub(crate) struct Inbox<A: Actor>(Arc<Lanes<Runs<A>>>);
-
-impl<A: Actor> Clone for Inbox<A> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
+/// The queue of one actor. It lies in the actor's cell, beside what whoever puts something in looks at first.
+pub(crate) struct Inbox<A: Actor>(Lanes<Runs<A>>);
 
 /// The runs of one lane. Of them only the last may be empty: it waits to be filled on.
 pub(crate) struct Runs<A: Actor> {
@@ -245,7 +238,7 @@ pub(crate) struct Taken<A: Actor> {
 
 impl<A: Actor> Inbox<A> {
     pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
-        Self(Arc::new(Lanes::new(capacity, overflow)))
+        Self(Lanes::new(capacity, overflow))
     }
 
     /// Puts a message at the end of its lane; gives the one that was given up for it, if one was.
@@ -339,7 +332,9 @@ impl<A: Actor> Inbox<A> {
                 lanes.user.spares(spent);
             }
             if lanes.is_empty() {
-                lanes.urgent.rest(&mut useless);
+                if let Some(urgent) = &mut lanes.urgent {
+                    urgent.rest(&mut useless);
+                }
                 lanes.user.rest(&mut useless);
                 if run.is_large() {
                     large = Some(std::mem::replace(run, Run::with_capacity(0)));
@@ -349,8 +344,8 @@ impl<A: Actor> Inbox<A> {
                 }
                 return None;
             }
-            if !lanes.urgent.is_empty() {
-                if lanes.urgent.exchange(run) {
+            if let Some(urgent) = lanes.urgent.as_mut().filter(|urgent| !urgent.is_empty()) {
+                if urgent.exchange(run) {
                     lanes.urgent_local -= run.local();
                     return Some(Found::Same { is_urgent: true });
                 }
@@ -374,7 +369,9 @@ impl<A: Actor> Inbox<A> {
         self.0.poll_take(Some(task), |lanes| {
             lanes.user.spares(spent);
             if lanes.is_empty() {
-                lanes.urgent.rest(&mut useless);
+                if let Some(urgent) = &mut lanes.urgent {
+                    urgent.rest(&mut useless);
+                }
                 lanes.user.rest(&mut useless);
                 return None;
             }
@@ -384,9 +381,9 @@ impl<A: Actor> Inbox<A> {
 
     /// Takes out the next run of those that go first.
     pub(crate) fn take_urgent(&self) -> Option<Taken<A>> {
-        self.0.with(|lanes| match lanes.urgent.is_empty() {
-            true => None,
-            false => pop(lanes),
+        self.0.with(|lanes| match lanes.is_urgent() {
+            true => pop(lanes),
+            false => None,
         })
     }
 
@@ -405,17 +402,25 @@ impl<A: Actor> Inbox<A> {
     pub(crate) fn close(&self) -> Vec<Taken<A>> {
         self.0.close(|lanes| {
             lanes.user.spares = Vec::new();
-            lanes.urgent.spares = Vec::new();
+            if let Some(urgent) = &mut lanes.urgent {
+                urgent.spares = Vec::new();
+            }
             std::iter::from_fn(|| pop(lanes)).collect()
         })
     }
 
-    pub(crate) fn capacity(&self) -> Capacity {
-        self.0.capacity()
+    /// Whether there is use in waiting when a message of this class was refused.
+    pub(crate) fn waits(&self, class: Class) -> bool {
+        self.0.waits(class)
     }
 
-    pub(crate) fn capacity_of(&self, class: Class) -> Option<Capacity> {
-        self.0.capacity_of(class)
+    pub(crate) fn has_room(&self, class: Class) -> bool {
+        self.0.has_room(class)
+    }
+
+    /// See [`Lanes::available`].
+    pub(crate) async fn available(&self, class: Class) {
+        self.0.available(class).await;
     }
 
     pub(crate) fn max_local(&self) -> usize {
@@ -428,14 +433,16 @@ impl<A: Actor> Inbox<A> {
 
     /// How many messages came by reference from within the proc.
     pub(crate) fn by_reference(&self) -> u64 {
-        self.0
-            .with(|lanes| lanes.user.by_reference + lanes.urgent.by_reference)
+        self.0.with(|lanes| {
+            let urgent = lanes.urgent.as_ref();
+            lanes.user.by_reference + urgent.map_or(0, |urgent| urgent.by_reference)
+        })
     }
 }
 
 /// Takes out the first run of all.
 fn pop<A: Actor>(lanes: &mut Both<Runs<A>>) -> Option<Taken<A>> {
-    if let Some(run) = lanes.urgent.pop() {
+    if let Some(run) = lanes.urgent.as_mut().and_then(|urgent| urgent.pop()) {
         lanes.urgent_local -= run.local();
         let is_urgent = true;
         return Some(Taken { run, is_urgent });

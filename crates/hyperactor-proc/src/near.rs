@@ -65,7 +65,7 @@ impl<A: Actor> Near<A> {
         let mut message = message;
         while let Err(refused) = self.place(cx, message) {
             let capacity = match refused.why {
-                Refusal::Full => self.cell.inbox.capacity_of(self.cell.class_of::<M>()),
+                Refusal::Full => self.cell.capacity_of(self.cell.class_of::<M>()),
                 Refusal::Closed | Refusal::Shed => None,
             };
             waiting.refused = Some(refused);
@@ -89,7 +89,7 @@ impl<A: Actor> Near<A> {
         let mut message = message;
         while let Err(refused) = self.place(cx, message) {
             let class = self.cell.class_of::<M>();
-            match (refused.why, self.cell.inbox.capacity_of(class)) {
+            match (refused.why, self.cell.capacity_of(class)) {
                 (Refusal::Full, Some(capacity)) => capacity.available().await,
                 (why, _) => {
                     let port_id = PortId::new(self.cell.actor_id().clone(), M::port());
@@ -112,7 +112,7 @@ impl<A: Actor> Near<A> {
     where
         A: Receives<M>,
     {
-        let cell = &*self.cell;
+        let cell = &self.cell;
         let class = cell.class_of::<M>();
         let origin = Origin::Envelope {
             sender: cx.actor_id().clone(),
@@ -128,7 +128,7 @@ impl<A: Actor> Near<A> {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
             };
-            match (refused.why, cell.inbox.capacity_of(class)) {
+            match (refused.why, cell.capacity_of(class)) {
                 // The deadline bounds the wait for room.
                 (Refusal::Full, Some(capacity)) => capacity.available().await,
                 (why, _) => {

@@ -155,9 +155,7 @@ async fn tell<A: Handler<M>, M: Send + 'static>(
                 Err(refused) => message = Some(refused.message),
             }
             // One that does not wait for its senders has to for itself: nobody else could be told.
-            cell.inbox
-                .capacity_of(class)
-                .unwrap_or_else(|| cell.inbox.capacity())
+            cell.capacity_of(class).unwrap_or_else(|| cell.capacity())
         };
         capacity.available().await;
     }
@@ -178,7 +176,7 @@ async fn place_crash<A: Actor>(cell: &Weak<Cell<A>>, mut report: PanicReport) {
                 Err((Refusal::Closed, _)) => return,
                 Err((Refusal::Full | Refusal::Shed, again)) => report = again,
             }
-            cell.inbox.capacity()
+            cell.capacity()
         };
         capacity.available().await;
     }

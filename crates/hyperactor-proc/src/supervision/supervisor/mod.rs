@@ -388,7 +388,7 @@ fn resume_later(cx: &Context<Supervisor>, delay: Duration, which: Vec<(usize, u6
             let meta = Meta::handle(sender_hash, None);
             match cell.inbox.push(Class::User, message, meta, None) {
                 Err(refused) if refused.why == Refusal::Full => {
-                    let capacity = cell.inbox.capacity();
+                    let capacity = cell.capacity();
                     drop(cell);
                     capacity.available().await;
                     message = refused.message;
