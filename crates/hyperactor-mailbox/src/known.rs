@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use hyperactor_refs::ActorId;
 
-use crate::mailbox::{Mailbox, WeakMailbox};
+use crate::mailbox::{Mailbox, Owner, WeakMailbox};
 use crate::outbox::Outbox;
 
 /// Remembers the mailbox that an id was resolved to, for senders of the actor's own proc. It does not keep the mailbox
@@ -20,7 +20,7 @@ pub struct KnownMailbox(OnceLock<Known>);
 #[derive(Clone)]
 struct Known {
     mailbox: WeakMailbox,
-    owner: Option<Weak<dyn Any + Send + Sync>>,
+    owner: Option<Weak<dyn Owner>>,
 }
 
 impl KnownMailbox {
@@ -56,7 +56,8 @@ impl KnownMailbox {
         if self.0.get().is_none() {
             self.resolve(cx, actor_id)?;
         }
-        self.0.get()?.owner.as_ref()?.upgrade()?.downcast().ok()
+        let owner: Arc<dyn Any + Send + Sync> = self.0.get()?.owner.as_ref()?.upgrade()?;
+        owner.downcast().ok()
     }
 
     #[cold]

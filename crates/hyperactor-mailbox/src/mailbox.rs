@@ -68,20 +68,32 @@ impl WeakMailbox {
     }
 }
 
+/// One for each actor, so what most of them never need is in [`More`].
 pub(crate) struct Inner {
     actor_id: ActorId,
-    capacity: usize,
-    /// Set under the lock of the ports.
-    is_closed: AtomicBool,
     next_port: AtomicU64,
     ports: RwLock<Ports>,
+    /// Whose mailbox it is: for those who know the type, and to tell of messages that were delivered elsewhere and not handled.
+    owner: OnceLock<Weak<dyn Owner>>,
+    more: OnceLock<Box<More>>,
+    /// Of each port.
+    capacity: u32,
+    /// Set under the lock of the ports.
+    is_closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct More {
     /// Requests from other processes that this actor has and whose senders may still withdraw them.
-    requests: OnceLock<Box<Mutex<Requests>>>,
-    /// Whose mailbox it is, for those who know the type.
-    owner: OnceLock<Weak<dyn Any + Send + Sync>>,
-    /// Whom to tell of messages that were delivered elsewhere and not handled.
+    requests: Mutex<Requests>,
+    /// Whom to tell of messages that were delivered elsewhere and not handled, instead of the owner.
     reports: Mutex<Option<Arc<dyn ReturnSink>>>,
 }
+
+/// Whoever has a mailbox.
+pub(crate) trait Owner: ReturnSink + Any {}
+
+impl<T: ReturnSink> Owner for T {}
 
 type Requests = HashMap<PortId, Weak<dyn Asked>>;
 
@@ -136,19 +148,18 @@ impl Mailbox {
         Self::with_capacity(actor_id, limits::QUEUE_CAPACITY_DEFAULT)
     }
 
-    /// The empty mailbox of an actor, whose ports hold `capacity` messages of local senders each.
+    /// The empty mailbox of an actor, whose ports hold `capacity` messages of local senders each; at most 2³² - 1.
     #[must_use]
     pub fn with_capacity(actor_id: ActorId, capacity: usize) -> Self {
-        let next_port = AtomicU64::new(limits::FIRST_EPHEMERAL_PORT);
         Self(Arc::new(Inner {
             actor_id,
-            capacity,
-            is_closed: AtomicBool::new(false),
-            next_port,
+            next_port: AtomicU64::new(limits::FIRST_EPHEMERAL_PORT),
             ports: RwLock::default(),
-            requests: OnceLock::new(),
             owner: OnceLock::new(),
-            reports: Mutex::default(),
+            more: OnceLock::new(),
+            // So many messages fit into no memory.
+            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
+            is_closed: AtomicBool::new(false),
         }))
     }
 
@@ -158,14 +169,15 @@ impl Mailbox {
         &self.0.actor_id
     }
 
-    /// Says whose mailbox it is. References of the owner's own proc that know its type then reach it past the ports. Only
-    /// the first call counts.
-    pub fn set_owner(&self, owner: Weak<dyn Any + Send + Sync>) {
+    /// Says whose mailbox it is. References of the owner's own proc that know its type then reach it past the ports; and it is
+    /// told of messages that were delivered to another process and not handled there, unless somebody else
+    /// [is](Self::report_to). Only the first call counts.
+    pub fn set_owner<O: ReturnSink>(&self, owner: Weak<O>) {
         // A mailbox changes hands as little as an id does.
         let _ = self.0.owner.set(owner);
     }
 
-    pub(crate) fn owner(&self) -> Option<Weak<dyn Any + Send + Sync>> {
+    pub(crate) fn owner(&self) -> Option<Weak<dyn Owner>> {
         self.0.owner.get().cloned()
     }
 
@@ -173,7 +185,7 @@ impl Mailbox {
     /// when the receiver is dropped.
     #[must_use]
     pub fn open_port<M: Send + 'static>(&self) -> (PortHandle<M>, PortReceiver<M>) {
-        self.open_port_with_capacity(self.0.capacity)
+        self.open_port_with_capacity(self.0.capacity as usize)
     }
 
     /// As [`open_port`](Self::open_port), for `capacity` messages of local senders.
@@ -269,7 +281,7 @@ impl Mailbox {
     /// # Bounds
     /// At most [`limits::REQUESTS_PER_MAILBOX`]; a further one is handled although its sender may have withdrawn it.
     pub fn enter_request(&self, reply_port: PortId, request: &Arc<dyn Asked>) {
-        let mut requests = self.0.requests.get_or_init(Box::default).lock();
+        let mut requests = self.0.more.get_or_init(Box::default).requests.lock();
         if requests.len() < limits::REQUESTS_PER_MAILBOX {
             requests.insert(reply_port, Arc::downgrade(request));
         }
@@ -277,8 +289,8 @@ impl Mailbox {
 
     /// Forgets a request that is done with.
     pub fn leave_request(&self, reply_port: &PortId) {
-        if let Some(requests) = self.0.requests.get() {
-            requests.lock().remove(reply_port);
+        if let Some(more) = self.0.more.get() {
+            more.requests.lock().remove(reply_port);
         }
     }
 
@@ -305,8 +317,8 @@ impl Mailbox {
         for sink in sinks.into_values() {
             sink.closed();
         }
-        // The owner may own the mailbox in turn.
-        let reports = self.0.reports.lock().take();
+        // Whoever it is may own the mailbox in turn.
+        let reports = self.0.more.get().map(|more| more.reports.lock().take());
         drop(reports);
     }
 
@@ -326,10 +338,24 @@ impl Mailbox {
         self.0.ports.read().len()
     }
 
-    /// Has its owner told of messages that were delivered to another process and not handled there. Without this they
-    /// are logged.
+    /// Has somebody told of messages that were delivered to another process and not handled there, until the mailbox is
+    /// closed. Without this and without an [owner](Self::set_owner) they are logged.
     pub fn report_to(&self, sink: Arc<dyn ReturnSink>) {
-        *self.0.reports.lock() = Some(sink);
+        *self.0.more.get_or_init(Box::default).reports.lock() = Some(sink);
+    }
+
+    /// Whom to tell of what comes back late.
+    fn reports(&self) -> Option<Arc<dyn ReturnSink>> {
+        if let Some(sink) = self
+            .0
+            .more
+            .get()
+            .and_then(|more| more.reports.lock().clone())
+        {
+            return Some(sink);
+        }
+        let owner = self.0.owner.get().filter(|_| !self.is_closed())?;
+        Some(owner.upgrade()?)
     }
 
     /// What is behind a port number.
@@ -352,8 +378,7 @@ impl Mailbox {
                 };
                 let envelope = MessageEnvelope::new(self.actor_id().clone(), dest, payload);
                 let report = Undeliverable::new(envelope, *reason);
-                let sink = self.0.reports.lock().clone();
-                match sink {
+                match self.reports() {
                     Some(sink) => sink.undelivered(Token::default(), report),
                     None => ReturnHandle::monitored().report(report),
                 }
@@ -364,8 +389,8 @@ impl Mailbox {
                 }
             }
             Notice::Withdrawn { reply_port } => {
-                let request = self.0.requests.get().and_then(|requests| {
-                    let requests = requests.lock();
+                let request = self.0.more.get().and_then(|more| {
+                    let requests = more.requests.lock();
                     requests.get(&reply_port).and_then(Weak::upgrade)
                 });
                 if let Some(request) = request {

@@ -1,9 +1,9 @@
 //! All mailboxes of one proc, by actor.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hyperactor_refs::ActorId;
@@ -30,10 +30,34 @@ pub struct MailboxMuxer(Arc<[RwLock<Shard>; SHARDS]>);
 
 #[derive(Default)]
 struct Shard {
-    live: HashMap<ActorId, Mailbox, KeyHash>,
+    /// Each is its own key, which it has inside.
+    live: HashSet<Keyed, KeyHash>,
     departed: HashSet<ActorId, KeyHash>,
     /// The departed, the longest ago first.
     departures: VecDeque<ActorId>,
+}
+
+/// A mailbox as an entry of a table by actor.
+struct Keyed(Mailbox);
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.actor_id() == other.0.actor_id()
+    }
+}
+
+impl Eq for Keyed {}
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.actor_id().hash(state);
+    }
+}
+
+impl Borrow<ActorId> for Keyed {
+    fn borrow(&self) -> &ActorId {
+        self.0.actor_id()
+    }
 }
 
 impl MailboxMuxer {
@@ -51,29 +75,31 @@ impl MailboxMuxer {
         let mut shard = self.shard(mailbox.actor_id()).write();
         // The limit is kept a part at a time: actors spread over the parts by their hash.
         let is_full = shard.live.len() >= limits::ACTORS_PER_MUXER / SHARDS;
-        let actor_id = mailbox.actor_id().clone();
-        match shard.live.entry(actor_id.clone()) {
-            Entry::Occupied(_) => return Err(BindError::ActorTaken { actor_id }),
-            Entry::Vacant(_) if is_full => {
-                return Err(BindError::TooManyActors {
-                    actor_id,
-                    max: limits::ACTORS_PER_MUXER,
-                });
-            }
-            Entry::Vacant(entry) => entry.insert(mailbox),
-        };
-        if shard.departed.remove(&actor_id) {
-            shard.departures.retain(|departed| *departed != actor_id);
+        let actor_id = mailbox.actor_id();
+        if shard.live.contains(actor_id) {
+            return Err(BindError::ActorTaken {
+                actor_id: actor_id.clone(),
+            });
         }
+        if is_full {
+            return Err(BindError::TooManyActors {
+                actor_id: actor_id.clone(),
+                max: limits::ACTORS_PER_MUXER,
+            });
+        }
+        if shard.departed.remove(actor_id) {
+            shard.departures.retain(|departed| departed != actor_id);
+        }
+        shard.live.insert(Keyed(mailbox));
         Ok(())
     }
 
     /// Takes out the mailbox of an actor, and remembers for a while that there was one.
     pub fn unbind(&self, actor_id: &ActorId) -> Option<Mailbox> {
         let mut shard = self.shard(actor_id).write();
-        let (actor_id, mailbox) = shard.live.remove_entry(actor_id)?;
-        shard.departed.insert(actor_id.clone());
-        shard.departures.push_back(actor_id);
+        let Keyed(mailbox) = shard.live.take(actor_id)?;
+        shard.departed.insert(mailbox.actor_id().clone());
+        shard.departures.push_back(mailbox.actor_id().clone());
         if shard.departures.len() > limits::DEPARTED_ACTORS / SHARDS
             && let Some(oldest) = shard.departures.pop_front()
         {
@@ -85,7 +111,8 @@ impl MailboxMuxer {
     /// The mailbox of an actor.
     #[must_use]
     pub fn get(&self, actor_id: &ActorId) -> Option<Mailbox> {
-        self.shard(actor_id).read().live.get(actor_id).cloned()
+        let shard = self.shard(actor_id).read();
+        shard.live.get(actor_id).map(|keyed| keyed.0.clone())
     }
 
     /// The ids of all actors, in no order.
@@ -93,7 +120,11 @@ impl MailboxMuxer {
     pub fn actor_ids(&self) -> Vec<ActorId> {
         self.0
             .iter()
-            .flat_map(|shard| shard.read().live.keys().cloned().collect::<Vec<_>>())
+            .flat_map(|shard| {
+                let shard = shard.read();
+                let ids = shard.live.iter().map(|keyed| keyed.0.actor_id().clone());
+                ids.collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -129,7 +160,7 @@ impl MailboxSender for MailboxMuxer {
             shard
                 .live
                 .get(actor_id)
-                .cloned()
+                .map(|keyed| keyed.0.clone())
                 .ok_or_else(|| shard.departed.contains(actor_id))
         };
         match found {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperactor_mailbox::{
-    Asked, BoxFuture, Capacity, Class, Dropped, Lease, Mailbox, Message, MessageEnvelope, Never,
-    NotDelivered, Notice, Payload, PayloadError, PortSink, Refusal, ReturnHandle, Room, Token,
-    Undeliverable, decode_with_duties,
+    Asked, BoxFuture, Capacity, Class, Dropped, Failure, Lease, Mailbox, Message, MessageEnvelope,
+    Never, NotDelivered, Notice, Payload, PayloadError, PortSink, Refusal, ReturnHandle,
+    ReturnSink, Room, Token, Undeliverable, decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 
-use crate::control::{Control, Facts};
+use crate::control::{AnyCell, Control};
 use crate::inbox::{Inbox, Refused};
 use crate::proc::WeakProc;
 use crate::runs::{Meta, Origin, Remote, Source, Unhandled, envelop};
@@ -22,20 +22,42 @@ use crate::waits::{AskHeader, RemoteReply};
 use crate::{Actor, Exports, Receives, TraceContext};
 
 /// One actor, seen by everybody but its own state.
+///
+/// In this order in memory: first what senders read, then the queue that they write to, and what the actor's task writes at
+/// the end.
+#[repr(C)]
 pub(crate) struct Cell<A: Actor> {
-    pub(crate) inbox: Inbox<A>,
     /// The messages that go before others, by type.
     pub(crate) control_types: Box<[TypeId]>,
-    pub(crate) control: Arc<Control>,
     pub(crate) mailbox: Mailbox,
     pub(crate) proc: WeakProc,
-    /// The request that the actor is handling, if its message is one.
-    pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
     /// Whether every exported message has its port.
     pub(crate) is_exported: AtomicBool,
+    pub(crate) inbox: Inbox<A>,
+    /// The request that the actor is handling, if its message is one.
+    pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
+    pub(crate) control: Control,
 }
 
-impl<A: Actor> Facts for Cell<A> {
+impl<A: Actor> ReturnSink for Cell<A> {
+    fn undelivered(&self, _: Token, report: Undeliverable) {
+        self.control.returned(report);
+    }
+
+    fn abandoned(&self, _: Token) {
+        tracing::warn!(actor = %self.actor_id(), "a message was dropped on its way without a verdict");
+    }
+
+    fn lost(&self, _: Token, failure: Failure) {
+        tracing::warn!(actor = %self.actor_id(), failure = %failure, "a message was lost");
+    }
+}
+
+impl<A: Actor> AnyCell for Cell<A> {
+    fn control(&self) -> &Control {
+        &self.control
+    }
+
     fn actor_type(&self) -> &'static str {
         std::any::type_name::<A>()
     }

@@ -11,7 +11,7 @@ use hyperactor_mailbox::{
 use hyperactor_refs::{ActorId, ProcId};
 
 use crate::cell::Cell;
-use crate::control::{Control, End};
+use crate::control::{AnyCell, Control, End};
 use crate::{Actor, ActorHandle, Delegate, Proc, ProcGone, SpawnError, TraceContext};
 
 /// An actor's view of itself and of its proc, given to every handler and hook.
@@ -35,8 +35,8 @@ impl<A: Actor> Context<A> {
         &self.cell.control
     }
 
-    pub(crate) fn shared_control(&self) -> &Arc<Control> {
-        &self.cell.control
+    pub(crate) fn any_cell(&self) -> Arc<dyn AnyCell> {
+        self.cell.clone()
     }
 
     /// The actor's own id.
@@ -67,11 +67,7 @@ impl<A: Actor> Context<A> {
     /// An outbox that sends under this actor's id from a task or a value of its own.
     pub fn delegate(&self) -> Delegate {
         let cell = &self.cell;
-        Delegate::new(
-            cell.mailbox.clone(),
-            cell.proc.clone(),
-            cell.control.clone(),
-        )
+        Delegate::new(cell.mailbox.clone(), cell.proc.clone(), self.cell.clone())
     }
 
     /// Spawns a child: an actor that ends when this one does, and whose end this one is told by
@@ -82,7 +78,7 @@ impl<A: Actor> Context<A> {
     /// # Errors
     /// As [`Proc::spawn`].
     pub fn spawn<C: Actor>(&self, child: C) -> Result<ActorHandle<C>, SpawnError> {
-        self.proc()?.spawn_child(&self.cell.control, child)
+        self.proc()?.spawn_child(&self.any_cell(), child)
     }
 
     /// Asks this actor to stop: the message in hand is finished, what waits in the queue is not handled.
@@ -117,7 +113,7 @@ impl<A: Actor> Outbox for Context<A> {
     }
 
     fn return_handle(&self) -> ReturnHandle {
-        ReturnHandle::new(self.cell.control.clone(), Token::default())
+        ReturnHandle::new(self.cell.clone(), Token::default())
     }
 
     fn post(&self, mut envelope: MessageEnvelope, return_handle: ReturnHandle) {

@@ -1,7 +1,9 @@
 //! The part of an actor that does not depend on its type: the signals that end it, its status, its children, whom it
-//! watches and who watches it, and the reports that wait for it. Messages are not here; they are in the queue of the cell.
+//! watches and who watches it, and the reports that wait for it. Messages are not here; they are in the queue of the cell, of
+//! which this is a part, too: one allocation holds both.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::task::AtomicWaker;
-use hyperactor_mailbox::{Failure, ReturnSink, Token, Undeliverable};
+use hyperactor_mailbox::{ReturnSink, Undeliverable};
 use hyperactor_refs::ActorId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -46,22 +48,24 @@ pub(crate) struct Attention {
 }
 
 /// One for each actor, so what most of them never need is in [`More`].
+///
+/// In this order in memory: what others read and seldom change lies between the queue, before it, and the counters, which the
+/// actor's task writes for every message, so that senders and the actor do not take a cache line from each other.
+#[repr(C)]
 pub(crate) struct Control {
     id: ActorId,
+    parent: Option<Weak<dyn AnyCell>>,
+    more: OnceLock<Box<More>>,
+    /// `None` where they are the usual ones.
+    deadlines: Option<Box<Deadlines>>,
     /// `DRAIN`, `STOP` and `REPORT`, so that the loop reads one byte per message.
     attention: AtomicU8,
     is_aborted: AtomicBool,
-    /// Wakes the actor's task. Registered by [`watch_task`](Self::watch_task) alone.
-    waker: AtomicWaker,
     stage: Stage,
     is_tracing: AtomicBool,
-    parent: Option<Weak<Control>>,
-    /// `None` where they are the usual ones.
-    deadlines: Option<Box<Deadlines>>,
+    /// Wakes the actor's task. Registered by [`watch_task`](Self::watch_task) alone.
+    waker: AtomicWaker,
     counters: Counters,
-    /// What only the actor's type knows.
-    facts: Weak<dyn Facts>,
-    more: OnceLock<Box<More>>,
 }
 
 /// What an actor comes to have when it gets children, watches or is watched, or is told something. Every actor has it from
@@ -80,8 +84,12 @@ struct More {
     stop_waker: AtomicWaker,
 }
 
-/// What is shown of an actor and only its type knows.
-pub(crate) trait Facts: Send + Sync {
+/// The cell of an actor of whatever type, and by it the actor's control.
+///
+/// Whoever has it keeps the actor's memory, and neither its life nor its messages.
+pub(crate) trait AnyCell: ReturnSink {
+    fn control(&self) -> &Control;
+
     /// The name of the actor's type.
     fn actor_type(&self) -> &'static str;
 
@@ -90,6 +98,14 @@ pub(crate) trait Facts: Send + Sync {
 
     /// How many came by reference from within the proc.
     fn by_reference(&self) -> u64;
+}
+
+impl Deref for dyn AnyCell {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        self.control()
+    }
 }
 
 /// How long the parts of an actor's end may take.
@@ -125,7 +141,7 @@ struct Children {
     /// Set when the actor begins to end: a child that would be spawned now is refused.
     is_closed: bool,
     /// With numbers that grow from child to child.
-    living: HashMap<ActorId, (u64, Arc<Control>)>,
+    living: HashMap<ActorId, (u64, Arc<dyn AnyCell>)>,
     adopted: u64,
     /// They end one after the other, the last one first.
     end_in_order: bool,
@@ -134,22 +150,20 @@ struct Children {
 impl Control {
     pub(crate) fn new(
         id: ActorId,
-        parent: Option<Weak<Control>>,
+        parent: Option<Weak<dyn AnyCell>>,
         deadlines: Deadlines,
-        facts: Weak<dyn Facts>,
     ) -> Self {
         Self {
             id,
+            parent,
+            more: OnceLock::new(),
+            deadlines: (deadlines != Deadlines::default()).then(|| Box::new(deadlines)),
             attention: AtomicU8::new(0),
             is_aborted: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
             stage: Stage::default(),
             is_tracing: AtomicBool::new(false),
-            parent,
-            deadlines: (deadlines != Deadlines::default()).then(|| Box::new(deadlines)),
+            waker: AtomicWaker::new(),
             counters: Counters::default(),
-            facts,
-            more: OnceLock::new(),
         }
     }
 
@@ -173,26 +187,6 @@ impl Control {
             is_set: &self.is_tracing,
             carried: || &self.more().trace,
         }
-    }
-
-    /// `None` when the actor has ended.
-    fn facts(&self) -> Option<Arc<dyn Facts>> {
-        self.facts.upgrade()
-    }
-
-    /// The name of the actor's type.
-    pub(crate) fn actor_type(&self) -> &'static str {
-        self.facts().map_or("", |facts| facts.actor_type())
-    }
-
-    /// How many messages wait in the actor's queue.
-    pub(crate) fn queued(&self) -> usize {
-        self.facts().map_or(0, |facts| facts.queued())
-    }
-
-    /// How many messages came into the actor's queue by reference from within the proc.
-    pub(crate) fn by_reference(&self) -> u64 {
-        self.facts().map_or(0, |facts| facts.by_reference())
     }
 
     pub(crate) fn has_parent(&self) -> bool {
@@ -319,7 +313,7 @@ impl Control {
     // Children.
 
     /// Takes a child in. `false` when this actor is already ending.
-    pub(crate) fn adopt(&self, child: &Arc<Control>) -> bool {
+    pub(crate) fn adopt(&self, child: &Arc<dyn AnyCell>) -> bool {
         let mut children = self.more().children.lock();
         if children.is_closed {
             return false;
@@ -418,7 +412,7 @@ impl Control {
     }
 
     /// Takes no more, and gives those that live, in the order they came, and whether they are to end in order.
-    fn close_children(&self) -> (Vec<Arc<Control>>, bool) {
+    fn close_children(&self) -> (Vec<Arc<dyn AnyCell>>, bool) {
         let mut children = self.more().children.lock();
         children.is_closed = true;
         let mut living: Vec<_> = children.living.values().cloned().collect();
@@ -497,6 +491,11 @@ impl Control {
         self.more().reports.forget_events(which)
     }
 
+    /// Tells this actor that a message of its own comes back.
+    pub(crate) fn returned(&self, report: Undeliverable) {
+        self.report(Report::Undeliverable(Box::new(report)));
+    }
+
     fn report(&self, report: Report) {
         match self.more().reports.push(report) {
             None => self.raise(REPORT),
@@ -512,22 +511,8 @@ impl Control {
     }
 }
 
-impl ReturnSink for Control {
-    fn undelivered(&self, _: Token, report: Undeliverable) {
-        self.report(Report::Undeliverable(Box::new(report)));
-    }
-
-    fn abandoned(&self, _: Token) {
-        tracing::warn!(actor = %self.id, "a message was dropped on its way without a verdict");
-    }
-
-    fn lost(&self, _: Token, failure: Failure) {
-        tracing::warn!(actor = %self.id, failure = %failure, "a message was lost");
-    }
-}
-
 /// Resolves when all of them have ended.
-pub(crate) async fn all_ended(actors: &[Arc<Control>]) {
+pub(crate) async fn all_ended(actors: &[Arc<dyn AnyCell>]) {
     for actor in actors {
         actor.ended().await;
     }

@@ -1,7 +1,6 @@
 //! The proc: a container of actors with one identity and one way out, its forwarder. Ending one in order is in
 //! `stop.rs`.
 
-use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use crate::cell::Cell;
-use crate::control::{Control, Deadlines, End, Facts};
+use crate::control::{AnyCell, Control, Deadlines, End};
 use crate::flush;
 use crate::inbox::Inbox;
 use crate::residents::{ClientEntry, Resident, Residents, Teller};
@@ -190,7 +189,7 @@ impl Proc {
 
     pub(crate) fn spawn_child<A: Actor>(
         &self,
-        parent: &Arc<Control>,
+        parent: &Arc<dyn AnyCell>,
         actor: A,
     ) -> Result<ActorHandle<A>, SpawnError> {
         let index = self.inner.next_index.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +200,7 @@ impl Proc {
     /// A child under a name of its own, with the index 0.
     pub(crate) fn spawn_child_as<A: Actor>(
         &self,
-        parent: &Arc<Control>,
+        parent: &Arc<dyn AnyCell>,
         name: &str,
         actor: A,
         options: &SpawnOptions,
@@ -213,7 +212,7 @@ impl Proc {
     fn start<A: Actor>(
         &self,
         id: &ActorId,
-        parent: Option<&Arc<Control>>,
+        parent: Option<&Arc<dyn AnyCell>>,
         actor: A,
         options: &SpawnOptions,
     ) -> Result<ActorHandle<A>, SpawnError> {
@@ -229,26 +228,20 @@ impl Proc {
             children: options.children_deadline,
             stop: options.stop_deadline,
         };
-        let cell = Arc::new_cyclic(|cell: &Weak<Cell<A>>| {
-            let parent_of = parent.map(Arc::downgrade);
-            let facts: Weak<dyn Facts> = cell.clone();
-            let control = Arc::new(Control::new(id.clone(), parent_of, deadlines, facts));
-            let mailbox = Mailbox::with_capacity(id.clone(), options.queue_capacity);
-            mailbox.report_to(control.clone());
-            Cell {
-                inbox: Inbox::new(options.queue_capacity, options.overflow),
-                control_types: options.control_types(),
-                control,
-                mailbox,
-                proc: self.downgrade(),
-                in_hand: Mutex::default(),
-                is_exported: AtomicBool::new(false),
-            }
+        let parent_of = parent.map(Arc::downgrade);
+        let cell = Arc::new(Cell {
+            control_types: options.control_types(),
+            mailbox: Mailbox::with_capacity(id.clone(), options.queue_capacity),
+            proc: self.downgrade(),
+            is_exported: AtomicBool::new(false),
+            inbox: Inbox::new(options.queue_capacity, options.overflow),
+            in_hand: Mutex::default(),
+            control: Control::new(id.clone(), parent_of, deadlines),
         });
-        let control = &cell.control;
-        self.settle(&cell.mailbox, Resident::Actor(Arc::clone(control)))?;
+        let any_cell: Arc<dyn AnyCell> = cell.clone();
+        self.settle(&cell.mailbox, Resident::Actor(Arc::clone(&any_cell)))?;
         if let Some(parent) = parent
-            && !parent.adopt(control)
+            && !parent.adopt(&any_cell)
         {
             self.unbind(id);
             self.forget(id);
@@ -257,8 +250,7 @@ impl Proc {
             });
         }
         // Only now: nothing is placed in the queue of an actor that is not going to live.
-        let owner: Weak<dyn Any + Send + Sync> = Arc::downgrade(&cell) as _;
-        cell.mailbox.set_owner(owner);
+        cell.mailbox.set_owner(Arc::downgrade(&cell));
         // Stable names: whoever filters or measures by them depends on it.
         let span = tracing::debug_span!(target: "hyperactor::actor", "actor", id = %id);
         tracing::debug!(target: "hyperactor::actor", parent: &span, event = "actor.spawned", actor = %id, "actor spawned");
@@ -283,6 +275,7 @@ impl Proc {
         let client = Client::new(mailbox.clone(), self.downgrade());
         mailbox.report_to(client.sink());
         let resident = Resident::Client(Arc::new(ClientEntry {
+            id: mailbox.actor_id().clone(),
             sink: client.sink(),
             watchers: Watchers::default(),
         }));
@@ -307,7 +300,7 @@ impl Proc {
             name: id.name().to_owned(),
             proc_id: Arc::clone(&self.inner.id),
         };
-        if residents.by_id.contains_key(id) {
+        if residents.by_id.contains(id) {
             return Err(taken());
         }
         // Nor is the name of the system mailbox free, which the muxer knows.
@@ -321,7 +314,7 @@ impl Proc {
                     error,
                 },
             })?;
-        residents.by_id.insert(id.clone(), resident);
+        residents.by_id.insert(resident);
         Ok(())
     }
 
@@ -334,7 +327,7 @@ impl Proc {
     pub(crate) fn forget(&self, id: &ActorId) {
         let resident = {
             let mut residents = self.inner.residents.lock();
-            let resident = residents.by_id.remove(id);
+            let resident = residents.by_id.take(id);
             if let Some(Resident::Actor(control)) = &resident {
                 // Under the lock, so that whoever adds up finds it here or there.
                 let counter = &self.inner.counters().in_process;
@@ -367,16 +360,16 @@ impl Proc {
         let residents = self.inner.residents.lock();
         let clients = residents.by_id.iter();
         clients
-            .filter(|(_, resident)| matches!(resident, Resident::Client(_)))
-            .map(|(id, _)| id.clone())
+            .filter(|resident| matches!(resident, Resident::Client(_)))
+            .map(|resident| resident.id().clone())
             .collect()
     }
 
-    pub(crate) fn controls(&self, which: impl Fn(&Control) -> bool) -> Vec<Arc<Control>> {
+    pub(crate) fn controls(&self, which: impl Fn(&Control) -> bool) -> Vec<Arc<dyn AnyCell>> {
         let residents = self.inner.residents.lock();
         residents
             .by_id
-            .values()
+            .iter()
             .filter_map(|resident| match resident {
                 Resident::Actor(control) if which(control) => Some(Arc::clone(control)),
                 _ => None,
@@ -415,7 +408,7 @@ impl Proc {
         }
     }
 
-    pub(crate) fn control(&self, id: &ActorId) -> Option<Arc<Control>> {
+    pub(crate) fn control(&self, id: &ActorId) -> Option<Arc<dyn AnyCell>> {
         match self.inner.residents.lock().by_id.get(id) {
             Some(Resident::Actor(control)) => Some(Arc::clone(control)),
             _ => None,
@@ -432,7 +425,7 @@ impl Proc {
         let counters = self.inner.counters();
         let in_process = {
             let residents = self.inner.residents.lock();
-            let by_reference = residents.by_id.values().map(|resident| match resident {
+            let by_reference = residents.by_id.iter().map(|resident| match resident {
                 Resident::Actor(control) => control.by_reference(),
                 Resident::Client(_) => 0,
             });
@@ -507,7 +500,7 @@ impl MailboxSender for Proc {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for (_, resident) in self.residents.get_mut().by_id.drain() {
+        for resident in self.residents.get_mut().by_id.drain() {
             if let Resident::Actor(control) = resident {
                 control.end(End::Stop);
             }

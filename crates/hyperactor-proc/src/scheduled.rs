@@ -112,7 +112,7 @@ impl<A: Actor> Context<A> {
             actor_id: self.actor_id().clone(),
             max: limits::TASKS_PER_ACTOR_MAX,
         })?;
-        let control = Arc::clone(self.shared_control());
+        let control = self.any_cell();
         let task = tokio::spawn(async move {
             let _place = place;
             tokio::select! {

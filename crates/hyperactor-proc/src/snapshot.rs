@@ -7,7 +7,7 @@ use hyperactor_mailbox::{OncePortRef, Outbox};
 use hyperactor_refs::{ActorId, Incarnation, ProcId};
 use serde::{Deserialize, Serialize};
 
-use crate::control::Control;
+use crate::control::AnyCell;
 use crate::proc::WeakProc;
 use crate::system::{self, FromSystem, System};
 use crate::{AskError, Message, Proc, Traffic, ask, limits};
@@ -129,7 +129,7 @@ impl Proc {
             actors: controls
                 .iter()
                 .take(limits::LISTED_ACTORS_MAX)
-                .map(|control| of(control))
+                .map(|cell| of(&**cell))
                 .collect(),
             clients,
             names: self.names().list(),
@@ -139,7 +139,7 @@ impl Proc {
     }
 }
 
-fn of(control: &Control) -> ActorSnapshot {
+fn of(control: &dyn AnyCell) -> ActorSnapshot {
     let reading = control.counters().read();
     let mut children = control.child_ids();
     children.sort();

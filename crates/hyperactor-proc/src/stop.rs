@@ -7,7 +7,7 @@ use hyperactor_mailbox::{FlushError, MailboxSender};
 use hyperactor_refs::ActorId;
 use tokio::time::{Instant, timeout_at};
 
-use crate::control::{Control, End, all_ended};
+use crate::control::{AnyCell, End, all_ended};
 use crate::{ActorExit, Proc, limits};
 
 /// How the end of a proc went.
@@ -101,7 +101,7 @@ impl Proc {
         }
     }
 
-    fn roots(&self) -> Vec<Arc<Control>> {
+    fn roots(&self) -> Vec<Arc<dyn AnyCell>> {
         self.controls(|control| !control.has_parent())
     }
 }
@@ -110,13 +110,13 @@ impl Proc {
 struct Phase {
     ended: Vec<ActorId>,
     failed: Vec<(ActorId, ActorExit)>,
-    left: Vec<Arc<Control>>,
+    left: Vec<Arc<dyn AnyCell>>,
 }
 
 /// Asks some actors to end and waits for all of `watched`, until a point in time.
 async fn ended_by(
-    asked: Vec<Arc<Control>>,
-    watched: Vec<Arc<Control>>,
+    asked: Vec<Arc<dyn AnyCell>>,
+    watched: Vec<Arc<dyn AnyCell>>,
     end: End,
     until: Instant,
 ) -> Phase {
@@ -138,7 +138,7 @@ async fn ended_by(
     phase
 }
 
-fn ids(controls: &[Arc<Control>]) -> Vec<ActorId> {
+fn ids(controls: &[Arc<dyn AnyCell>]) -> Vec<ActorId> {
     controls
         .iter()
         .map(|control| control.actor_id().clone())

@@ -193,13 +193,17 @@ fn an_actor_at_rest_has_given_back_what_a_burst_of_messages_took() {
     );
 }
 
-/// What every further actor takes that has never had a message, as the allocator counts it: its task, what its handles share,
-/// its queue, its mailbox, its id, and its places in the tables of its proc.
+/// What every further actor takes that has never had a message, as the allocator counts it: its cell with what its handles
+/// share and its queue, its mailbox, its id, its task, and its places in the tables of its proc. A fifth allocation is given
+/// back when it has been initialised.
 #[test]
-fn an_actor_at_rest_takes_a_kibibyte_and_a_spawn_few_allocations() {
+fn an_actor_at_rest_takes_less_than_a_kibibyte_and_a_spawn_five_allocations() {
     const ACTORS: usize = 1_000;
-    const BYTES_MAX: i64 = 1_152;
-    const ALLOCATIONS_MAX: u64 = 8;
+    const BYTES_MAX: i64 = 912;
+    const ALLOCATIONS: u64 = 5;
+    /// What an allocator may add to one allocation, for its own books and by rounding up.
+    const ROUNDING: i64 = 16;
+    const { assert!(BYTES_MAX + ALLOCATIONS as i64 * ROUNDING <= 1024) }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -228,10 +232,7 @@ fn an_actor_at_rest_takes_a_kibibyte_and_a_spawn_few_allocations() {
     let allocations = info.count_total / ACTORS as u64;
     println!("an actor at rest: {each} bytes, spawned with {allocations} allocations");
     assert!(each <= BYTES_MAX, "an actor at rest takes {each} bytes");
-    assert!(
-        allocations <= ALLOCATIONS_MAX,
-        "a spawn makes {allocations} allocations"
-    );
+    assert_eq!(allocations, ALLOCATIONS, "allocations a spawn");
 }
 
 /// Bytes of memory that the process has resident.

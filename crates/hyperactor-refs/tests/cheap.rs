@@ -134,3 +134,14 @@ fn parsing_an_address_allocates_what_it_keeps() {
         2
     );
 }
+
+#[test]
+fn an_actor_id_is_one_allocation_unless_its_name_is_long() {
+    let [port, _] = twins();
+    let proc = Arc::clone(port.actor_id().proc());
+    let made = |name: &str| allocations(|| drop(ActorId::root(Arc::clone(&proc), name)));
+    assert_eq!(made("worker-1234567"), 1);
+    assert_eq!(made("twenty-two letters, 22"), 1);
+    assert_eq!(made("twenty-three letters 23"), 2);
+    assert_eq!(allocations(|| drop(port.actor_id().sibling("other", 1))), 1);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyperactor_refs::ActorId;
 
 use super::{MonitorId, Relation, Told};
-use crate::control::Control;
+use crate::control::{AnyCell, Control};
 use crate::{Actor, ActorHandle, Context, Proc, ProcGone, SpawnError, SpawnOptions};
 
 impl<A: Actor> Context<A> {
@@ -21,7 +21,7 @@ impl<A: Actor> Context<A> {
         options: &SpawnOptions,
     ) -> Result<ActorHandle<C>, SpawnError> {
         self.proc()?
-            .spawn_child_as(self.shared_control(), name, child, options)
+            .spawn_child_as(&self.any_cell(), name, child, options)
     }
 
     /// Monitors an actor of this proc or any other: this one is told of its end by
@@ -36,12 +36,7 @@ impl<A: Actor> Context<A> {
         let proc = self.proc()?;
         let key = proc.next_key();
         let id = MonitorId::new(key);
-        proc.watch_for(
-            self.shared_control(),
-            key,
-            actor_id,
-            Relation::Monitored(id),
-        );
+        proc.watch_for(&self.any_cell(), key, actor_id, Relation::Monitored(id));
         Ok(id)
     }
 
@@ -64,7 +59,7 @@ impl<A: Actor> Context<A> {
     /// # Errors
     /// As [`monitor`](Self::monitor).
     pub fn link(&self, actor_id: &ActorId) -> Result<(), ProcGone> {
-        self.proc()?.link(self.shared_control(), actor_id);
+        self.proc()?.link(&self.any_cell(), actor_id);
         Ok(())
     }
 
@@ -83,14 +78,14 @@ impl Proc {
     /// Has an actor of this proc watch another.
     pub(crate) fn watch_for(
         &self,
-        control: &Arc<Control>,
+        cell: &Arc<dyn AnyCell>,
         key: u64,
         target: &ActorId,
         relation: Relation,
     ) {
-        if control.starts_watching(key, target, Some(relation)) {
+        if cell.starts_watching(key, target, Some(relation)) {
             let told = Told::Actor {
-                control: Arc::downgrade(control),
+                cell: Arc::downgrade(cell),
                 key,
                 relation,
             };
@@ -99,23 +94,23 @@ impl Proc {
     }
 
     /// Has an actor of this proc end when another does.
-    pub(crate) fn orphan_with(&self, control: &Arc<Control>, parent: &ActorId) {
+    pub(crate) fn orphan_with(&self, cell: &Arc<dyn AnyCell>, parent: &ActorId) {
         let key = self.next_key();
-        if control.starts_watching(key, parent, None) {
+        if cell.starts_watching(key, parent, None) {
             let told = Told::Orphan {
-                control: Arc::downgrade(control),
+                cell: Arc::downgrade(cell),
                 key,
             };
             self.watch_actor(key, parent, told);
         }
     }
 
-    fn link(&self, control: &Arc<Control>, target: &ActorId) {
-        let own = control.actor_id();
-        if own == target || control.link_key(target).is_some() {
+    fn link(&self, cell: &Arc<dyn AnyCell>, target: &ActorId) {
+        let own = cell.actor_id();
+        if own == target || cell.link_key(target).is_some() {
             return;
         }
-        self.watch_for(control, self.next_key(), target, Relation::Linked);
+        self.watch_for(cell, self.next_key(), target, Relation::Linked);
         if !self.owns(target) {
             return self.link_remote(own, target, true);
         }
@@ -125,9 +120,9 @@ impl Proc {
     }
 
     /// The other half of a link.
-    pub(crate) fn link_back(&self, control: &Arc<Control>, target: &ActorId) {
-        if control.link_key(target).is_none() {
-            self.watch_for(control, self.next_key(), target, Relation::Linked);
+    pub(crate) fn link_back(&self, cell: &Arc<dyn AnyCell>, target: &ActorId) {
+        if cell.link_key(target).is_none() {
+            self.watch_for(cell, self.next_key(), target, Relation::Linked);
         }
     }
 

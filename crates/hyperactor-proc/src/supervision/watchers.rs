@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Event, Relation};
-use crate::control::{Control, End};
+use crate::control::{AnyCell, End};
 use crate::proc::WeakProc;
 
 /// The watchers of one actor.
@@ -64,12 +64,12 @@ impl Watchers {
 pub(crate) enum Told {
     /// An actor of this proc.
     Actor {
-        control: Weak<Control>,
+        cell: Weak<dyn AnyCell>,
         key: u64,
         relation: Relation,
     },
     /// An actor of this proc that ends with the one that it watches.
-    Orphan { control: Weak<Control>, key: u64 },
+    Orphan { cell: Weak<dyn AnyCell>, key: u64 },
     /// A future that waits.
     Slot(watch::Sender<Option<Arc<Event>>>),
     /// An actor, or a future, of another proc.
@@ -91,18 +91,18 @@ impl Told {
     pub(crate) fn tell(self, event: &Arc<Event>) {
         match self {
             Self::Actor {
-                control,
+                cell,
                 key,
                 relation,
             } => {
-                if let Some(control) = control.upgrade()
+                if let Some(control) = cell.upgrade()
                     && control.stops_watching(key)
                 {
                     control.supervise(event.told_as(relation));
                 }
             }
-            Self::Orphan { control, key } => {
-                if let Some(control) = control.upgrade()
+            Self::Orphan { cell, key } => {
+                if let Some(control) = cell.upgrade()
                     && control.stops_watching(key)
                 {
                     tracing::info!(target: "hyperactor::actor", event = "actor.orphaned", actor = %control.actor_id(), parent = %event.actor_id, "the parent in another proc has ended, and this actor with it");
@@ -122,8 +122,8 @@ impl Told {
 
     pub(super) fn watcher(&self) -> Option<ActorId> {
         match self {
-            Self::Actor { control, .. } | Self::Orphan { control, .. } => {
-                control.upgrade().map(|control| control.actor_id().clone())
+            Self::Actor { cell, .. } | Self::Orphan { cell, .. } => {
+                cell.upgrade().map(|cell| cell.actor_id().clone())
             }
             Self::Slot(_) => None,
             Self::Remote { watcher, .. } | Self::List { watcher, .. } => Some(watcher.clone()),

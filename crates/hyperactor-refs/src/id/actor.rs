@@ -10,6 +10,7 @@ use super::hash::{hash_of, join};
 use super::name::{NameError, check_name};
 use super::parse::parse_actor_id;
 use super::proc::{ProcId, ProcKey};
+use super::short_name::ShortName;
 use crate::text::error::{ParseError, run};
 use crate::text::escape::EscapedName;
 
@@ -26,7 +27,7 @@ struct Inner {
     hash: u64,
     index: u64,
     proc: ProcKey,
-    name: Box<str>,
+    name: ShortName,
 }
 
 impl ActorId {
@@ -65,7 +66,7 @@ impl ActorId {
             hash,
             index,
             proc,
-            name: name.into(),
+            name: ShortName::new(name),
         }))
     }
 
@@ -81,7 +82,7 @@ impl ActorId {
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.name.as_str()
     }
 
     /// The index among the actors of this name.

@@ -8,6 +8,7 @@ mod parse;
 mod port;
 mod proc;
 mod reference;
+mod short_name;
 
 pub use actor::ActorId;
 pub use hash::{BuildIdHasher, IdHasher};

@@ -8,7 +8,7 @@ use hyperactor_refs::{ActorId, ProcId};
 use serde::{Deserialize, Serialize};
 
 use super::{Restart, Supervisor};
-use crate::control::{Control, End};
+use crate::control::{AnyCell, Control, End};
 use crate::time::within;
 use crate::{
     Actor, ActorExit, ActorHandle, ActorStatus, Context, EndActor, EndMode, Exports, Message,
@@ -39,7 +39,7 @@ trait Start: Send + Sync {
 
 /// A child that was started.
 pub(super) enum Running {
-    Here(Arc<Control>),
+    Here(Arc<dyn AnyCell>),
     Elsewhere {
         actor_id: ActorId,
         monitor: MonitorId,
@@ -180,7 +180,7 @@ where
     ) -> BoxFuture<'a, Result<Running, StartError>> {
         Box::pin(async move {
             let handle = (self.spawn)(cx, name, &options)?;
-            let control = Arc::clone(&handle.cell().control);
+            let control: Arc<dyn AnyCell> = handle.cell().clone();
             // A start that is given up, as when the supervisor is told to stop, leaves the child to the supervisor's end.
             match within(limits::CHILD_START_DEADLINE, started(&control)).await {
                 Some(None) => Ok(Running::Here(control)),
