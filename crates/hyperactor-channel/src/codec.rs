@@ -159,7 +159,7 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     type Name = NoName;
 
     fn encode(&self, message: &M, out: &mut BytesMut) -> Result<(), EncodeError> {
-        postcard::serialize_with_flavor(message, Appender::new(out))
+        postcard::serialize_with_flavor(message, Appender(out))
             .map_err(|error| EncodeError::new(error.to_string()))
     }
 
@@ -196,80 +196,25 @@ impl Codec<Bytes> for Raw {
     }
 }
 
-/// Bytes that gather on the stack before they are appended: most fields are a byte or a few, and appending each on its own
-/// would look each time whether the buffer has room.
-const STAGE_BYTES: usize = 128;
-
 /// Lets postcard append to a buffer that already holds something.
-struct Appender<'a> {
-    out: &'a mut BytesMut,
-    stage: [u8; STAGE_BYTES],
-    staged: usize,
-}
-
-impl<'a> Appender<'a> {
-    fn new(out: &'a mut BytesMut) -> Self {
-        Self {
-            out,
-            stage: [0; STAGE_BYTES],
-            staged: 0,
-        }
-    }
-
-    #[inline]
-    fn flush(&mut self) {
-        if let Some(staged) = self.stage.get(..self.staged) {
-            self.out.extend_from_slice(staged);
-        }
-        self.staged = 0;
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_to_next_stage(&mut self, byte: u8) {
-        self.flush();
-        self.stage[0] = byte;
-        self.staged = 1;
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn extend_past_stage(&mut self, bytes: &[u8]) {
-        self.flush();
-        self.out.extend_from_slice(bytes);
-    }
-}
+struct Appender<'a>(&'a mut BytesMut);
 
 impl postcard::ser_flavors::Flavor for Appender<'_> {
     type Output = ();
 
     #[inline]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        let end = self.staged + bytes.len();
-        match self.stage.get_mut(self.staged..end) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                self.staged = end;
-            }
-            None => self.extend_past_stage(bytes),
-        }
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.extend_from_slice(&[byte]);
         Ok(())
     }
 
     #[inline]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        match self.stage.get_mut(self.staged) {
-            Some(place) => {
-                *place = byte;
-                self.staged += 1;
-            }
-            None => self.push_to_next_stage(byte),
-        }
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn finalize(mut self) -> postcard::Result<()> {
-        self.flush();
+    fn finalize(self) -> postcard::Result<()> {
         Ok(())
     }
 }
@@ -290,7 +235,7 @@ mod tests {
 
     #[test]
     fn messages_of_every_length_are_appended_as_postcard_writes_them() {
-        for length in 0..3 * STAGE_BYTES {
+        for length in 0..384 {
             // Bytes one by one, a slice at once, and something behind both.
             let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let message = (bytes, "a".repeat(length), 300_u16, "b".repeat(length / 2));

@@ -1,6 +1,6 @@
 //! Postcard straight into a growing buffer. The envelope's own layout is in `wire.rs`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
 use crate::limits::PART_SHARED_BYTES;
@@ -9,20 +9,29 @@ use crate::part;
 /// Bytes that are shared instead of being appended, and where in the buffer they belong.
 pub(crate) type Parts = Vec<(usize, Bytes)>;
 
-/// Bytes that gather on the stack before they are appended: most fields are a byte or a few, and appending each on its own
-/// would look each time whether the buffer has room.
-const STAGE_BYTES: usize = 128;
+/// Bytes that are appended at once, blank, for fields to be written into: most fields are a byte or a few, and appending each
+/// on its own would look each time whether the buffer has room.
+const BLANK_BYTES: usize = 128;
 
-/// Lets postcard append to a `BytesMut`.
+/// Lets postcard write to the end of a `BytesMut`.
 struct Append<'a> {
     out: &'a mut BytesMut,
+    /// The end of what is written; blank bytes follow.
+    at: usize,
     /// Where parts go that need not be copied.
     parts: Option<&'a mut Parts>,
-    stage: [u8; STAGE_BYTES],
-    staged: usize,
 }
 
-impl Append<'_> {
+impl<'a> Append<'a> {
+    #[inline]
+    fn new(out: &'a mut BytesMut, parts: Option<&'a mut Parts>) -> Self {
+        let at = out.len();
+        if out.capacity() - at >= BLANK_BYTES {
+            out.extend_from_slice(&[0; BLANK_BYTES]);
+        }
+        Self { out, at, parts }
+    }
+
     /// Shares these bytes instead of appending them, if they are those of a part and somebody wants to know.
     fn share(&mut self, bytes: &[u8]) -> bool {
         let Some(parts) = &mut self.parts else {
@@ -31,33 +40,65 @@ impl Append<'_> {
         let Some(part) = part::written(bytes) else {
             return false;
         };
-        parts.push((self.out.len(), part));
+        parts.push((self.at, part));
         true
     }
 
-    #[inline]
-    fn flush(&mut self) {
-        if let Some(staged) = self.stage.get(..self.staged) {
-            self.out.put_slice(staged);
+    /// Appends blank bytes, `least` or more.
+    fn widen(&mut self, least: usize) {
+        // No more than there is room for: the buffer is not to move for bytes that may stay blank.
+        let free = self.out.capacity() - self.at;
+        self.out
+            .resize(self.at + free.min(BLANK_BYTES).max(least), 0);
+    }
+
+    /// Writes a byte for which there is no blank one.
+    #[cold]
+    #[inline(never)]
+    fn push_past(&mut self, byte: u8) {
+        self.widen(1);
+        self.out[self.at] = byte;
+        self.at += 1;
+    }
+
+    /// Writes bytes for which there are not enough blank ones.
+    #[cold]
+    #[inline(never)]
+    fn extend_past(&mut self, bytes: &[u8]) {
+        if bytes.len() < BLANK_BYTES {
+            self.widen(bytes.len());
+            let end = self.at + bytes.len();
+            self.out[self.at..end].copy_from_slice(bytes);
+            self.at = end;
+            return;
         }
-        self.staged = 0;
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_to_next_stage(&mut self, byte: u8) {
-        self.flush();
-        self.stage[0] = byte;
-        self.staged = 1;
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn extend_past_stage(&mut self, bytes: &[u8]) {
-        self.flush();
+        self.out.truncate(self.at);
         if bytes.len() < PART_SHARED_BYTES || !self.share(bytes) {
-            self.out.put_slice(bytes);
+            self.out.extend_from_slice(bytes);
+            self.at = self.out.len();
         }
+    }
+}
+
+/// Copies between two places of the same length. Most are short, and a call to copy them would cost more than the copying.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    match (from.len(), to, from) {
+        (1, [to, ..], [from, ..]) => *to = *from,
+        (8..=16, to, from) => copy_ends::<8>(to, from),
+        (17..=32, to, from) => copy_ends::<16>(to, from),
+        (_, to, from) => to.copy_from_slice(from),
+    }
+}
+
+/// Copies the first `N` bytes and the last: all, where there are at least `N` and at most twice as many.
+#[inline]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
+        *to = *from;
     }
 }
 
@@ -66,31 +107,32 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        match self.stage.get_mut(self.staged) {
+        match self.out.get_mut(self.at) {
             Some(place) => {
                 *place = byte;
-                self.staged += 1;
+                self.at += 1;
             }
-            None => self.push_to_next_stage(byte),
+            None => self.push_past(byte),
         }
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        let end = self.staged + bytes.len();
-        match self.stage.get_mut(self.staged..end) {
+        let end = self.at + bytes.len();
+        match self.out.get_mut(self.at..end) {
             Some(place) => {
-                place.copy_from_slice(bytes);
-                self.staged = end;
+                copy(place, bytes);
+                self.at = end;
             }
-            None => self.extend_past_stage(bytes),
+            None => self.extend_past(bytes),
         }
         Ok(())
     }
 
-    fn finalize(mut self) -> postcard::Result<()> {
-        self.flush();
+    #[inline]
+    fn finalize(self) -> postcard::Result<()> {
+        self.out.truncate(self.at);
         Ok(())
     }
 }
@@ -115,15 +157,7 @@ fn append_to<T: Serialize + ?Sized>(
     out: &mut BytesMut,
     parts: Option<&mut Parts>,
 ) -> postcard::Result<()> {
-    postcard::serialize_with_flavor(
-        value,
-        Append {
-            out,
-            parts,
-            stage: [0; STAGE_BYTES],
-            staged: 0,
-        },
-    )
+    postcard::serialize_with_flavor(value, Append::new(out, parts))
 }
 
 #[cfg(test)]
@@ -132,7 +166,7 @@ mod tests {
 
     #[test]
     fn values_of_every_length_are_appended_as_postcard_writes_them() {
-        for length in 0..3 * STAGE_BYTES {
+        for length in 0..3 * BLANK_BYTES {
             // Bytes one by one, a slice at once, and something behind both.
             let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let value = (bytes, "a".repeat(length), 300_u16, "b".repeat(length / 2));

@@ -103,7 +103,7 @@ impl MessageEnvelope {
     /// [`EncodeError`]; the buffer then holds a part of the envelope, which the caller cuts off.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         out.reserve(FIXED_BYTES + 128 + self.payload().encoded_len().unwrap_or(0));
-        self.encode_fixed(out);
+        out.put_slice(&self.fixed());
         encode_id(self.dest().actor_id(), out)?;
         encode_id(self.sender(), out)?;
         self.encode_headers(out);
@@ -122,8 +122,7 @@ impl MessageEnvelope {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_unnamed(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
-        self.encode_fixed(out);
-        self.encode_headers(out);
+        self.encode_front(out);
         match self.payload() {
             Payload::Typed(message) => (**message).encode(out),
             Payload::Encoded { .. } => Ok(()),
@@ -136,8 +135,7 @@ impl MessageEnvelope {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_sharing(&self, out: &mut BytesMut) -> Result<Vec<(usize, Bytes)>, EncodeError> {
-        self.encode_fixed(out);
-        self.encode_headers(out);
+        self.encode_front(out);
         let mut parts = Vec::new();
         if let Payload::Typed(message) = self.payload() {
             (**message).encode_sharing(out, &mut parts)?;
@@ -145,14 +143,29 @@ impl MessageEnvelope {
         Ok(parts)
     }
 
-    fn encode_fixed(&self, out: &mut BytesMut) {
+    /// The fixed part and the headers, where nothing stands between them.
+    #[inline]
+    fn encode_front(&self, out: &mut BytesMut) {
+        if !self.headers().is_empty() {
+            out.put_slice(&self.fixed());
+            return self.encode_headers(out);
+        }
+        let mut front = [0; FIXED_BYTES + 1];
+        if let Some(fixed) = front.first_chunk_mut() {
+            *fixed = self.fixed();
+        }
+        out.put_slice(&front);
+    }
+
+    #[inline]
+    fn fixed(&self) -> [u8; FIXED_BYTES] {
         let head = self.head();
         let mut fixed = [0; FIXED_BYTES];
         fixed[0] = VERSION;
         fixed[1] = head.ttl;
         fixed[2..10].copy_from_slice(&self.payload().type_hash().to_le_bytes());
         fixed[10..].copy_from_slice(&head.dest.index().to_le_bytes());
-        out.put_slice(&fixed);
+        fixed
     }
 
     fn encode_headers(&self, out: &mut BytesMut) {
