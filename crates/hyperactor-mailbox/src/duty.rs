@@ -1,7 +1,7 @@
 //! The duty to answer that a reference to a once-port carries in the process where it is: dropped unfulfilled, it
 //! tells whoever waits. Decoding makes references without one; [`decode_with_duties`] finds them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -139,8 +139,19 @@ fn unused(port: &dyn Asked) {
     }
 }
 
+/// Whether the references that are decoded are collected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Collecting {
+    No,
+    /// They are, and there was none yet.
+    Nothing,
+    Something,
+}
+
 thread_local! {
-    static DECODED: RefCell<Option<Vec<DecodedReply>>> = const { RefCell::new(None) };
+    // Apart from what is collected: of most messages that is nothing, and this alone is looked at.
+    static COLLECTING: Cell<Collecting> = const { Cell::new(Collecting::No) };
+    static DECODED: RefCell<Vec<DecodedReply>> = const { RefCell::new(Vec::new()) };
     static ENDING: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
@@ -190,23 +201,32 @@ impl fmt::Debug for DecodedReply {
 pub fn decode_with_duties<T>(decode: impl FnOnce() -> T) -> (T, Vec<DecodedReply>) {
     /// Collects no longer, also when `decode` panics.
     struct Stop;
+    impl Stop {
+        fn found(&self) -> Vec<DecodedReply> {
+            match COLLECTING.replace(Collecting::No) {
+                Collecting::Something => DECODED.take(),
+                Collecting::No | Collecting::Nothing => Vec::new(),
+            }
+        }
+    }
     impl Drop for Stop {
         fn drop(&mut self) {
-            DECODED.set(None);
+            drop(self.found());
         }
     }
     let stop = Stop;
-    DECODED.set(Some(Vec::new()));
+    COLLECTING.set(Collecting::Nothing);
     let value = decode();
-    let found = DECODED.take().unwrap_or_default();
-    drop(stop);
+    let found = stop.found();
     (value, found)
 }
 
 /// The duty of a reference that is being decoded, if somebody collects them.
 pub(crate) fn decoded(port_id: &PortId) -> Option<Owed> {
+    if COLLECTING.get() == Collecting::No {
+        return None;
+    }
     DECODED.with_borrow_mut(|found| {
-        let found = found.as_mut()?;
         // Copies of one reference within a message are clones of it, as they were before they were encoded.
         if let Some(known) = found.iter().find(|known| known.port_id == *port_id) {
             return Some(Owed::Decoded(Arc::clone(&known.duty)));
@@ -219,6 +239,7 @@ pub(crate) fn decoded(port_id: &PortId) -> Option<Owed> {
             port_id: port_id.clone(),
             duty: Arc::clone(&duty),
         });
+        COLLECTING.set(Collecting::Something);
         Some(Owed::Decoded(duty))
     })
 }

@@ -170,10 +170,18 @@ mod tests {
             // Bytes one by one, a slice at once, and something behind both.
             let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let value = (bytes, "a".repeat(length), 300_u16, "b".repeat(length / 2));
-            let mut out = BytesMut::from(&b"before"[..]);
-            append(&value, &mut out).unwrap();
-            assert_eq!(&out[..6], b"before");
-            assert_eq!(out[6..], postcard::to_stdvec(&value).unwrap());
+            // With room for nothing, for some of it, for exactly all of it, and for more.
+            let encoded = postcard::to_stdvec(&value).unwrap();
+            for room in [0, 1, BLANK_BYTES, encoded.len(), 8 * BLANK_BYTES] {
+                let mut out = BytesMut::with_capacity(6 + room);
+                out.extend_from_slice(b"before");
+                let place = out.as_ptr();
+                append(&value, &mut out).unwrap();
+                assert_eq!(&out[..6], b"before");
+                assert_eq!(out[6..], encoded);
+                let is_moved = out.as_ptr() != place;
+                assert!(!is_moved || room < encoded.len(), "moved for blank bytes");
+            }
         }
     }
 }

@@ -28,6 +28,7 @@ mod payload;
 mod port;
 mod port_ref;
 mod queue;
+mod recent;
 mod reply_return;
 mod schema;
 mod sender;

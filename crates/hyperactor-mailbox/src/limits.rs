@@ -56,6 +56,9 @@ pub const ACTORS_PER_MUXER: usize = 1 << 22;
 /// Actor ids that each decoding thread remembers, so that an id met before is not built again.
 pub const DECODED_IDS_PER_THREAD: usize = 256;
 
+/// Ports that a muxer remembers to have found, so that a stream of messages does not look for each.
+pub const RECENT_PORTS: usize = 16;
+
 /// Bytes of an encoded actor id above which a decoding thread does not remember it.
 pub const DECODED_ID_BYTES: usize = 256;
 

@@ -21,6 +21,7 @@ use crate::notice::{self, Notice};
 use crate::once_port::{self, OncePortHandle, OncePortReceiver};
 use crate::payload::Payload;
 use crate::port::{self, PortHandle, PortReceiver};
+use crate::recent;
 use crate::sender::{BoxFuture, FlushError, MailboxSender};
 use crate::settle::{ReturnHandle, ReturnSink, Token};
 use crate::undeliverable::Undeliverable;
@@ -312,6 +313,7 @@ impl Mailbox {
         let sinks = {
             let mut ports = self.0.ports.write();
             self.0.is_closed.store(true, Ordering::Release);
+            recent::forget();
             std::mem::take(&mut *ports)
         };
         for sink in sinks.into_values() {
@@ -403,6 +405,17 @@ impl Mailbox {
 
     /// Places an envelope whose destination is known to be this actor; [`post`](MailboxSender::post) compares the ids.
     pub fn place(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        self.place_found(envelope, return_handle, |_, _| {});
+    }
+
+    /// As [`place`](Self::place), and shows what is behind the port before the envelope goes there.
+    #[inline]
+    pub(crate) fn place_found(
+        &self,
+        envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+        found: impl FnOnce(&PortId, &Arc<dyn PortSink>),
+    ) {
         if envelope.dest().index() == limits::NOTICE_PORT {
             return match notice::read(envelope) {
                 Ok(notice) => {
@@ -413,15 +426,18 @@ impl Mailbox {
                 Err((envelope, error)) => port::refuse(envelope, error, return_handle),
             };
         }
-        let found = {
+        let bound = {
             let ports = self.0.ports.read();
             ports
                 .get(&envelope.dest().index())
                 .cloned()
                 .ok_or_else(|| self.is_closed())
         };
-        match found {
-            Ok(sink) => sink.deliver(envelope, return_handle),
+        match bound {
+            Ok(sink) => {
+                found(envelope.dest(), &sink);
+                sink.deliver(envelope, return_handle);
+            }
             Err(true) => {
                 let actor_id = self.actor_id().clone();
                 return_handle.undeliverable(envelope, NotDelivered::ActorStopped { actor_id });
@@ -468,7 +484,11 @@ impl Inner {
     }
 
     pub(crate) fn unbind(&self, index: u64) -> Option<Arc<dyn PortSink>> {
-        self.ports.write().remove(&index)
+        let mut ports = self.ports.write();
+        if recent::is_kept(index) {
+            recent::forget();
+        }
+        ports.remove(&index)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::failure::NotDelivered;
 use crate::hash::KeyHash;
 use crate::limits;
 use crate::mailbox::{BindError, Mailbox};
+use crate::recent::{self, Recent};
 use crate::sender::{BoxFuture, FlushError, MailboxSender};
 use crate::settle::ReturnHandle;
 
@@ -26,7 +27,12 @@ const SHARDS: usize = 16;
 /// At most [`limits::ACTORS_PER_MUXER`] actors. Of those that were unbound about [`limits::DEPARTED_ACTORS`] are
 /// remembered: messages for them come back as [`NotDelivered::ActorStopped`], later as [`NotDelivered::UnknownActor`].
 #[derive(Clone)]
-pub struct MailboxMuxer(Arc<[RwLock<Shard>; SHARDS]>);
+pub struct MailboxMuxer(Arc<Table>);
+
+struct Table {
+    shards: [RwLock<Shard>; SHARDS],
+    recent: Recent,
+}
 
 #[derive(Default)]
 struct Shard {
@@ -64,7 +70,10 @@ impl MailboxMuxer {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(std::array::from_fn(|_| RwLock::default())))
+        Self(Arc::new(Table {
+            shards: std::array::from_fn(|_| RwLock::default()),
+            recent: Recent::default(),
+        }))
     }
 
     /// Takes in the mailbox of an actor.
@@ -97,6 +106,7 @@ impl MailboxMuxer {
     /// Takes out the mailbox of an actor, and remembers for a while that there was one.
     pub fn unbind(&self, actor_id: &ActorId) -> Option<Mailbox> {
         let mut shard = self.shard(actor_id).write();
+        recent::forget();
         let Keyed(mailbox) = shard.live.take(actor_id)?;
         shard.departed.insert(mailbox.actor_id().clone());
         shard.departures.push_back(mailbox.actor_id().clone());
@@ -118,8 +128,8 @@ impl MailboxMuxer {
     /// The ids of all actors, in no order.
     #[must_use]
     pub fn actor_ids(&self) -> Vec<ActorId> {
-        self.0
-            .iter()
+        let shards = self.0.shards.iter();
+        shards
             .flat_map(|shard| {
                 let shard = shard.read();
                 let ids = shard.live.iter().map(|keyed| keyed.0.actor_id().clone());
@@ -131,7 +141,8 @@ impl MailboxMuxer {
     /// How many actors there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|shard| shard.read().live.len()).sum()
+        let shards = self.0.shards.iter();
+        shards.map(|shard| shard.read().live.len()).sum()
     }
 
     /// Whether there is none.
@@ -142,7 +153,7 @@ impl MailboxMuxer {
 
     fn shard(&self, actor_id: &ActorId) -> &RwLock<Shard> {
         // The highest bits choose: the maps within use the others.
-        &self.0[(KeyHash::default().hash_one(actor_id) >> 60) as usize % SHARDS]
+        &self.0.shards[(KeyHash::default().hash_one(actor_id) >> 60) as usize % SHARDS]
     }
 }
 
@@ -154,7 +165,16 @@ impl Default for MailboxMuxer {
 
 impl MailboxSender for MailboxMuxer {
     fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
-        let actor_id = envelope.dest().actor_id();
+        let dest = envelope.dest();
+        let age = if recent::is_kept(dest.index()) {
+            match self.0.recent.find(dest) {
+                Ok(sink) => return sink.deliver(envelope, return_handle),
+                Err(age) => age,
+            }
+        } else {
+            None
+        };
+        let actor_id = dest.actor_id();
         let found = {
             let shard = self.shard(actor_id).read();
             shard
@@ -164,7 +184,11 @@ impl MailboxSender for MailboxMuxer {
                 .ok_or_else(|| shard.departed.contains(actor_id))
         };
         match found {
-            Ok(mailbox) => mailbox.place(envelope, return_handle),
+            Ok(mailbox) => mailbox.place_found(envelope, return_handle, |dest, sink| {
+                if let Some(age) = age {
+                    self.0.recent.keep(dest, age, sink);
+                }
+            }),
             Err(is_departed) => {
                 let actor_id = actor_id.clone();
                 let reason = if is_departed {

@@ -188,10 +188,12 @@ impl MessageEnvelope {
     /// Allocates in proportion to `bytes`. Each thread remembers the last [`limits::DECODED_IDS_PER_THREAD`] ids it
     /// decoded, of at most [`limits::DECODED_ID_BYTES`] bytes each.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
-        let fixed = Fixed::decode(&mut bytes)?;
+        let fixed = Fixed::decode(&bytes)?;
+        bytes.advance(FIXED_BYTES);
         let dest = decode_id(&mut bytes, "destination")?;
         let sender = decode_id(&mut bytes, "sender")?;
-        fixed.with_ids(dest, sender, bytes)
+        let headers = decode_headers(&mut bytes)?;
+        Ok(fixed.with_ids(dest, sender, headers, bytes))
     }
 
     /// Reads what [`encode_unnamed`](Self::encode_unnamed) wrote and the payload behind it, with the actors that were told
@@ -204,7 +206,16 @@ impl MessageEnvelope {
         dest: ActorId,
         sender: ActorId,
     ) -> Result<Self, DecodeError> {
-        Fixed::decode(&mut bytes)?.with_ids(dest, sender, bytes)
+        let fixed = Fixed::decode(&bytes)?;
+        // One step where no headers stand between the fixed part and the payload.
+        let headers = if bytes.get(FIXED_BYTES) == Some(&0) {
+            bytes.advance(FIXED_BYTES + 1);
+            Headers::new()
+        } else {
+            bytes.advance(FIXED_BYTES);
+            decode_headers(&mut bytes)?
+        };
+        Ok(fixed.with_ids(dest, sender, headers, bytes))
     }
 }
 
@@ -216,7 +227,8 @@ struct Fixed {
 }
 
 impl Fixed {
-    fn decode(bytes: &mut Bytes) -> Result<Self, DecodeError> {
+    #[inline]
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let Some(fixed) = bytes.first_chunk::<FIXED_BYTES>() else {
             return Err(DecodeError::Truncated {
                 field: "fixed part",
@@ -228,23 +240,22 @@ impl Fixed {
             return Err(DecodeError::Version { found: *version });
         }
         let mut words = &words[..];
-        let fixed = Self {
+        Ok(Self {
             ttl: *ttl,
             type_hash: words.get_u64_le(),
             index: words.get_u64_le(),
-        };
-        bytes.advance(FIXED_BYTES);
-        Ok(fixed)
+        })
     }
 
-    /// Reads what stands behind the ids.
+    /// The envelope, whose payload is what is left of the bytes.
+    #[inline]
     fn with_ids(
         self,
         dest: ActorId,
         sender: ActorId,
-        mut bytes: Bytes,
-    ) -> Result<MessageEnvelope, DecodeError> {
-        let headers = decode_headers(&mut bytes)?;
+        headers: Headers,
+        bytes: Bytes,
+    ) -> MessageEnvelope {
         let head = EnvelopeHead {
             sender,
             dest: PortId::new(dest, self.index),
@@ -253,7 +264,7 @@ impl Fixed {
         };
         let type_hash = self.type_hash;
         // E-01: whatever is left is the payload, passed on as it came.
-        Ok(head.with_payload(Payload::Encoded { type_hash, bytes }))
+        head.with_payload(Payload::Encoded { type_hash, bytes })
     }
 }
 

@@ -3,11 +3,13 @@
 
 mod common;
 
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
 use common::{Cx, actor, post_and_see, reason};
 use hyperactor_mailbox::{
-    BindError, Mailbox, MailboxMuxer, MailboxSender, MessageEnvelope, limits,
+    BindError, Mailbox, MailboxMuxer, MailboxSender, MessageEnvelope, PortSink, ReturnHandle,
+    limits,
 };
 use hyperactor_refs::PortId;
 
@@ -43,6 +45,93 @@ fn a_name_that_is_bound_again_lives_again() {
         muxer.unbind(&actor("a"));
         let report = post_and_see(&muxer, envelope("a")).unwrap_err();
         assert_eq!(reason(&report).code(), "actor-stopped");
+    }
+}
+
+/// Counts what is placed.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl PortSink for Count {
+    fn deliver(&self, _: MessageEnvelope, return_handle: ReturnHandle) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        drop(return_handle.delivered());
+    }
+}
+
+/// However often its messages went to a port before, a stream of them follows what becomes of it.
+#[test]
+fn what_was_found_for_a_stream_counts_no_more_when_it_has_gone() {
+    const EXPORTED: u64 = 1 << 63 | 7;
+    let muxer = MailboxMuxer::new();
+    let dest = PortId::new(actor("a"), EXPORTED);
+    let envelope = || MessageEnvelope::typed(actor("s"), dest.clone(), 1_u64);
+    let bind = |mailbox: &Mailbox| {
+        let sink = Arc::new(Count::default());
+        mailbox.bind_sink(EXPORTED, Arc::clone(&sink) as _).unwrap();
+        sink
+    };
+    let stream = |sink: &Count| {
+        for _ in 0..10 {
+            post_and_see(&muxer, envelope()).unwrap();
+        }
+        assert_eq!(sink.0.swap(0, Ordering::Relaxed), 10);
+    };
+    let refused = || reason(&post_and_see(&muxer, envelope()).unwrap_err()).code();
+
+    let mailbox = Mailbox::new(actor("a"));
+    let first = bind(&mailbox);
+    muxer.bind(mailbox.clone()).unwrap();
+    stream(&first);
+    // The port goes, and another one takes its place.
+    mailbox.unbind_sink(EXPORTED).unwrap();
+    assert_eq!(refused(), "unknown-port");
+    let second = bind(&mailbox);
+    stream(&second);
+    // The actor goes, with its mailbox open, and another one takes its name.
+    muxer.unbind(&actor("a")).unwrap();
+    assert_eq!(refused(), "actor-stopped");
+    let next = Mailbox::new(actor("a"));
+    let third = bind(&next);
+    muxer.bind(next.clone()).unwrap();
+    stream(&third);
+    // The mailbox is closed while the actor is bound.
+    next.close();
+    assert_eq!(refused(), "actor-stopped");
+    assert_eq!(first.0.load(Ordering::Relaxed), 0);
+    assert_eq!(
+        Arc::strong_count(&third),
+        1,
+        "what is remembered is kept alive"
+    );
+}
+
+/// Ports of different actors that share a place of what is remembered are not taken for each other.
+#[test]
+fn a_stream_to_many_ports_in_turns_reaches_each_of_them() {
+    let muxer = MailboxMuxer::new();
+    let names: Vec<_> = (0..4 * limits::RECENT_PORTS)
+        .map(|at| format!("a{at}"))
+        .collect();
+    let counts: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let mailbox = Mailbox::new(actor(name));
+            let count = Arc::new(Count::default());
+            mailbox.bind_sink(1 << 63, Arc::clone(&count) as _).unwrap();
+            muxer.bind(mailbox).unwrap();
+            count
+        })
+        .collect();
+    for turn in [1, 1, 3, 1] {
+        for (name, count) in names.iter().zip(&counts) {
+            for _ in 0..turn {
+                let dest = PortId::new(actor(name), 1 << 63);
+                let envelope = MessageEnvelope::typed(actor("s"), dest, 1_u64);
+                post_and_see(&muxer, envelope).unwrap();
+            }
+            assert_eq!(count.0.swap(0, Ordering::Relaxed), turn);
+        }
     }
 }
 
@@ -124,7 +213,7 @@ fn every_post_has_one_outcome_while_actors_come_and_go() {
         for _ in 0..ROUNDS {
             let mailbox = Mailbox::new(actor("a"));
             let queue = hyperactor_mailbox::Queue::<u64>::new(8);
-            let sink = std::sync::Arc::new(Sink(queue.clone()));
+            let sink = Arc::new(Sink(queue.clone()));
             mailbox.bind_sink(1, sink).unwrap();
             muxer.bind(mailbox.clone()).unwrap();
             std::thread::yield_now();
@@ -144,8 +233,8 @@ fn every_post_has_one_outcome_while_actors_come_and_go() {
 
 struct Sink(hyperactor_mailbox::Queue<u64>);
 
-impl hyperactor_mailbox::PortSink for Sink {
-    fn deliver(&self, envelope: MessageEnvelope, return_handle: hyperactor_mailbox::ReturnHandle) {
+impl PortSink for Sink {
+    fn deliver(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let dest = envelope.dest().clone();
         let (message, head) = envelope.split::<u64>().unwrap();
         if let Err((error, return_handle)) = self.0.place(message, return_handle) {
