@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::SharedParts;
+use hyperactor_protocol::limits::SHARED_BODY_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -144,7 +145,13 @@ pub(crate) fn decode<M, C: Codec<M>>(
     names: Names<'_, C::Name>,
 ) -> Result<M, DecodeError> {
     catch_unwind(AssertUnwindSafe(|| codec.decode(bytes, names)))
-        .unwrap_or_else(|_| Err(DecodeError::new("its decoder panicked")))
+        .unwrap_or_else(|_| Err(panicked()))
+}
+
+/// What a panic of a message's decoder counts as.
+#[cold]
+pub(crate) fn panicked() -> DecodeError {
+    DecodeError::new("its decoder panicked")
 }
 
 /// The default codec: postcard, for every type that serde serialises. Bytes left over after a message are an error.
@@ -183,17 +190,34 @@ pub struct Raw;
 impl Codec<Bytes> for Raw {
     type Name = NoName;
 
-    fn encode(&self, _message: &Bytes, _out: &mut BytesMut) -> Result<(), EncodeError> {
+    fn encode(&self, message: &Bytes, out: &mut BytesMut) -> Result<(), EncodeError> {
+        if !is_shared(message) {
+            out.extend_from_slice(message);
+        }
         Ok(())
     }
 
     fn shared_tail(&self, message: &Bytes) -> Bytes {
-        message.clone()
+        if is_shared(message) {
+            message.clone()
+        } else {
+            Bytes::new()
+        }
+    }
+
+    fn size_hint(&self, message: &Bytes) -> usize {
+        if is_shared(message) { 0 } else { message.len() }
     }
 
     fn decode(&self, bytes: Bytes, _names: Names<'_, NoName>) -> Result<Bytes, DecodeError> {
         Ok(bytes)
     }
+}
+
+/// Whether a message is shared with the outgoing log. Less would be copied there all the same, and counted as shared before.
+#[inline]
+fn is_shared(message: &Bytes) -> bool {
+    message.len() >= SHARED_BODY_BYTES
 }
 
 /// Lets postcard append to a buffer that already holds something.

@@ -41,6 +41,9 @@ struct Run<M> {
 const RELEASE_MESSAGES: u64 = 32;
 const RELEASE_BYTES: u64 = 64 * 1024;
 
+/// Messages of a batch up to which they are copied to the end of what is in the queue already.
+const COPIED_MESSAGES: usize = 16;
+
 /// The queue between the sessions and the receiver.
 struct Queue<M> {
     state: Mutex<QueueState<M>>,
@@ -58,10 +61,12 @@ pub(crate) struct QueueAcceptor<M>(Arc<Queue<M>>);
 pub(crate) struct QueueSession<M> {
     queue: Arc<Queue<M>>,
     inbound: Inbound,
-    /// What came and is not in the queue yet, with its number, size and destination: one look at the queue for all of a batch.
-    batch: Vec<(u64, (M, u32, u32))>,
-    /// The numbers of those that were put there, but for the last run of them.
-    settled: Vec<(u64, u64)>,
+    /// What came and is not in the queue yet, with its size and destination: one look at the queue for all of a batch.
+    batch: VecDeque<(M, u32, u32)>,
+    /// The first number of the last run of those, and one past its last; the runs before it, with their lengths.
+    first: u64,
+    next: u64,
+    before: Vec<(u64, u64)>,
     /// Nothing else fills the queue: it ends with this session.
     _end: Option<QueueAcceptor<M>>,
 }
@@ -93,8 +98,10 @@ impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
         QueueSession {
             queue: Arc::clone(&self.0),
             inbound,
-            batch: Vec::new(),
-            settled: Vec::new(),
+            batch: VecDeque::new(),
+            first: 0,
+            next: 0,
+            before: Vec::new(),
             _end: None,
         }
     }
@@ -102,55 +109,77 @@ impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
 
 impl<M: Send + 'static> Deliver<M> for QueueSession<M> {
     fn deliver(&mut self, message: M, ticket: Ticket) {
-        self.batch
-            .push((ticket.seq, (message, ticket.size, ticket.to)));
+        if ticket.seq != self.next {
+            self.end_run();
+            self.first = ticket.seq;
+        }
+        self.next = ticket.seq + 1;
+        self.batch.push_back((message, ticket.size, ticket.to));
     }
 
     fn batch_ended(&mut self) {
-        let Some((first, _)) = self.batch.first() else {
+        if self.batch.is_empty() {
             return;
-        };
-        let (mut first, mut next) = (*first, *first);
+        }
+        let count = self.batch.len();
         let mut state = self.queue.state.lock();
         if state.closed {
             drop(state);
-            for (seq, (message, size, to)) in self.batch.drain(..) {
-                let ticket = Ticket { seq, size, to };
-                self.inbound
-                    .refuse(ticket, codes::nobody_receives(), message);
-            }
-            return;
+            return self.refuse();
         }
         let was_empty = state.runs.is_empty();
-        let is_same = state
-            .runs
-            .back()
-            .is_some_and(|run| run.inbound.is_same(&self.inbound));
-        if !is_same {
-            state.runs.push_back(Run {
-                inbound: self.inbound.clone(),
-                messages: VecDeque::new(),
-            });
-        }
-        if let Some(run) = state.runs.back_mut() {
-            run.messages
-                .extend(self.batch.drain(..).map(|(seq, entry)| {
-                    if seq != next {
-                        self.settled.push((first, next - first));
-                        first = seq;
-                    }
-                    next = seq + 1;
-                    entry
-                }));
+        let last = state.runs.back_mut();
+        match last.filter(|run| run.inbound.is_same(&self.inbound)) {
+            // Copied as a whole, where that is little or there is room for it.
+            Some(run) if count <= COPIED_MESSAGES.max(run.room()) => {
+                run.messages.append(&mut self.batch);
+            }
+            _ => {
+                let next = VecDeque::with_capacity(count);
+                state.runs.push_back(Run {
+                    inbound: self.inbound.clone(),
+                    messages: std::mem::replace(&mut self.batch, next),
+                });
+            }
         }
         drop(state);
         // Placed: that is what delivered means. Its credit comes back when it is taken out.
-        for (first, count) in self.settled.drain(..) {
+        self.end_run();
+        for (first, count) in self.before.drain(..) {
             self.inbound.settle_run(first, count);
         }
-        self.inbound.settle_run(first, next - first);
         if was_empty {
             self.queue.filled.notify_one();
+        }
+    }
+}
+
+impl<M> Run<M> {
+    /// How many messages more it takes without being moved.
+    fn room(&self) -> usize {
+        self.messages.capacity() - self.messages.len()
+    }
+}
+
+impl<M: Send + 'static> QueueSession<M> {
+    /// What comes next does not follow what came last.
+    fn end_run(&mut self) {
+        if self.first != self.next {
+            self.before.push((self.first, self.next - self.first));
+            self.first = self.next;
+        }
+    }
+
+    /// Nobody takes what came.
+    #[cold]
+    fn refuse(&mut self) {
+        self.end_run();
+        let runs = self.before.drain(..);
+        let numbers = runs.flat_map(|(first, count)| first..first + count);
+        for (seq, (message, size, to)) in numbers.zip(self.batch.drain(..)) {
+            let ticket = Ticket { seq, size, to };
+            self.inbound
+                .refuse(ticket, codes::nobody_receives(), message);
         }
     }
 }
@@ -218,8 +247,10 @@ impl<M: Send + 'static> Feed<M> {
         QueueSession {
             queue: Arc::clone(&self.0),
             inbound,
-            batch: Vec::new(),
-            settled: Vec::new(),
+            batch: VecDeque::new(),
+            first: 0,
+            next: 0,
+            before: Vec::new(),
             _end: Some(self.acceptor()),
         }
     }
@@ -257,6 +288,7 @@ impl<M: Send + 'static> ChannelRx<M> {
     }
 
     /// Takes a message if one is there.
+    #[inline]
     pub fn try_recv(&mut self) -> Option<M> {
         if self.batch.is_empty() {
             std::mem::swap(&mut self.batch, &mut self.queue.state.lock().runs);
@@ -264,18 +296,26 @@ impl<M: Send + 'static> ChannelRx<M> {
         let run = self.batch.front_mut()?;
         // A run is never empty: it is made with one message and removed with its last.
         let (message, size, to) = run.messages.pop_front()?;
-        self.taken.0 += 1;
-        self.taken.1 += u64::from(size);
-        let ended = run.messages.is_empty();
+        let (messages, bytes) = &mut self.taken;
+        *messages += 1;
+        *bytes += u64::from(size);
+        let is_due = *messages >= RELEASE_MESSAGES || *bytes >= RELEASE_BYTES;
         let is_last = run.messages.front().is_none_or(|next| next.2 != to);
-        if is_last || self.taken.0 >= RELEASE_MESSAGES || self.taken.1 >= RELEASE_BYTES {
-            let (messages, bytes) = std::mem::take(&mut self.taken);
-            run.inbound.release_many(to, messages, bytes);
-        }
-        if ended {
-            self.batch.pop_front();
+        if is_due || is_last {
+            self.release(to);
         }
         Some(message)
+    }
+
+    /// Gives back the credit of what was taken out of the first run, all of it for this destination.
+    fn release(&mut self, to: u32) {
+        let (messages, bytes) = std::mem::take(&mut self.taken);
+        if let Some(run) = self.batch.front() {
+            run.inbound.release_many(to, messages, bytes);
+            if run.messages.is_empty() {
+                self.batch.pop_front();
+            }
+        }
     }
 
     /// Where the messages come to: what others dial. Of a receiver of one session, the address of its server.

@@ -56,18 +56,25 @@ impl<T> Slots<T> {
     }
 
     /// Adds a value with the next number.
+    #[inline]
     pub(crate) fn push(&mut self, value: T) {
         self.recent.push_back(Some(value));
         self.count += 1;
         // Paid for by those that were taken out since the last time.
         if self.recent.len() > 4 * self.count + SLACK {
-            while self.recent.len() > self.count {
-                if let Some(Some(value)) = self.recent.pop_front() {
-                    self.count -= 1;
-                    self.old.insert(self.floor, value);
-                }
-                self.floor += 1;
+            self.set_apart();
+        }
+    }
+
+    /// Sets the old ones apart: they hold the room of many that were taken out.
+    #[cold]
+    fn set_apart(&mut self) {
+        while self.recent.len() > self.count {
+            if let Some(Some(value)) = self.recent.pop_front() {
+                self.count -= 1;
+                self.old.insert(self.floor, value);
             }
+            self.floor += 1;
         }
     }
 

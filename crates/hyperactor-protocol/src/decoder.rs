@@ -5,7 +5,7 @@
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::frame::{DataHead, check_head, decode_control, kind, read_data_header};
+use crate::frame::{DataHead, check_head, decode_control, kind, read_data_header, read_whole_data};
 use crate::hello::{Hello, MAGIC};
 use crate::landing::{Landed, PartHead};
 use crate::limits::{
@@ -252,6 +252,12 @@ impl FrameDecoder {
         if self.run.is_empty() && !self.cut_run()? {
             return Ok(None);
         }
+        if let Some(head) = self.run.first_chunk::<DATA_HEADER_BYTES>()
+            && let Some((head, total)) = read_whole_data(head, self.max_frame)
+        {
+            let body = self.cut_body(total);
+            return Ok(Some(data_frame(head, body)));
+        }
         // A run ends where a frame does.
         let Some(head) = self.run.first_chunk::<CONTROL_HEADER_BYTES>() else {
             return Ok(None);
@@ -265,22 +271,8 @@ impl FrameDecoder {
                 .first_chunk::<DATA_HEADER_BYTES>()
                 .and_then(read_data_header)
                 .ok_or(Violation::ReservedBits { kind })?;
-            let body = if total == self.run.len() {
-                let mut last = std::mem::take(&mut self.run);
-                last.advance(DATA_HEADER_BYTES);
-                last
-            } else {
-                let body = self.run.slice(DATA_HEADER_BYTES..total);
-                self.run.advance(total);
-                body
-            };
-            return Ok(Some(Frame::Data {
-                seq: head.seq,
-                flags: head.flags,
-                to: head.to,
-                from: head.from,
-                body,
-            }));
+            let body = self.cut_body(total);
+            return Ok(Some(data_frame(head, body)));
         }
         let frame = decode_control(kind, &self.run[CONTROL_HEADER_BYTES..total])?;
         self.run.advance(total);
@@ -289,6 +281,19 @@ impl FrameDecoder {
             self.run = Bytes::new();
         }
         Ok(Some(frame))
+    }
+
+    /// Takes the data frame of this size at the front of the run, and gives its body.
+    #[inline]
+    fn cut_body(&mut self, total: usize) -> Bytes {
+        // An empty rest would keep the buffer from being used again.
+        let mut body = if total == self.run.len() {
+            std::mem::take(&mut self.run)
+        } else {
+            self.run.split_to(total)
+        };
+        body.advance(DATA_HEADER_BYTES);
+        body
     }
 
     /// Cuts the whole frames at the front of the buffer off; `false` when there is none.
@@ -322,6 +327,17 @@ impl FrameDecoder {
     /// Returns how many bytes of memory the buffer holds, without the room of a part that lands.
     pub fn capacity_bytes(&self) -> usize {
         self.buffer.capacity()
+    }
+}
+
+#[inline]
+fn data_frame(head: DataHead, body: Bytes) -> Frame {
+    Frame::Data {
+        seq: head.seq,
+        flags: head.flags,
+        to: head.to,
+        from: head.from,
+        body,
     }
 }
 

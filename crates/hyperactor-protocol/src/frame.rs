@@ -322,6 +322,36 @@ pub(crate) fn read_data_header(header: &[u8; DATA_HEADER_BYTES]) -> Option<DataH
     })
 }
 
+/// Reads the header of a data frame that holds all of its message, with the size of the frame: the ordinary case of
+/// `check_head` and `read_data_header`, in one look. `None` for all others, lawful or not.
+#[inline]
+pub(crate) fn read_whole_data(
+    header: &[u8; DATA_HEADER_BYTES],
+    max: u32,
+) -> Option<(DataHead, usize)> {
+    let (words, _) = header.as_chunks::<8>();
+    let [first, seq, labels] = words else {
+        return None;
+    };
+    let first = u64::from_le_bytes(*first);
+    let labels = u64::from_le_bytes(*labels);
+    // The narrowings take the fields apart.
+    let (length, rest) = (first as u32, (first >> 32) as u32);
+    let flags = DataFlags((rest >> 8) as u8);
+    let is_ordinary = (flags == DataFlags::NONE || flags == DataFlags::ACK_NOW)
+        && rest == u32::from(kind::DATA) | u32::from(flags.0) << 8;
+    if !is_ordinary || length > max || (length as usize) < DATA_OVERHEAD_BYTES {
+        return None;
+    }
+    let head = DataHead {
+        flags,
+        seq: Seq(u64::from_le_bytes(*seq)),
+        to: Label::new(labels as u32),
+        from: Label::new((labels >> 32) as u32),
+    };
+    Some((head, LENGTH_BYTES + length as usize))
+}
+
 /// Appends a name frame. The names of a session's own labels have a lawful length.
 pub(crate) fn encode_name(out: &mut BytesMut, label: Label, name: &[u8]) {
     let name = name.get(..LABEL_NAME_MAX).unwrap_or(name);

@@ -1,17 +1,18 @@
 //! One end of a session as the pump sees it, the same at the dialer and at the acceptor: the sending half behind its lock,
 //! the settlements of the receiving half, and what takes the messages that come in.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use hyperactor_protocol::{Label, Session, Time};
+use hyperactor_protocol::{Frame, Label, Seq, Session, Time};
 
 use crate::net::inbound::{Gathered, NetInbound};
 use crate::net::labels::Known;
 use crate::net::link::{Outcomes, Shared};
 use crate::net::pump::{Arrived, Endpoint};
-use crate::{Codec, Completion, Deliver, Reason, Ticket, codec, codes};
+use crate::{Codec, Completion, DecodeError, Deliver, Names, Reason, Ticket, codec, codes};
 
 /// The sending half, owned by the task that drives the session. Dropped before the session is over (a panic, the end of
 /// the runtime, of the server), it ends the session, so that every message has its outcome.
@@ -119,6 +120,55 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
     }
 }
 
+impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K, C, D> {
+    #[inline]
+    fn deliver_decoded(
+        &mut self,
+        message: Arrived,
+        decode: impl FnOnce(&C, Bytes, Names<'_, C::Name>) -> Result<M, DecodeError>,
+    ) {
+        let Arrived {
+            seq,
+            to,
+            from,
+            body,
+            size,
+            ack_now,
+        } = message;
+        self.is_useful = true;
+        if ack_now {
+            self.inbound.expect_urgent(seq.0 + 1);
+        }
+        let codec = self.owner.shared.codec();
+        let names = self.known.names(to, from);
+        match names.and_then(|names| decode(codec, body, names)) {
+            Ok(message) => {
+                let ticket = Ticket {
+                    seq: seq.0,
+                    size,
+                    to: to.number(),
+                };
+                if ack_now {
+                    self.receiver.0.deliver_awaited(message, ticket);
+                } else {
+                    self.receiver.0.deliver(message, ticket);
+                }
+            }
+            Err(error) => self.refuse(seq, to, size, &error),
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, seq: Seq, to: Label, size: u32, error: &DecodeError) {
+        tracing::debug!(%seq, size, %error, "a message does not decode; it is refused alone");
+        self.with(|session| {
+            let _written_with_the_next_output = session
+                .settle(seq, codes::undecodable(error.text()))
+                .max(session.release(to, size));
+        });
+    }
+}
+
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Drop for Ends<M, K, C, D> {
     fn drop(&mut self) {
         self.inbound.end();
@@ -156,40 +206,44 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
     }
 
     fn deliver(&mut self, message: Arrived) {
-        let Arrived {
-            seq,
-            to,
-            from,
-            body,
-            size,
-            ack_now,
-        } = message;
-        self.is_useful = true;
-        if ack_now {
-            self.inbound.expect_urgent(seq.0 + 1);
-        }
-        let codec = self.owner.shared.codec();
-        let names = self.known.names(to, from);
-        match names.and_then(|names| codec::decode(codec, body, names)) {
-            Ok(message) => {
-                let ticket = Ticket {
-                    seq: seq.0,
-                    size,
-                    to: to.number(),
-                };
-                if ack_now {
-                    self.receiver.0.deliver_awaited(message, ticket);
-                } else {
-                    self.receiver.0.deliver(message, ticket);
+        self.deliver_decoded(message, codec::decode);
+    }
+
+    fn take(&mut self, frames: &mut Vec<Frame>) {
+        let mut frames = frames.drain(..);
+        // Whose decoder runs: a guard against its panic for all of them costs less than one for each.
+        let decoding = std::cell::Cell::new(None);
+        loop {
+            let taken = catch_unwind(AssertUnwindSafe(|| {
+                for frame in frames.by_ref() {
+                    match frame {
+                        Frame::Data {
+                            seq,
+                            flags,
+                            to,
+                            from,
+                            body,
+                        } => {
+                            let message = Arrived::whole(seq, flags, to, from, body);
+                            let whose = (seq, to, message.size);
+                            self.deliver_decoded(message, |codec, body, names| {
+                                decoding.set(Some(whose));
+                                let decoded = codec.decode(body, names);
+                                decoding.set(None);
+                                decoded
+                            });
+                        }
+                        Frame::Name { label, name } => self.learn(label, name),
+                        // The session has acted on all others.
+                        _ => {}
+                    }
                 }
-            }
-            Err(error) => {
-                tracing::debug!(%seq, size, %error, "a message does not decode; it is refused alone");
-                self.with(|session| {
-                    let _written_with_the_next_output = session
-                        .settle(seq, codes::undecodable(error.text()))
-                        .max(session.release(to, size));
-                });
+            }));
+            match (taken, decoding.take()) {
+                (Ok(()), _) => return,
+                (Err(_), Some((seq, to, size))) => self.refuse(seq, to, size, &codec::panicked()),
+                // The receiver's own, which is not this message's failure.
+                (Err(panic), None) => resume_unwind(panic),
             }
         }
     }

@@ -44,7 +44,21 @@ impl<N: Clone + Eq + Hash> Labels<N> {
     /// # Errors
     ///
     /// `Full` while every label is in use; `Encode` for a name that cannot be told.
+    #[inline]
     pub(super) fn pair<M>(
+        &mut self,
+        session: &mut Session,
+        codec: &impl Codec<M, Name = N>,
+        names: Names<'_, N>,
+    ) -> Result<(Label, Label), Reason> {
+        // The ordinary case first: none at all, or those of the last message.
+        if let (Some(to), Some(from)) = (self.recent(names.to, 0), self.recent(names.from, 1)) {
+            return Ok((to, from));
+        }
+        self.find_pair(session, codec, names)
+    }
+
+    fn find_pair<M>(
         &mut self,
         session: &mut Session,
         codec: &impl Codec<M, Name = N>,
@@ -71,20 +85,30 @@ impl<N: Clone + Eq + Hash> Labels<N> {
         name: Option<&N>,
         place: usize,
     ) -> Result<Label, Reason> {
+        if let Some(label) = self.recent(name, place) {
+            return Ok(label);
+        }
         let Some(name) = name else {
             return Ok(Label::NONE);
         };
-        if let Some((recent, label)) = &self.recent[place]
-            && recent == name
-        {
-            return Ok(*label);
-        }
         let label = match self.by_name.get(name) {
             Some(label) => *label,
             None => self.add(session, codec, name)?,
         };
         self.recent[place] = Some((name.clone(), label));
         Ok(label)
+    }
+
+    /// The label of the last message's name in this place, if it is this one; no name has none.
+    #[inline]
+    fn recent(&self, name: Option<&N>, place: usize) -> Option<Label> {
+        let Some(name) = name else {
+            return Some(Label::NONE);
+        };
+        match &self.recent[place] {
+            Some((recent, label)) if recent == name => Some(*label),
+            _ => None,
+        }
     }
 
     fn add<M>(
@@ -194,6 +218,7 @@ impl<N> Known<N> {
     }
 
     /// What the labels of a message stand for.
+    #[inline(always)]
     pub(super) fn names(&self, to: Label, from: Label) -> Result<Names<'_, N>, DecodeError> {
         Ok(Names {
             to: self.name(to)?,
@@ -201,16 +226,24 @@ impl<N> Known<N> {
         })
     }
 
+    #[inline(always)]
     fn name(&self, label: Label) -> Result<Option<&N>, DecodeError> {
         if label.is_none() {
             return Ok(None);
         }
         match self.0.get(label.number() as usize) {
             Some(Some(Ok(name))) => Ok(Some(name)),
-            Some(Some(Err(error))) => Err(error.clone()),
-            // The session lets no message through whose labels were not told.
-            _ => Err(DecodeError::new("a name of it was never told")),
+            other => Err(unknown(other)),
         }
+    }
+}
+
+#[cold]
+fn unknown<N>(told: Option<&Option<Result<N, DecodeError>>>) -> DecodeError {
+    match told {
+        Some(Some(Err(error))) => error.clone(),
+        // The session lets no message through whose labels were not told.
+        _ => DecodeError::new("a name of it was never told"),
     }
 }
 

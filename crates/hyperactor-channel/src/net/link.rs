@@ -190,8 +190,8 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         };
         let mut guard = shared.state.lock();
         let state = &mut *guard;
-        let labels = match state.closed.clone() {
-            Some(reason) => Err(reason),
+        let labels = match &state.closed {
+            Some(reason) => Err(reason.clone()),
             None => state.labels.pair(&mut state.session, &*shared.codec, names),
         };
         let (to, from) = match labels {

@@ -40,6 +40,24 @@ pub(crate) trait Endpoint {
     /// Takes a message. No lock is held.
     fn deliver(&mut self, message: Arrived);
 
+    /// Takes the messages and the names among these frames, in their order. The session has acted on all others. No lock is
+    /// held.
+    fn take(&mut self, frames: &mut Vec<Frame>) {
+        for frame in frames.drain(..) {
+            match frame {
+                Frame::Data {
+                    seq,
+                    flags,
+                    to,
+                    from,
+                    body,
+                } => self.deliver(Arrived::whole(seq, flags, to, from, body)),
+                Frame::Name { label, name } => self.learn(label, name),
+                _ => {}
+            }
+        }
+    }
+
     /// Those that were at hand are [delivered](Self::deliver). No lock is held.
     fn delivered(&mut self) {}
 
@@ -61,6 +79,22 @@ pub(crate) struct Arrived {
     pub(crate) body: Bytes,
     pub(crate) size: u32,
     pub(crate) ack_now: bool,
+}
+
+impl Arrived {
+    /// One that came in one frame.
+    #[inline]
+    pub(crate) fn whole(seq: Seq, flags: DataFlags, to: Label, from: Label, body: Bytes) -> Self {
+        Self {
+            seq,
+            to,
+            from,
+            // The limit of a message is within the range of 32 bits.
+            size: body.len() as u32,
+            body,
+            ack_now: flags.contains(DataFlags::ACK_NOW),
+        }
+    }
 }
 
 /// How a connection ended. The session may go on.
@@ -256,28 +290,7 @@ impl Pump {
             if let Some(first) = first {
                 endpoint.deliver(first);
             }
-            for frame in frames.drain(..) {
-                match frame {
-                    Frame::Data {
-                        seq,
-                        flags,
-                        to,
-                        from,
-                        body,
-                    } => endpoint.deliver(Arrived {
-                        seq,
-                        to,
-                        from,
-                        // The limit of a message is within the range of 32 bits.
-                        size: body.len() as u32,
-                        body,
-                        ack_now: flags.contains(DataFlags::ACK_NOW),
-                    }),
-                    Frame::Name { label, name } => endpoint.learn(label, name),
-                    // The session has acted on all others.
-                    _ => {}
-                }
-            }
+            endpoint.take(frames);
             endpoint.delivered();
             endpoint.finish();
             if !more {

@@ -292,7 +292,7 @@ impl Lanes {
     }
 
     /// A message went into the log.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn logged(&mut self, to: Label, from: Label, seq: u64, size: u64) {
         if !to.is_none() {
             self.lanes[to.index()].sent.add(1, size);

@@ -227,7 +227,11 @@ impl Outbox {
                 return Err(PushError::Encode(error));
             }
         };
-        let size = (self.tail.len() - start - DATA_HEADER_BYTES + shared + among.size()) as u64;
+        let size = self.tail.len() - start - DATA_HEADER_BYTES + shared;
+        let size = match among.is_empty() {
+            true => size as u64,
+            false => (size + among.size()) as u64,
+        };
         if size > sizes.message {
             self.cut_back();
             return Err(PushError::TooLarge {
@@ -318,7 +322,7 @@ impl Outbox {
     }
 
     /// Makes what the tail holds from `start` on a frame, whose body ends with `rest`.
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self, start: usize, entry: Entry, rest: Bytes) {
         let copied = self.tail.len() - start - DATA_HEADER_BYTES;
         let size = copied + rest.len();
@@ -362,9 +366,14 @@ impl Outbox {
             // An encoder panicked here; what it had written belongs to no message.
             self.tail.truncate(self.tail_len);
         }
-        if self.tail.capacity() - self.tail_len >= need {
-            return;
+        if self.tail.capacity() - self.tail_len < need {
+            self.make_new_room(need);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_new_room(&mut self, need: usize) {
         self.seal(Bytes::new());
         // When every message of the buffer is resolved already, it is free again as a whole.
         if self.tail.try_reclaim(need) {

@@ -94,6 +94,7 @@ impl Session {
         };
         let mut kept = 0;
         let mut taken = Ok(());
+        let next = self.inbox.next();
         for at in 0..frames.len() {
             let stays = match self.on_frame_in_place(epoch, &mut frames[at], is_heard, now) {
                 Ok(stays) => stays,
@@ -110,6 +111,9 @@ impl Session {
             }
         }
         frames.truncate(kept);
+        if self.inbox.next() != next && self.life == Life::Connected {
+            self.note_shortage();
+        }
         taken
     }
 
@@ -377,6 +381,7 @@ impl Session {
         // The decoder's limit is below the range of 32 bits.
         let size = body.len() as u32;
         let ack_now = self.enter_whole(seq, flags, to, body.len());
+        self.note_shortage();
         if self.closing {
             return self.refuse(seq, to, size);
         }
@@ -390,7 +395,8 @@ impl Session {
         }
     }
 
-    /// Counts a message in one frame. Says whether its sender waits for the outcome.
+    /// Counts a message in one frame. Says whether its sender waits for the outcome. To be followed by
+    /// [`note_shortage`](Self::note_shortage), once for several.
     #[inline]
     fn enter_whole(&mut self, seq: Seq, flags: DataFlags, to: Label, size: usize) -> bool {
         let size = size as u64;
@@ -432,6 +438,7 @@ impl Session {
         self.inbox.release(0, bytes);
         self.shares.deliver(to, size, true);
         let ack_now = self.note_arrival(seq, flags);
+        self.note_shortage();
         // The limit of a message is within the range of 32 bits.
         let size = size as u32;
         match body {
@@ -462,11 +469,15 @@ impl Session {
         if ack_now {
             self.urgent_below = seq.0 + 1;
         }
-        // S-15: what was released while the sender had plenty may be what it waits for from now on.
+        ack_now
+    }
+
+    /// S-15: what was released while the sender had plenty may be what it waits for from now on.
+    #[inline]
+    fn note_shortage(&mut self) {
         if self.inbox.is_peer_short() && (self.inbox.has_credit() || self.shares.has_untold()) {
             let _timer_or_already_running = self.want_ack_soon();
         }
-        ack_now
     }
 
     /// S-23: said rather than ignored, so that two sides that close at once both come to an end.
