@@ -215,9 +215,11 @@ pub fn decode_with_duties<T>(decode: impl FnOnce() -> T) -> (T, Vec<DecodedReply
         }
     }
     let stop = Stop;
-    COLLECTING.set(Collecting::Nothing);
+    COLLECTING.replace(Collecting::Nothing);
     let value = decode();
     let found = stop.found();
+    // It has stopped.
+    std::mem::forget(stop);
     (value, found)
 }
 

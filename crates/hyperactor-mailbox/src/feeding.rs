@@ -21,9 +21,24 @@ pub(crate) type Returned = (ReturnHandle, Box<Undeliverable>);
 /// Numbers are handed out to threads by so many.
 const NUMBERS_PER_THREAD: u64 = 1 << 32;
 
+/// What a thread is in the middle of.
+#[derive(Clone, Copy)]
+struct Current {
+    attempt: Attempt,
+    /// Its message came back.
+    is_returned: bool,
+}
+
+impl Current {
+    const NOTHING: Self = Self {
+        attempt: Attempt(0),
+        is_returned: false,
+    };
+}
+
 thread_local! {
-    /// The try that the thread is in the middle of.
-    static CURRENT: Cell<Attempt> = const { Cell::new(Attempt(0)) };
+    // Apart from what comes back: as a rule nothing does, and this alone is looked at.
+    static CURRENT: Cell<Current> = const { Cell::new(Current::NOTHING) };
     static RETURNED: RefCell<Option<Returned>> = const { RefCell::new(None) };
     /// The last number given out, and the end of those that the thread has.
     static NUMBERS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
@@ -37,7 +52,8 @@ impl Attempt {
             last = NEXT.fetch_add(NUMBERS_PER_THREAD, Ordering::Relaxed);
             end = last + NUMBERS_PER_THREAD;
         }
-        NUMBERS.set((last + 1, end));
+        // A key's own `set` is a call, which costs more than what it does.
+        NUMBERS.with(|numbers| numbers.set((last + 1, end)));
         Self(last + 1)
     }
 
@@ -49,18 +65,43 @@ impl Attempt {
 /// Posts with this handle, and gives it back with the message if that met a full queue before the post returned.
 pub(crate) fn post(handle: ReturnHandle, post: impl FnOnce(ReturnHandle)) -> Option<Returned> {
     /// A try that this one is within goes on as it was, also when a post panics.
-    struct Outer(Attempt, Option<Returned>);
+    struct Outer(Current, Option<Returned>);
+    impl Outer {
+        /// What came back meanwhile.
+        fn resume(&mut self) -> Option<Returned> {
+            let inner = CURRENT.replace(self.0);
+            let returned = if inner.is_returned {
+                RETURNED.take()
+            } else {
+                None
+            };
+            if let Some(outer) = self.1.take() {
+                RETURNED.set(Some(outer));
+            }
+            returned
+        }
+    }
     impl Drop for Outer {
         fn drop(&mut self) {
-            CURRENT.set(self.0);
-            RETURNED.set(self.1.take());
+            drop(self.resume());
         }
     }
     let attempt = Attempt::new();
-    let outer = Outer(CURRENT.replace(attempt), RETURNED.take());
+    let current = Current {
+        attempt,
+        is_returned: false,
+    };
+    let outer = CURRENT.replace(current);
+    let kept = if outer.is_returned {
+        RETURNED.take()
+    } else {
+        None
+    };
+    let mut outer = Outer(outer, kept);
     post(handle.with_attempt(attempt));
-    let returned = RETURNED.take();
-    drop(outer);
+    let returned = outer.resume();
+    // It has resumed: a second time would take what is not its own.
+    std::mem::forget(outer);
     returned
 }
 
@@ -71,9 +112,14 @@ pub(crate) fn keep(
     handle: ReturnHandle,
     report: Undeliverable,
 ) -> Result<(), (ReturnHandle, Undeliverable)> {
-    if handle.attempt() != CURRENT.get() || full(&report).is_none() {
+    let current = CURRENT.get();
+    if handle.attempt() != current.attempt || full(&report).is_none() {
         return Err((handle, report));
     }
+    CURRENT.set(Current {
+        is_returned: true,
+        ..current
+    });
     RETURNED.set(Some((handle, Box::new(report))));
     Ok(())
 }

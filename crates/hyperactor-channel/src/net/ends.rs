@@ -211,6 +211,8 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
 
     fn take(&mut self, frames: &mut Vec<Frame>) {
         let mut frames = frames.drain(..);
+        let inbound = Arc::clone(&self.inbound);
+        let _delivering = inbound.deliver();
         // Whose decoder runs: a guard against its panic for all of them costs less than one for each.
         let decoding = std::cell::Cell::new(None);
         loop {

@@ -2,6 +2,7 @@
 //! it into the session: settling a message takes no lock that the reading or writing of a connection holds.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::task::Waker;
 
 use hyperactor_protocol::{Config, Label, Seq, Session, Verdict};
@@ -80,7 +81,86 @@ impl Gathered {
     }
 }
 
+/// What a thread settles of the session that it delivers at the moment: the task that delivers brings it in when it is through,
+/// so it needs no lock for each message.
+#[derive(Clone, Copy)]
+struct AtHand {
+    /// The address of the session's end; nought for none.
+    whose: usize,
+    /// A run of delivered messages.
+    first: u64,
+    count: u64,
+}
+
+impl AtHand {
+    const NONE: Self = Self {
+        whose: 0,
+        first: 0,
+        count: 0,
+    };
+}
+
+thread_local! {
+    static AT_HAND: Cell<AtHand> = const { Cell::new(AtHand::NONE) };
+}
+
+/// As long as this is held, what this thread settles as delivered is gathered apart. It is told at the end, also after a panic.
+pub(crate) struct Delivering<'a> {
+    inbound: &'a NetInbound,
+    /// One that this one is within, which an in-process hop may bring about.
+    outer: AtHand,
+}
+
+impl Drop for Delivering<'_> {
+    fn drop(&mut self) {
+        let AtHand { first, count, .. } = AT_HAND.replace(self.outer);
+        if count != 0 {
+            self.inbound.settle_run(first, count);
+        }
+    }
+}
+
 impl NetInbound {
+    /// Gathers what this thread settles until the result is dropped.
+    pub(crate) fn deliver(&self) -> Delivering<'_> {
+        let outer = AT_HAND.replace(AtHand {
+            whose: self.address(),
+            ..AtHand::NONE
+        });
+        Delivering {
+            inbound: self,
+            outer,
+        }
+    }
+
+    #[inline]
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    /// Gathers a delivered message apart, if this thread delivers this session at the moment.
+    #[inline]
+    fn gather(&self, seq: u64) -> bool {
+        let AtHand {
+            whose,
+            first,
+            count,
+        } = AT_HAND.get();
+        if whose != self.address() {
+            return false;
+        }
+        let follows = count != 0 && first + count == seq;
+        AT_HAND.replace(AtHand {
+            whose,
+            first: if follows { first } else { seq },
+            count: if follows { count + 1 } else { 1 },
+        });
+        if !follows && count != 0 {
+            self.settle_run(first, count);
+        }
+        true
+    }
+
     pub(crate) fn new(config: &Config) -> Self {
         let limits = Limits {
             settled: config.ack_every.into(),
@@ -212,6 +292,9 @@ impl Settlements for NetInbound {
     fn settle(&self, ticket: Ticket, verdict: Verdict, message: Option<Box<dyn Any + Send>>) {
         // The sender has its own copy in its log.
         drop(message);
+        if verdict == Verdict::Delivered && self.gather(ticket.seq) {
+            return;
+        }
         self.change(|pending| {
             if verdict == Verdict::Delivered {
                 if pending.count == 0 {
@@ -251,6 +334,7 @@ impl Settlements for NetInbound {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
@@ -287,5 +371,54 @@ mod tests {
         assert!(inbound.take(&mut Gathered::default()) && inbound.park(&waker, false));
         settle(1);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_settled_while_it_is_delivered_is_told_at_the_end_as_it_would_be_one_by_one() {
+        let (one, other) = (
+            NetInbound::new(&Config::default()),
+            NetInbound::new(&Config::default()),
+        );
+        let settle = |inbound: &NetInbound, seq| {
+            let ticket = Ticket {
+                seq,
+                size: 1,
+                to: 0,
+            };
+            inbound.settle(ticket, Verdict::Delivered, None);
+        };
+        let told = |inbound: &NetInbound| {
+            let mut gathered = Gathered::default();
+            inbound.take(&mut gathered);
+            let run = gathered.first..gathered.first + gathered.count;
+            let others = gathered.others.iter().map(|(seq, _)| *seq);
+            run.chain(others).collect::<Vec<_>>()
+        };
+        let delivering = one.deliver();
+        for seq in [0, 1, 2, 7, 8, 4] {
+            settle(&one, seq);
+        }
+        // Another session is another one's matter, also within.
+        settle(&other, 5);
+        let within = other.deliver();
+        settle(&other, 6);
+        settle(&one, 3);
+        drop(within);
+        assert_eq!(told(&other), [5, 6]);
+        // Another thread does not deliver.
+        std::thread::scope(|scope| scope.spawn(|| settle(&one, 9)).join().unwrap());
+        drop(delivering);
+        let mut all = told(&one);
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 7, 8, 9]);
+        settle(&one, 10);
+        assert_eq!(told(&one), [10]);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _delivering = one.deliver();
+            settle(&one, 11);
+            panic!("a receiver that panics");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(told(&one), [11]);
     }
 }
