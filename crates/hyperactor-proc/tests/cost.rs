@@ -4,6 +4,8 @@
 // The panic of a test is its report.
 #![allow(clippy::unwrap_used)]
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +15,7 @@ use hyperactor_proc::{
     Proc, SpawnOptions,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 #[derive(Message, Serialize, Deserialize)]
 struct Add([u64; 4]);
@@ -171,6 +174,73 @@ fn messages_of_changing_types_cost_one_allocation_each() {
         bench.handled(0).await;
     });
     costs("changing types", &info, 1);
+}
+
+/// Waits in its handler until it may go on.
+#[derive(Actor)]
+#[actor(messages(Pause, Add))]
+struct Busy {
+    /// How often its task was polled meanwhile.
+    polls: Arc<AtomicU64>,
+    go_on: Arc<Notify>,
+    total: Arc<AtomicU64>,
+}
+
+#[derive(Message, Serialize, Deserialize)]
+struct Pause;
+
+impl Handler<Pause> for Busy {
+    async fn handle(&mut self, _cx: &Context<Self>, _: Pause) -> ActorResult {
+        let mut go_on = pin!(self.go_on.notified());
+        poll_fn(|task| {
+            self.polls.fetch_add(1, Ordering::SeqCst);
+            go_on.as_mut().poll(task)
+        })
+        .await;
+        Ok(())
+    }
+}
+
+impl Handler<Add> for Busy {
+    async fn handle(&mut self, _cx: &Context<Self>, Add(amounts): Add) -> ActorResult {
+        self.total.fetch_add(amounts[0], Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn messages_for_a_busy_actor_do_not_wake_its_task() {
+    const ROUNDS: u64 = 300;
+    let (polls, go_on) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
+    let total = Arc::new(AtomicU64::new(0));
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let busy = Busy {
+        polls: Arc::clone(&polls),
+        go_on: Arc::clone(&go_on),
+        total: Arc::clone(&total),
+    };
+    let handle = proc.spawn("busy", busy).unwrap();
+    let reference = handle.bind();
+    let port = reference.port::<Add>();
+    handle.post(&main, Pause).unwrap();
+    let until = async |counter: &AtomicU64, count| {
+        while counter.load(Ordering::SeqCst) != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    until(&polls, 1).await;
+    for _ in 0..ROUNDS {
+        handle.post(&main, Add([1; 4])).unwrap();
+        reference.post(&main, Add([1; 4]));
+        port.post(&main, Add([1; 4]));
+        // A task that was woken would have its turn here.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(polls.load(Ordering::SeqCst), 1, "polls while it was busy");
+    go_on.notify_one();
+    until(&total, 3 * ROUNDS).await;
+    assert_eq!(polls.load(Ordering::SeqCst), 2, "polls in all");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a message on the straight way costs its sender: system calls, allocations, and nobody else's time.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -15,12 +16,16 @@ use hyperactor_host::RoutePolicy;
 use hyperactor_mailbox::{
     MailboxSender, MessageEnvelope, ReturnHandle, ReturnSink, Token, Undeliverable,
 };
+use hyperactor_proc::{
+    Actor, ActorError, ActorRef, ActorResult, Context, Handler, Message, OncePortRef, RemoteSpawn,
+};
 use hyperactor_refs::{ActorId, ChannelTransport};
 use hyperactor_router::MailboxClient;
 use hyperactor_testkit::{Outcome, eventually};
 use libtest_mimic::Trial;
+use serde::{Deserialize, Serialize};
 
-use crate::actors::{Inspector, Item, Sink, Touch};
+use crate::actors::{self, Arrived, Inspector, Item, Sink, Touch};
 use crate::live::has_heard_of;
 use crate::needs;
 use crate::rig::Rig;
@@ -33,6 +38,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_hundred_thousand_messages_straight_do_not_touch_the_file_system",
             no_file_calls,
         )),
+        needs::strace(trial(
+            "a_stream_straight_makes_few_system_calls_and_a_question_one_write_each_way",
+            system_calls,
+        )),
         trial(
             "a_message_straight_costs_its_process_two_allocations_at_most",
             allocations,
@@ -44,41 +53,57 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Starts one child under `strace`, which writes down every call that names a file. The child stays the host's own: with
+/// Starts some children under `strace`, which writes down what system calls they make. A child stays the host's own: with
 /// `-D` it is the tracer that is the grandchild.
 struct Traced {
-    name: &'static str,
-    log: PathBuf,
+    names: &'static [&'static str],
+    /// Which calls, as `strace` is told.
+    calls: &'static [&'static str],
+    /// Where the log of each is, under its name.
+    folder: PathBuf,
 }
 
 impl Launcher for Traced {
     fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
         let program = order.program();
-        if order.name() != self.name {
+        if !self.names.contains(&order.name()) {
             return order.into_command(program).spawn();
         }
+        let log = self.folder.join(order.name());
         let mut command = order.into_command("strace");
-        command.args([
-            "-D",
-            "-f",
-            "-qq",
-            "--seccomp-bpf",
-            "-e",
-            "trace=%file",
-            "-o",
-        ]);
-        command.arg(&self.log).arg("--").arg(program);
+        command.args(["-D", "-f", "-qq"]).args(self.calls);
+        command.arg("-o").arg(log).arg("--").arg(program);
         command.spawn()
     }
+}
+
+/// Has an inspector look for a file of a name, so that its process's log shows when.
+async fn touch(
+    world: &World,
+    inspector: &ActorRef<Inspector>,
+    folder: &Path,
+    name: &str,
+) -> TestResult {
+    let path = folder.join(name).display().to_string();
+    let touch = |reply| Touch { path, reply };
+    inspector.ask_within(&world.client, LONG, touch).await?;
+    Ok(())
+}
+
+/// Where a file was looked for, in a log.
+fn touched(calls: &[&str], folder: &Path, name: &str) -> TestResult<usize> {
+    let path = format!("\"{}\"", folder.join(name).display());
+    let at = calls.iter().position(|call| call.contains(&path));
+    Ok(at.ok_or_else(|| format!("{name} is not in the log"))?)
 }
 
 async fn no_file_calls() -> TestResult {
     const MESSAGES: u64 = 100_000;
     let folder = tempfile::tempdir()?;
-    let log = folder.path().join("trace");
     let traced = Traced {
-        name: "a",
-        log: log.clone(),
+        names: &["a"],
+        calls: &["--seccomp-bpf", "-e", "trace=%file"],
+        folder: folder.path().to_path_buf(),
     };
     let manager = ProcessManager::new()?.with_launcher(traced);
     let world = World::of(manager, ChannelTransport::Unix).await?;
@@ -91,26 +116,18 @@ async fn no_file_calls() -> TestResult {
     // The connection is there; what follows is the posting alone.
     let tally = world.flood(&pair.source, &pair.sink, 0, 100).await?;
     assert_eq!(tally.delivered, 100, "{tally:?}");
-    let [begin, end] = ["begin", "end"].map(|name| folder.path().join(name));
-    let touch = |path: &Path| {
-        let path = path.display().to_string();
-        inspector.ask(&world.client, |reply| Touch { path, reply })
-    };
-    touch(&begin).await?;
+    touch(&world, &inspector, folder.path(), "begin").await?;
     let tally = world.flood(&pair.source, &pair.sink, 100, MESSAGES).await?;
-    touch(&end).await?;
+    touch(&world, &inspector, folder.path(), "end").await?;
     assert_eq!(tally.delivered, MESSAGES, "{tally:?}");
     let (direct, relay) = world.routes(&pair.source, "b").await?;
     assert!(direct >= MESSAGES && relay == 0, "{direct} and {relay}");
     world.end().await?;
 
-    let trace = std::fs::read_to_string(&log)?;
+    let trace = std::fs::read_to_string(folder.path().join("a"))?;
     let calls: Vec<&str> = trace.lines().filter(|line| line.contains('(')).collect();
-    let at = |path: &Path| {
-        let path = path.display().to_string();
-        calls.iter().position(|call| call.contains(&path))
-    };
-    let (begin, end) = (at(&begin).ok_or("no beginning")?, at(&end).ok_or("no end")?);
+    let begin = touched(&calls, folder.path(), "begin")?;
+    let end = touched(&calls, folder.path(), "end")?;
     assert!(begin > 10, "the start alone makes more calls: {begin}");
     // What is in hand for long is written down by a thread of its own, by descriptor once the file is open.
     let (hands, others): (Vec<&str>, _) = calls[begin + 1..end]
@@ -123,6 +140,131 @@ async fn no_file_calls() -> TestResult {
         .partition(|call| call.contains("\"/proc/sys/vm/overcommit_memory\""));
     assert!(allocator.len() <= 1, "{allocator:?}");
     assert_eq!(others, Vec::<&str>::new());
+    Ok(())
+}
+
+/// Asks a sink again and again.
+#[derive(Actor, Default)]
+#[actor(messages(AskOften))]
+pub(crate) struct Asker;
+
+/// To ask so many questions, one after the other.
+#[derive(Message, Serialize, Deserialize)]
+pub(crate) struct AskOften {
+    of: ActorRef<Sink>,
+    count: u64,
+    done: OncePortRef<()>,
+}
+
+impl RemoteSpawn for Asker {
+    type Params = ();
+
+    fn create((): ()) -> Result<Self, ActorError> {
+        Ok(Self)
+    }
+}
+
+impl Handler<AskOften> for Asker {
+    async fn handle(&mut self, cx: &Context<Self>, often: AskOften) -> ActorResult {
+        for _ in 0..often.count {
+            often.of.ask(cx, Arrived).await?;
+        }
+        cx.reply(often.done, ());
+        Ok(())
+    }
+}
+
+/// System calls by name, of a part of a log.
+fn tally(calls: &[&str]) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for call in calls {
+        // The number of the thread, then the call. What was interrupted by another thread's is there once more, "resumed".
+        let name = call.split_whitespace().nth(1).unwrap_or_default();
+        if let Some((name, _)) = name.split_once('(') {
+            *found.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// Messages in a stream share their system calls: those that write them, those that read them, and those that sleep and
+/// wake. Of questions, one after the other, each goes by a write, and so does each answer; what acknowledges them is in
+/// those. How often a process looks whether something has come, before it sleeps, is up to the machine, and is not counted.
+async fn system_calls() -> TestResult {
+    const STREAM: u64 = 50_000;
+    const QUESTIONS: u64 = 1_000;
+    /// System calls of one process for a thousand messages of a stream. 10 to 25 are usual; one for each message would be a
+    /// thousand.
+    const STREAM_CALLS_MAX: u64 = 100;
+    /// Writes of one process for a thousand questions, or for as many answers. Beside those are acknowledgements of what no
+    /// answer followed in time.
+    const WRITES_MAX: u64 = 1_100;
+    const WRITES: [&str; 3] = ["sendto", "sendmsg", "writev"];
+    let folder = tempfile::tempdir()?;
+    let traced = Traced {
+        names: &["a", "b"],
+        calls: &["-e", "trace=all"],
+        folder: folder.path().to_path_buf(),
+    };
+    let manager = ProcessManager::new()?.with_launcher(traced);
+    let world = World::of(manager, ChannelTransport::Unix).await?;
+    let pair = world.pair(RoutePolicy::Direct).await?;
+    let asker = pair.a.spawn::<Asker>(&world.client, "asker", ()).await?;
+    let mut inspectors = Vec::new();
+    for hosted in [&pair.a, &pair.b] {
+        let inspector = hosted.spawn::<Inspector>(&world.client, "inspector", ());
+        inspectors.push(inspector.await?);
+    }
+    let mark = async |name| {
+        for inspector in &inspectors {
+            touch(&world, inspector, folder.path(), name).await?;
+        }
+        TestResult::Ok(())
+    };
+    let tally_of = |sent: &actors::Tally| (sent.delivered, sent.not_delivered, sent.unknown);
+    let sent = world.flood(&pair.source, &pair.sink, 0, 100).await?;
+    assert_eq!(tally_of(&sent), (100, 0, 0), "{sent:?}");
+    mark("stream").await?;
+    let sent = world.flood(&pair.source, &pair.sink, 100, STREAM).await?;
+    assert_eq!(tally_of(&sent), (STREAM, 0, 0), "{sent:?}");
+    mark("questions").await?;
+    let (of, count) = (pair.sink.clone(), QUESTIONS);
+    let often = |done| AskOften { of, count, done };
+    asker.ask_within(&world.client, LONG, often).await?;
+    mark("end").await?;
+    let (direct, relay) = world.routes(&pair.source, "b").await?;
+    assert!(
+        direct >= STREAM + QUESTIONS && relay == 0,
+        "{direct} and {relay}"
+    );
+    world.end().await?;
+
+    for side in ["a", "b"] {
+        let trace = std::fs::read_to_string(folder.path().join(side))?;
+        let calls: Vec<&str> = trace.lines().filter(|line| line.contains('(')).collect();
+        let [stream, questions, end] = ["stream", "questions", "end"]
+            .map(|name| touched(&calls, folder.path(), name).map_err(|error| error.to_string()));
+        let (stream, questions, end) = (stream?, questions?, end?);
+        let of_stream = tally(&calls[stream + 1..questions]);
+        let of_questions = tally(&calls[questions + 1..end]);
+        println!("{side}: {STREAM} messages: {of_stream:?}");
+        println!("{side}: {QUESTIONS} questions: {of_questions:?}");
+        let all: u64 = of_stream.values().sum();
+        let most = STREAM_CALLS_MAX * STREAM / 1_000;
+        assert!(
+            (1..=most).contains(&all),
+            "{side}: {all} system calls for {STREAM} messages, at most {most}: {of_stream:?}"
+        );
+        let written = |calls: &BTreeMap<String, u64>| -> u64 {
+            WRITES.iter().filter_map(|name| calls.get(*name)).sum()
+        };
+        let writes = written(&of_questions);
+        let most = WRITES_MAX * QUESTIONS / 1_000;
+        assert!(
+            (QUESTIONS..=most).contains(&writes),
+            "{side}: {writes} writes for {QUESTIONS} questions, at most {most}: {of_questions:?}"
+        );
+    }
     Ok(())
 }
 

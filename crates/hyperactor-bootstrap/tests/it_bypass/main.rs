@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         return played(peers::listen());
     }
     Bootstrap::new()
-        .registry(actors::registry().with::<keeper::Keeper>())
+        .registry(
+            actors::registry()
+                .with::<keeper::Keeper>()
+                .with::<cost::Asker>(),
+        )
         .on_child_start(starts::wait_at_the_barrier)
         .run_if_child();
     if role == pairs::PART {
