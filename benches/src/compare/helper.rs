@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use hyperactor::channel::spin::before_park;
 use hyperactor::channel::{ChannelRx, Raw, ServeOptions, serve_queue};
 use hyperactor::host::LocalProcManager;
 use hyperactor::prelude::*;
@@ -105,6 +106,7 @@ pub(crate) fn run(role: &str) -> Result<()> {
     let role = Role::parse(role)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(before_park)
         .build()?;
     runtime.block_on(async {
         match role {

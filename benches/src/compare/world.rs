@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use hyperactor::channel::Spin;
+use hyperactor::channel::spin::before_park;
 use hyperactor::host::{HostedProc, OutputPolicy};
 use hyperactor::prelude::*;
 use tokio::runtime::Runtime;
@@ -41,6 +42,8 @@ impl World {
     pub(crate) fn reached_by(frontend: ChannelTransport, program: Option<&Path>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            // As in any program with `#[hyperactor::main]`.
+            .on_thread_park(before_park)
             .build()
             .context("a runtime for the host")?;
         let manager = match program {

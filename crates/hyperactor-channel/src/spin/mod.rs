@@ -24,7 +24,7 @@ use rustix::event::{Timespec, epoll};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::limits::SPIN_LATE;
+use crate::limits::{SPIN_LATE, SPIN_WARM_UP};
 use policy::{Looked, Policy};
 
 /// Whether a thread that waits for a connection looks for input for a moment before it sleeps.
@@ -78,8 +78,6 @@ pub(crate) enum After {
 #[derive(Debug, Default)]
 pub(crate) struct Spot {
     policies: Mutex<[Policy; 2]>,
-    /// It is hot enough to be watched.
-    is_wanted: AtomicBool,
     looks: AtomicU64,
     /// Not kept by this: a thread may remember a connection that is gone.
     watch: Weak<OwnedFd>,
@@ -109,7 +107,7 @@ impl Spot {
         let mut policies = self.policies.lock();
         let policy = &mut policies[after as usize];
         let full = if policy.is_warm() {
-            self.is_wanted.store(true, Ordering::Relaxed);
+            WANTED.store(true, Ordering::Relaxed);
             cost::full_budget()?
         } else {
             Duration::ZERO
@@ -190,6 +188,9 @@ fn has_input(watch: &OwnedFd) -> bool {
 /// The right to look, given back when dropped.
 struct Turn<'a>(&'a AtomicUsize);
 
+/// Some thread of this process looks, now and then: connections that are hot are to be watched.
+static WANTED: AtomicBool = AtomicBool::new(false);
+
 /// The threads that look now.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
@@ -217,6 +218,8 @@ pub(crate) struct Spinner {
     watch: Option<Arc<OwnedFd>>,
     has_sent: bool,
     has_received: bool,
+    /// How often it has waited for something in particular.
+    rests: u32,
     is_watched: bool,
 }
 
@@ -240,6 +243,7 @@ impl Spinner {
             watch,
             has_sent: false,
             has_received: false,
+            rests: 0,
             is_watched: false,
         }
     }
@@ -266,7 +270,10 @@ impl Spinner {
             (false, true) => After::Receiving,
             (false, false) => return,
         };
-        if !self.is_watched && spot.is_wanted.load(Ordering::Relaxed) {
+        // Whichever connection the thread leaves last: where each carries one direction, what was sent by one is answered by
+        // another.
+        self.rests = self.rests.saturating_add(1);
+        if !self.is_watched && self.rests >= SPIN_WARM_UP && WANTED.load(Ordering::Relaxed) {
             self.is_watched = true;
             self.add(descriptor);
         }
