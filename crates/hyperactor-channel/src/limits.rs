@@ -137,6 +137,17 @@ pub const SPIN_BUDGET_DEFAULT: Duration = Duration::from_micros(100);
 /// A look that comes so long after the one before says that the processor was taken away in between.
 pub const SPIN_LATE: Duration = Duration::from_micros(10);
 
+/// The same where the processor was offered to others in between: whoever looks for input, too, or handles a message, gives it back
+/// sooner; whoever computes keeps it for a slice of the scheduler, which is several times longer.
+pub const SPIN_YIELD_LATE: Duration = Duration::from_micros(500);
+
+/// After it came back late, no thread of the process offers its processor for so many times as long: waiting for it is at most this
+/// part of the time.
+pub const SPIN_YIELD_PAUSE: u32 = 32;
+
+/// The longest such time: a process that was stopped was not kept from its processor by somebody who computes.
+pub const SPIN_YIELD_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// How many wake-ups are timed to find out what one costs.
 pub const WAKE_PROBES: u32 = 24;
 

@@ -5,12 +5,13 @@
 //! and only then, its runtime calls [`before_park`], which looks whether anything came in on any watched connection of the
 //! process, until it did or the connection's budget is used up. Then the runtime sleeps as ever: where something came, its
 //! sleep ends at once, without anybody having woken it. Nothing is read here, and no task is run or woken. When it pays is
-//! `policy`'s matter, for how long `cost`'s.
+//! `policy`'s matter, for how long `cost`'s, and whether the processor is offered to others between two looks `way`'s.
 
 mod cost;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -24,8 +25,9 @@ use rustix::event::{Timespec, epoll};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::limits::{SPIN_LATE, SPIN_WARM_UP};
+use crate::limits::{SPIN_LATE, SPIN_WARM_UP, SPIN_YIELD_LATE};
 use policy::{Looked, Policy};
+use way::Way;
 
 /// Whether a thread that waits for a connection looks for input for a moment before it sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,16 +123,29 @@ impl Spot {
 }
 
 /// Looks until something came, something else is to be done, or the budget is used up; says how often it looked, too.
+///
+/// Between two looks it offers the processor to others, as long as those are others that give it back soon: of three processes
+/// of a conversation that look on two processors, only one ever has anything to do.
 fn look_until(watch: &OwnedFd, budget: Duration) -> (Looked, u64) {
     let runtime = Handle::try_current().ok().map(|handle| handle.metrics());
     let began = Instant::now();
+    let gives_way = WAY.is_open(began);
+    let late = if gives_way {
+        SPIN_YIELD_LATE
+    } else {
+        SPIN_LATE
+    };
     let mut last = began;
     let mut looks = 0;
     loop {
         let has_come = has_input(watch);
         looks += 1;
         let now = Instant::now();
-        if now.duration_since(last) >= SPIN_LATE {
+        let away = now.duration_since(last);
+        if away >= late {
+            if gives_way {
+                WAY.came_back_late(away, now);
+            }
             return (Looked::Late, looks);
         }
         if has_come {
@@ -147,7 +162,11 @@ fn look_until(watch: &OwnedFd, budget: Duration) -> (Looked, u64) {
             return (Looked::Disturbed, looks);
         }
         last = now;
-        std::hint::spin_loop();
+        if gives_way {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
     }
 }
 
@@ -190,6 +209,9 @@ struct Turn<'a>(&'a AtomicUsize);
 
 /// Some thread of this process looks, now and then: connections that are hot are to be watched.
 static WANTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether those who look offer their processor to others.
+static WAY: Way = Way::new();
 
 /// The threads that look now.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
