@@ -1,5 +1,5 @@
-//! What is run to count its allocations: messages without anything on the heap, within a proc and the whole direct way. All
-//! of it on one thread, both procs of the direct way included, so that a counter of that thread's allocations misses none.
+//! What is run to count its allocations: messages without anything on the heap, within a proc and the whole direct way, and
+//! large ones. All of it on one thread, both procs of the direct way included, so that a counter of that thread's allocations misses none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
+use bytes::Bytes;
 use hyperactor::bootstrap::SocketDir;
 use hyperactor::bootstrap::mailbox::LocalProcDialer;
 use hyperactor::host::{LocalProcManager, ProcSpec};
@@ -23,14 +24,20 @@ static HANDLED: AtomicU64 = AtomicU64::new(0);
 /// Messages of a batch.
 const BATCH: u64 = 100;
 
+/// How long a giver may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[derive(Message, Serialize, Deserialize)]
 struct Item([u64; 8]);
+
+#[derive(Message, Serialize, Deserialize)]
+struct Large(Part);
 
 #[derive(Message, Serialize, Deserialize)]
 struct Handled(OncePortRef<u64>);
 
 #[derive(Default, Actor)]
-#[actor(messages(Item, Handled))]
+#[actor(messages(Item, Large, Handled))]
 struct Taker;
 
 impl RemoteSpawn for Taker {
@@ -44,6 +51,15 @@ impl RemoteSpawn for Taker {
 impl Handler<Item> for Taker {
     async fn handle(&mut self, _cx: &Context<Self>, item: Item) -> ActorResult {
         std::hint::black_box(&item);
+        HANDLED.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Handler<Large> for Taker {
+    async fn handle(&mut self, _cx: &Context<Self>, large: Large) -> ActorResult {
+        std::hint::black_box(large.0.bytes());
+        drop(large);
         HANDLED.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -65,15 +81,27 @@ struct Give {
     done: OncePortRef<u64>,
 }
 
+/// The same with messages of so many bytes, one at a time.
+#[derive(Message, Serialize, Deserialize)]
+struct GiveLarge {
+    to: ActorRef<Taker>,
+    count: u64,
+    size: usize,
+    done: OncePortRef<u64>,
+}
+
 #[derive(Default, Actor)]
-#[actor(messages(Give))]
-struct Giver;
+#[actor(messages(Give, GiveLarge))]
+struct Giver {
+    /// What is in large messages; made for the first of them.
+    block: Bytes,
+}
 
 impl RemoteSpawn for Giver {
     type Params = ();
 
     fn create((): ()) -> Result<Self, ActorError> {
-        Ok(Self)
+        Ok(Self::default())
     }
 }
 
@@ -97,6 +125,21 @@ impl Handler<Give> for Giver {
     }
 }
 
+impl Handler<GiveLarge> for Giver {
+    async fn handle(&mut self, cx: &Context<Self>, give: GiveLarge) -> ActorResult {
+        let before = HANDLED.load(Ordering::Relaxed);
+        if self.block.len() != give.size {
+            self.block = Bytes::from(vec![0xa5; give.size]);
+        }
+        for number in 1..=give.count {
+            give.to.post(cx, Large(Part::from(self.block.clone())));
+            handled(before + number).await;
+        }
+        cx.reply(give.done, HANDLED.load(Ordering::Relaxed) - before);
+        Ok(())
+    }
+}
+
 async fn handled(total: u64) {
     while HANDLED.load(Ordering::Relaxed) < total {
         tokio::task::yield_now().await;
@@ -112,9 +155,7 @@ pub fn count_allocations(
     messages: u64,
     counter: impl Fn(&mut dyn FnMut()) -> u64,
 ) -> Result<BTreeMap<&'static str, f64>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = one_thread()?;
     let messages = messages / BATCH * BATCH;
     ensure!(messages > 0, "a count needs at least {BATCH} messages");
     let mut found = BTreeMap::new();
@@ -157,6 +198,36 @@ pub fn count_allocations(
     }
     runtime.block_on(direct.host.stop(Duration::from_secs(5)));
     Ok(found)
+}
+
+/// What `counter` counts while so many messages of `size` bytes in a [`Part`] go the whole direct way, after as many that
+/// warm it up.
+///
+/// # Errors
+///
+/// As [`count_allocations`].
+pub fn count_large<T>(
+    messages: u64,
+    size: usize,
+    counter: impl Fn(&mut dyn FnMut()) -> T,
+) -> Result<T> {
+    let runtime = one_thread()?;
+    let direct = runtime.block_on(Direct::new())?;
+    let mut done = runtime.block_on(direct.give_large(messages, size));
+    let mut counted = None;
+    if done.is_ok() {
+        let mut work = || done = runtime.block_on(direct.give_large(messages, size));
+        counted = Some(counter(&mut work));
+    }
+    runtime.block_on(direct.host.stop(Duration::from_secs(5)));
+    done?;
+    counted.ok_or_else(|| anyhow!("nothing was counted"))
+}
+
+fn one_thread() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
 }
 
 /// A proc on its own.
@@ -240,8 +311,26 @@ impl Direct {
             batch,
             done,
         };
-        let patience = Duration::from_secs(60);
-        let handled = self.giver.ask_within(&self.client, patience, give).await?;
+        self.told(count, give).await
+    }
+
+    async fn give_large(&self, count: u64, size: usize) -> Result<()> {
+        let to = self.taker.clone();
+        let give = |done| GiveLarge {
+            to,
+            count,
+            size,
+            done,
+        };
+        self.told(count, give).await
+    }
+
+    async fn told<M>(&self, count: u64, give: impl FnOnce(OncePortRef<u64>) -> M) -> Result<()>
+    where
+        M: Message,
+        Giver: Receives<M>,
+    {
+        let handled = self.giver.ask_within(&self.client, PATIENCE, give).await?;
         ensure!(
             handled == count,
             "{handled} of {count} messages were handled"

@@ -32,7 +32,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-pub use counted::count_allocations;
+pub use counted::{count_allocations, count_large};
 pub use machine::Machine;
 pub use report::{LineReport, Report, RowReport};
 pub use stats::{PAIRS_MIN, Quartiles, SPREAD_MAX, Target, Verdict, percentile};
