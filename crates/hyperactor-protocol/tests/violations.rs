@@ -505,7 +505,7 @@ fn a_resume_that_claims_outcomes_nobody_gave_is_a_violation() {
 
 /// S-04.
 #[test]
-fn numbers_near_the_end_of_their_range_are_malformed_and_overflow_nothing() {
+fn numbers_that_cannot_be_or_near_the_end_of_their_range_are_malformed_and_overflow_nothing() {
     for set in [
         (|hello: &mut Hello| hello.next_unsent = Seq(u64::MAX)) as fn(&mut Hello),
         |hello| hello.next_expected = Seq(u64::MAX),
@@ -516,6 +516,7 @@ fn numbers_near_the_end_of_their_range_are_malformed_and_overflow_nothing() {
         |hello| hello.epoch = ConnectionEpoch(0),
         |hello| hello.oldest_unresolved = Seq(1),
         |hello| hello.max_frame = 4,
+        |hello| hello.max_message = 0,
     ] {
         let mut dialer = Session::dialer(Config::default(), ID, DIALER, at(0));
         let mut hello = dialer.hello(at(0));

@@ -447,6 +447,12 @@ fn check_shape(theirs: &Hello) -> Result<(), HelloError> {
     if theirs.max_frame < FRAME_MAX_FLOOR {
         return Err(HelloError::Malformed { field: "max_frame" });
     }
+    // Whoever takes no message at all could be sent none, and every post to it would be refused as too large.
+    if theirs.max_message == 0 {
+        return Err(HelloError::Malformed {
+            field: "max_message",
+        });
+    }
     Ok(())
 }
 
