@@ -16,6 +16,7 @@ use hyperactor_refs::ActorId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::blocking::Pace;
 use crate::counters::Counters;
 use crate::reports::{Report, Reports};
 use crate::status::{Followed, Stage};
@@ -63,6 +64,7 @@ pub(crate) struct Control {
     is_aborted: AtomicBool,
     stage: Stage,
     is_tracing: AtomicBool,
+    pace: Pace,
     /// Wakes the actor's task. Registered by [`watch_task`](Self::watch_task) alone.
     waker: AtomicWaker,
     counters: Counters,
@@ -162,6 +164,7 @@ impl Control {
             is_aborted: AtomicBool::new(false),
             stage: Stage::default(),
             is_tracing: AtomicBool::new(false),
+            pace: Pace::default(),
             waker: AtomicWaker::new(),
             counters: Counters::default(),
         }
@@ -178,6 +181,11 @@ impl Control {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How its turns went lately.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// The trace that the message in hand belongs to.

@@ -9,6 +9,7 @@ mod actor_ref;
 mod agent;
 mod ask;
 mod batch;
+mod blocking;
 mod cell;
 mod client;
 mod collect;

@@ -36,6 +36,22 @@ pub const INLINE_BYTES_MAX: usize = 128;
 /// The same number as tokio's own budget of a task, which a handler that awaits tokio's types spends besides.
 pub const MESSAGES_PER_TURN: u32 = 128;
 
+/// Time between two looks at the threads that run actors: a turn that is seen twice took long, and another thread looks for input
+/// from there on.
+pub const LOOK_PERIOD: Duration = Duration::from_millis(5);
+
+/// Looks at which no actor had a turn, after which they end until one has.
+pub const QUIET_LOOKS: u32 = 10;
+
+/// How long the thread that looks is kept when there is nothing to look at.
+pub const WATCHDOG_LINGER: Duration = Duration::from_secs(1);
+
+/// From which time on a turn of an actor that has taken long keeps it slow.
+pub const SLOW_TURN: Duration = Duration::from_millis(1);
+
+/// Quick turns after which an actor that has taken long counts as quick again.
+pub const SLOW_TURNS_REMEMBERED: u8 = 8;
+
 /// Reports of undeliverable messages that wait for one actor or client.
 ///
 /// A report beyond this number is logged and counted instead of kept.

@@ -12,6 +12,7 @@ use std::task::Poll;
 use hyperactor_mailbox::{Never, ending_with};
 
 use crate::batch::{Batch, Woken};
+use crate::blocking::turn;
 use crate::cell::{Cell, unhandled};
 use crate::control::{Control, End};
 use crate::panics::{caught, caught_sync};
@@ -140,7 +141,10 @@ fn guarded<A: Actor, F: Future + Unpin>(
         if control.is_aborted() {
             return Poll::Ready(Err(Cut::Aborted));
         }
-        match caught_sync(|| Pin::new(&mut future).poll(task)) {
+        let polled = turn(control.pace(), || {
+            caught_sync(|| Pin::new(&mut future).poll(task))
+        });
+        match polled {
             Ok(output) => output.map(Ok),
             Err(report) => Poll::Ready(Err(Cut::Panicked(report))),
         }

@@ -241,7 +241,9 @@ async fn system_calls() -> TestResult {
 
     for side in ["a", "b"] {
         let trace = std::fs::read_to_string(folder.path().join(side))?;
-        let calls: Vec<&str> = trace.lines().filter(|line| line.contains('(')).collect();
+        // What looks for handlers that take long sleeps by the clock, however many messages there are.
+        let counts = |line: &&str| line.contains('(') && !line.contains("clock_nanosleep(");
+        let calls: Vec<&str> = trace.lines().filter(counts).collect();
         let [stream, questions, end] = ["stream", "questions", "end"]
             .map(|name| touched(&calls, folder.path(), name).map_err(|error| error.to_string()));
         let (stream, questions, end) = (stream?, questions?, end?);

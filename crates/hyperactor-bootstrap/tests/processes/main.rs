@@ -2,6 +2,7 @@
 //! does, with the bootstrap call. Then it runs its tests, or plays a role in one of them.
 
 mod actors;
+mod blocking;
 mod bounds;
 mod deaths;
 mod ends;
@@ -24,7 +25,11 @@ fn main() -> ExitCode {
     if let Some(role) = &role {
         roles::before_boot(role);
     }
-    hyperactor_bootstrap::boot(actors::registry().with::<stream::Stream>());
+    hyperactor_bootstrap::boot(
+        actors::registry()
+            .with::<stream::Stream>()
+            .with::<blocking::Holder>(),
+    );
     if let Some(role) = role {
         return match roles::after_boot(&role) {
             Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         ends::trials(),
         groups::trials(),
         deaths::trials(),
+        blocking::trials(),
         bounds::trials(),
         keeps::trials(),
     ]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod asks;
+mod blocking;
 mod common;
 mod deadlocks;
 mod derives;

@@ -1,0 +1,75 @@
+//! Handlers that block their threads.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use hyperactor_proc::{Actor, ActorHandle, ActorResult, Context, Handler, Proc};
+
+use crate::common::{PATIENCE, soon};
+
+/// Tells that it was asked to.
+#[derive(Actor)]
+struct Echo;
+
+impl Handler<mpsc::Sender<()>> for Echo {
+    async fn handle(&mut self, _: &Context<Self>, back: mpsc::Sender<()>) -> ActorResult {
+        // Nobody listens any more where it took too long.
+        back.send(()).ok();
+        Ok(())
+    }
+}
+
+/// Posts to another actor of its proc, and blocks its thread until that has handled it, or for so long; counts how often it
+/// did not.
+#[derive(Actor)]
+struct Blocking {
+    echo: ActorHandle<Echo>,
+}
+
+struct Block {
+    at_most: Duration,
+    was_handled: tokio::sync::oneshot::Sender<bool>,
+}
+
+impl Handler<Block> for Blocking {
+    async fn handle(&mut self, cx: &Context<Self>, block: Block) -> ActorResult {
+        let (back, handled) = mpsc::channel();
+        self.echo.post(cx, back)?;
+        let was_handled = handled.recv_timeout(block.at_most).is_ok();
+        block.was_handled.send(was_handled).ok();
+        Ok(())
+    }
+}
+
+#[test]
+fn whom_an_actor_woke_before_it_blocks_its_thread_runs_meanwhile_once_it_is_known_as_slow() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let proc = Proc::isolated("p");
+        let main = proc.client("main").unwrap();
+        let echo = proc.spawn("echo", Echo).unwrap();
+        let blocking = proc.spawn("blocking", Blocking { echo }).unwrap();
+        let block = async |at_most| {
+            let (was_handled, told) = tokio::sync::oneshot::channel();
+            let block = Block {
+                at_most,
+                was_handled,
+            };
+            blocking.post(&main, block).unwrap();
+            soon(told).await.unwrap()
+        };
+        // Known as slow after the first turn, unless this machine is too busy to look.
+        let mut rounds = 0;
+        while !block(Duration::from_millis(200)).await {
+            rounds += 1;
+            assert!(rounds < 20, "it keeps whom it woke waiting");
+        }
+        for _ in 0..6 {
+            assert!(block(PATIENCE / 2).await);
+        }
+    });
+}
