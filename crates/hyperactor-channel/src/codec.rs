@@ -11,6 +11,8 @@ use hyperactor_protocol::limits::SHARED_BODY_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::decoding;
+
 /// Why a message could not be written as bytes. That message alone fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message does not encode: {0}")]
@@ -157,8 +159,8 @@ pub(crate) fn panicked() -> DecodeError {
 /// The default codec: postcard, for every type that serde serialises. Bytes left over after a message are an error.
 ///
 /// # Bounds
-/// Memory follows the bytes that came. The stack is not bounded: a type that contains itself is decoded by recursion, a level for as
-/// little as one byte. Send such values flat where the peer is not trusted.
+/// Memory follows the bytes that came. A value of a type that contains itself is decoded by recursion, for which the stack has a
+/// bound: one that is nested more deeply than [`DECODE_STACK_BYTES`](crate::limits::DECODE_STACK_BYTES) allow is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 
@@ -171,14 +173,7 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     }
 
     fn decode(&self, bytes: Bytes, _names: Names<'_, NoName>) -> Result<M, DecodeError> {
-        match postcard::take_from_bytes(&bytes) {
-            Ok((message, [])) => Ok(message),
-            Ok((_, rest)) => Err(DecodeError::new(format!(
-                "{} bytes are left over after it",
-                rest.len()
-            ))),
-            Err(error) => Err(DecodeError::new(error.to_string())),
-        }
+        decoding::whole(&bytes).map_err(DecodeError::new)
     }
 }
 
@@ -273,10 +268,7 @@ mod tests {
     fn bytes_left_over_are_an_error() {
         let error = Codec::<u8>::decode(&Postcard, Bytes::from_static(&[1, 2, 3]), Names::NONE)
             .unwrap_err();
-        assert!(
-            error.to_string().contains("2 bytes are left over"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("2 bytes left over"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod clock;
 mod codec;
 mod codes;
 mod completion;
+mod decoding;
 mod dial;
 mod inbound;
 mod listener;

@@ -153,3 +153,10 @@ pub const WAKE_PROBES: u32 = 24;
 
 /// The pause before each of them: long enough for a processor to go to rest.
 pub const WAKE_PROBE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Bytes of stack that decoding one message may take: a quarter of what threads have that nobody chose for. A value that contains
+/// others of its kind is decoded to a depth of some hundreds at least, some thousands in optimised builds.
+pub const DECODE_STACK_BYTES: usize = 512 * 1024;
+
+/// Bytes of a message that are read between two looks at the depth of the stack.
+pub const DECODE_STRIDE_BYTES: usize = 64;

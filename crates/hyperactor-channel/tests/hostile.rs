@@ -10,16 +10,17 @@ mod support;
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use hyperactor_channel::limits::{HANDSHAKE_DEADLINE, UNAUTHENTICATED_MAX};
 use hyperactor_channel::{
-    ChannelRx, ChannelTx, DialOptions, Outcome, Reason, Status, dial, dial_tx, serve,
+    ChannelRx, ChannelTx, DialOptions, Outcome, Raw, Reason, Status, dial, dial_tx, serve,
 };
 use hyperactor_protocol::{
     Config, ConnectionEpoch, DataFlags, Frame, FrameDecoder, Hello, HelloCode, HelloKind, Label,
     Seq, Session, SessionId, Time,
 };
 use hyperactor_refs::{ChannelAddr, ChannelTransport, Incarnation};
+use serde::{Deserialize, Serialize};
 use support::proxy::Seeded;
 use support::{Message, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -408,4 +409,46 @@ fn a_unix_peer_of_another_user_is_refused_before_it_can_say_anything() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
         still_serves(&addr, &mut rx).await;
     });
+}
+
+/// A type whose values may be nested as deeply as their sender likes.
+#[derive(Serialize, Deserialize)]
+enum Tree {
+    Leaf,
+    Node(Box<Tree>),
+}
+
+impl Tree {
+    fn levels(&self) -> usize {
+        let mut levels = 0;
+        let mut at = self;
+        while let Self::Node(next) = at {
+            levels += 1;
+            at = next;
+        }
+        levels
+    }
+}
+
+/// The stack would end the whole process: no panic that could be caught.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_nested_too_deeply_fails_alone() {
+    let (addr, mut rx) = serve::<Tree>(ChannelTransport::Unix).await.unwrap();
+    // It writes what it likes.
+    let tx: ChannelTx<Bytes> = dial_tx(addr, DialOptions::default(), Raw);
+    let tree = |levels| {
+        let mut bytes = vec![1; levels];
+        bytes.push(0);
+        Bytes::from(bytes)
+    };
+    for _ in 0..3 {
+        let outcome = soon("the refusal", tx.send(tree(1_000_000))).await;
+        let Outcome::NotDelivered(Reason::Decode(why)) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(why.contains("nested too deeply"), "{why}");
+        let outcome = soon("the outcome", tx.send(tree(100))).await;
+        assert_eq!(outcome, Outcome::Delivered);
+        assert_eq!(rx.recv().await.unwrap().levels(), 100);
+    }
 }

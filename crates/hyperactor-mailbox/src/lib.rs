@@ -5,6 +5,7 @@ pub mod as_bytes;
 mod asked;
 mod capacity;
 mod certificate;
+mod decoding;
 mod duty;
 mod encoding;
 mod envelope;

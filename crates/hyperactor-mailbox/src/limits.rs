@@ -79,3 +79,10 @@ pub const BYTES_RESERVED: usize = 4 * 1024;
 
 /// The smallest [`Part`](crate::Part) of a message that is shared instead of being copied, in bytes.
 pub const PART_SHARED_BYTES: usize = 16 * 1024;
+
+/// Bytes of stack that decoding one message may take: a quarter of what threads have that nobody chose for. A value that contains
+/// others of its kind is decoded to a depth of some hundreds at least, some thousands in optimised builds.
+pub const DECODE_STACK_BYTES: usize = 512 * 1024;
+
+/// Bytes of a message that are read between two looks at the depth of the stack.
+pub const DECODE_STRIDE_BYTES: usize = 64;

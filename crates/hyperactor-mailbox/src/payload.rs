@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::decoding;
 use crate::encoding;
 use crate::message::Message;
 use crate::part;
@@ -158,14 +159,7 @@ impl Payload {
             }
             Self::Encoded { type_hash, bytes } if type_hash == wire_hash::<M>() => {
                 // Bytes left over mean that sender and receiver disagree on the fields: refused, not ignored.
-                let decoded = part::decoding(&bytes, |bytes| {
-                    match postcard::take_from_bytes::<M>(bytes) {
-                        Ok((message, [])) => Ok(message),
-                        Ok((_, rest)) => Err(format!("{} bytes left over", rest.len())),
-                        Err(error) => Err(error.to_string()),
-                    }
-                });
-                let error = match decoded {
+                let error = match part::decoding(&bytes, decoding::whole::<M>) {
                     Ok(message) => return Ok(message),
                     Err(error) => error,
                 };
