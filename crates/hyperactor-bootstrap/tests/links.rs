@@ -199,7 +199,7 @@ fn note(number: u64) -> Note {
     Note(Stamped::new(key, Vec::new()))
 }
 
-fn open(nodes: [&Node; 2]) -> usize {
+fn open<const N: usize>(nodes: [&Node; N]) -> usize {
     nodes
         .iter()
         .map(|node| node.open.load(Ordering::SeqCst))
@@ -453,5 +453,30 @@ async fn a_proc_that_ends_in_order_tells_both_kinds_of_links() {
             .collect();
         assert!(came.is_sorted(), "{came:?}");
         assert_eq!(came.len(), if dials { 200 } else { 199 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proc_that_has_closed_its_links_may_end_at_once_and_leaves_no_session() {
+    for _ in 0..10 {
+        let world = World::new(PATIENCE);
+        let (a, _at_a) = world.node("a", 1).await;
+        // Its runtime is its process: what has not left when this ends never does.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let ends = async {
+            let (b, _at_b) = world.node("b", 2).await;
+            // Nobody has told the other one whose end it could look for.
+            b.knows(&a);
+            b.send(&a, 1).await.unwrap();
+            b.dialer.close().await;
+        };
+        tokio::task::block_in_place(|| runtime.block_on(ends));
+        runtime.shutdown_background();
+        assert_eq!(a.opened.load(Ordering::SeqCst), 1);
+        // Without a goodbye it would be kept for as long as a dialer may take to come back.
+        eventually(Duration::from_secs(10), || open([&a]) == 0).await;
     }
 }
