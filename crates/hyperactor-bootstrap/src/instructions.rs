@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BootError;
 use crate::limits;
+use crate::pulse::PulsePlace;
 
 /// Version of the instructions. Host and child are the same executable, so a difference means that the variable came
 /// from somewhere else.
@@ -25,6 +26,8 @@ pub(crate) struct Instructions {
     pub(crate) is_kept: bool,
     /// How long the proc lives on without a host, if it does.
     pub(crate) grace: Option<Duration>,
+    /// Where the child finds what tells the kernel that the host has ended.
+    pub(crate) pulse: Option<PulsePlace>,
 }
 
 impl Instructions {
@@ -35,6 +38,7 @@ impl Instructions {
             socket_dir,
             is_kept: false,
             grace: None,
+            pulse: None,
         }
     }
 

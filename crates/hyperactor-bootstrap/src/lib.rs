@@ -8,6 +8,7 @@ mod launch;
 pub mod limits;
 pub mod mailbox;
 mod manager;
+mod pulse;
 mod record;
 mod socket_dir;
 mod startup;

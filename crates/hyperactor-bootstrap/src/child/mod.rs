@@ -30,6 +30,7 @@ use crate::error::BootError;
 use crate::instructions::Instructions;
 use crate::limits;
 use crate::mailbox::{LocalProcDialer, RouteAgent, RouteCount};
+use crate::pulse;
 use crate::record::Record;
 use crate::socket_dir::{SocketDir, SocketDirError};
 use crate::startup::{self, ChildStart, Refusal};
@@ -151,6 +152,10 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
     let host = HostLink::new(control);
     // Before anything of the user's runs that could start a process.
     let tied = group::tie_to_this_process();
+    let wakes = match &instructions.pulse {
+        Some(place) => pulse::go_on_without(place),
+        None => Ok(()),
+    };
     if !host.wait_for_go() {
         return end_before_the_start(&instructions);
     }
@@ -159,6 +164,9 @@ fn run(start: ChildStart, bootstrap: Bootstrap) -> i32 {
     }
     if let Err(error) = tied {
         tracing::warn!(target: "hyperactor::bootstrap", event = "group.untied", %error, "what this proc starts is ended by its host, if that lives then");
+    }
+    if let Err(error) = wakes {
+        tracing::debug!(target: "hyperactor::bootstrap", event = "host.pulse", %error, "a stopped proc will not notice the end of its host before it goes on");
     }
     match live(&instructions, &host, bootstrap.registry) {
         Ok(status) => status,

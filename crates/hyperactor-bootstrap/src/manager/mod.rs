@@ -29,6 +29,7 @@ use crate::control::ToChild;
 use crate::error::ManagerError;
 use crate::instructions::Instructions;
 use crate::launch::{ForkExec, LaunchOrder, Launcher, Program};
+use crate::pulse::Pulse;
 use crate::socket_dir::SocketDir;
 use crate::{limits, startup};
 use output::Capture;
@@ -230,6 +231,7 @@ impl ProcessManager {
         let control = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
         let dir = &self.shared.dir;
         let mut instructions = Instructions::new(spec.clone(), dir.path().to_path_buf());
+        instructions.pulse = self.shared.pulse.as_ref().map(Pulse::place);
         let stays = spec.config.on_host_loss == OnHostLoss::Stay;
         if dir.is_kept() {
             instructions = instructions.kept(stays.then_some(self.shared.grace));

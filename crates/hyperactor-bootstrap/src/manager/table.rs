@@ -17,6 +17,7 @@ use super::output::Printer;
 use super::supervise::{Arrival, Outbox};
 use crate::control::{Sibling, ToChild};
 use crate::limits;
+use crate::pulse::Pulse;
 use crate::socket_dir::SocketDir;
 
 /// What the manager and the tasks that own its children share.
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) starting: Semaphore,
     pub(super) memory: MemoryWatch,
     pub(super) printer: Printer,
+    /// What children that are stopped are woken by when the host has ended.
+    pub(super) pulse: Option<Pulse>,
     /// How long procs that outlive their host live without one.
     pub(super) grace: Duration,
     /// Set when the host goes without having been stopped: procs that outlive it are let go.
@@ -80,6 +83,9 @@ impl Shared {
             starting: Semaphore::new(limits::STARTING_MAX),
             memory: MemoryWatch::default(),
             printer: Printer::default(),
+            pulse: Pulse::new()
+                .inspect_err(|error| tracing::debug!(target: "hyperactor::bootstrap", %error, "procs that are stopped will not notice the end of this host before they go on"))
+                .ok(),
             grace,
             let_go: watch::Sender::new(false),
             reception: Mutex::default(),

@@ -17,6 +17,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_killed_host_leaves_no_process_and_no_socket", killed_host),
         trial(
+            "a_proc_that_is_stopped_when_its_host_is_killed_ends_too",
+            stopped_child,
+        ),
+        trial(
             "a_host_killed_before_its_first_child_boots_leaves_nothing",
             killed_early,
         ),
@@ -85,6 +89,22 @@ async fn killed_host() -> TestResult {
     assert!(pids.iter().all(|pid| is_alive(*pid)));
     host.signal(Signal::KILL)?;
     host.process.wait()?;
+    assert_gone(&pids, &dir);
+    Ok(())
+}
+
+/// Where orphans come to a process of the same session, as to the first one of a container, the kernel itself lets nobody go on
+/// that is stopped.
+async fn stopped_child() -> TestResult {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let (mut host, pids, dir) = playing_host("busy-host")?;
+    for pid in &pids {
+        send_signal(*pid, Signal::STOP)?;
+    }
+    host.signal(Signal::KILL)?;
+    host.process.wait()?;
+    let orphans = children_of(std::process::id());
+    assert!(pids.iter().any(|pid| orphans.contains(pid)), "{orphans:?}");
     assert_gone(&pids, &dir);
     Ok(())
 }
