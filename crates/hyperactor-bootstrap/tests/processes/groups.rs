@@ -211,16 +211,18 @@ async fn killed_at_once() -> TestResult {
 async fn killed_grandchild() -> TestResult {
     let world = World::new().await?;
     let (proc, pid) = fertile(&world, "a").await?;
-    for member in members(pid) {
-        if member != pid {
-            match send_signal(member, Signal::KILL) {
+    // What one of them started in the moment before it was killed is there after that.
+    eventually_blocking(AT_ONCE, || {
+        let others: Vec<u32> = members(pid).into_iter().filter(|one| *one != pid).collect();
+        for other in &others {
+            match send_signal(*other, Signal::KILL) {
                 // One of those that come and go may have gone.
                 Ok(()) | Err(Errno::SRCH) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => panic!("{error}"),
             }
         }
-    }
-    eventually_blocking(AT_ONCE, || members(pid) == [pid]);
+        others.is_empty()
+    });
     let again = proc.spawn::<Worker>(&world.client, "again", ()).await?;
     let launch = |reply| Launch {
         script: "exec sleep 600".to_owned(),
