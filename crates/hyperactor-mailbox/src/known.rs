@@ -2,15 +2,18 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use hyperactor_refs::ActorId;
 
-use crate::mailbox::{Mailbox, Owner, WeakMailbox};
+use crate::mailbox::{Mailbox, WeakMailbox};
 use crate::outbox::Outbox;
 
-/// Remembers the mailbox that an id was resolved to, for senders of the actor's own proc. It does not keep the mailbox
-/// alive, and is no part of a reference's value: it is not compared, encoded or printed.
+/// Remembers the mailbox that an id was resolved to, for senders of the actor's own proc. It keeps neither the actor nor its
+/// mailbox alive, and is no part of a reference's value: it is not compared, encoded or printed.
+///
+/// It keeps the memory of the mailbox's [owner](Mailbox::set_owner), as a handle does: a reference count that is taken for
+/// each message would be the dearest part of a post.
 ///
 /// What is remembered is never replaced: a mailbox that was closed since, because its actor ended, is looked up anew each
 /// time, by this reference and its clones made after the end.
@@ -20,7 +23,7 @@ pub struct KnownMailbox(OnceLock<Known>);
 #[derive(Clone)]
 struct Known {
     mailbox: WeakMailbox,
-    owner: Option<Weak<dyn Owner>>,
+    owner: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl KnownMailbox {
@@ -56,8 +59,19 @@ impl KnownMailbox {
         if self.0.get().is_none() {
             self.resolve(cx, actor_id)?;
         }
-        let owner: Arc<dyn Any + Send + Sync> = self.0.get()?.owner.as_ref()?.upgrade()?;
+        let owner = Arc::clone(self.0.get()?.owner.as_ref()?);
         owner.downcast().ok()
+    }
+
+    /// As [`owner`](Self::owner), for a look: nothing is counted, and nothing looked up for the first time.
+    #[inline(always)]
+    pub fn known_owner<T: Any>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        actor_id: &ActorId,
+    ) -> Option<&T> {
+        let owner = self.0.get()?.owner.as_deref()?;
+        share_proc(cx, actor_id).then(|| owner.downcast_ref())?
     }
 
     #[cold]
@@ -66,7 +80,10 @@ impl KnownMailbox {
         // Another thread may have been quicker, with the same mailbox.
         let _ = self.0.set(Known {
             mailbox: mailbox.downgrade(),
-            owner: mailbox.owner(),
+            owner: mailbox.owner().and_then(|owner| {
+                let owner: Arc<dyn Any + Send + Sync> = owner.upgrade()?;
+                Some(owner)
+            }),
         });
         Some(mailbox)
     }

@@ -38,18 +38,24 @@ pub trait Lane: Default + Send + 'static {
 ///
 /// # Ordering
 /// First in, first out, within each lane. The lane for control goes first.
+// What the receiver reads before each message comes first, and what each message changes comes last, more than a cache line
+// behind it: else the two sides would take that line from each other with every message.
+#[repr(C)]
 pub struct Lanes<L> {
-    state: Mutex<State<L>>,
-    /// Where senders wait for room; nothing before the first that does.
-    room: OnceLock<Box<Notify>>,
-    capacity: usize,
-    overflow: Overflow,
     /// Whether the lane for control has messages, to be read without the lock.
     is_urgent: AtomicBool,
+    overflow: Overflow,
+    capacity: usize,
+    /// Where senders wait for room; nothing before the first that does.
+    room: OnceLock<Box<Notify>>,
+    state: Mutex<State<L>>,
 }
 
+#[repr(C)]
 struct State<L> {
     lanes: Both<L>,
+    /// Open, and it [waits](Overflow::Wait): a user message needs no more than room.
+    is_plain: bool,
     /// Somebody found the queue full and may wait for room.
     is_wanted: bool,
     is_closed: bool,
@@ -59,16 +65,16 @@ struct State<L> {
 
 /// The two lanes, for the receiver.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Both<L> {
-    /// Of class [`User`](Class::User).
-    pub user: L,
     /// Of class [`Control`](Class::Control); nothing before the first such message, which most queues never see.
     pub urgent: Option<Box<L>>,
-    /// How many of the user messages are local, and how many places are held for such. Whoever takes messages out takes
-    /// them off.
-    pub user_local: usize,
-    /// The same of the control messages.
+    /// How many of the control messages are local. Whoever takes messages out takes them off.
     pub urgent_local: usize,
+    /// Of class [`User`](Class::User).
+    pub user: L,
+    /// How many of the user messages are local, and how many places are held for such; taken off in the same way.
+    pub user_local: usize,
 }
 
 impl<L: Lane> Both<L> {
@@ -132,16 +138,74 @@ impl<L: Lane> Admitted<'_, L> {
 
     /// The message is in its [lane](Self::lane): wakes the receiver; gives the message that was given up for it, if one was.
     #[inline(always)]
-    pub fn filled(mut self) -> Option<L::Oldest> {
+    pub fn filled(self) -> Option<L::Oldest> {
         if self.class == Class::Control {
             self.is_urgent.store(true, Ordering::Release);
         }
-        let waker = self.state.receiver.take();
-        drop(self.state);
-        if let Some(waker) = waker {
-            waker.wake();
+        if self.state.receiver.is_some() {
+            wake(self.state);
         }
         self.displaced
+    }
+}
+
+/// As [`Admitted`], for a message for which nothing else is to be given up.
+#[must_use = "an empty place counts as a message"]
+pub struct AdmittedPlain<'a, L> {
+    state: MutexGuard<'a, State<L>>,
+}
+
+impl<L> AdmittedPlain<'_, L> {
+    /// Where the message is to be put, at the end; then follows [`filled`](Self::filled).
+    #[inline(always)]
+    pub fn lane(&mut self) -> &mut L {
+        &mut self.state.lanes.user
+    }
+
+    /// The message is in its [lane](Self::lane): wakes the receiver, if it sleeps.
+    #[inline(always)]
+    pub fn filled(self) {
+        if self.state.receiver.is_some() {
+            wake(self.state);
+        }
+    }
+}
+
+/// The queue, locked by its receiver.
+#[must_use = "the queue is locked"]
+pub struct Receiving<'a, L> {
+    queue: &'a Lanes<L>,
+    state: MutexGuard<'a, State<L>>,
+}
+
+impl<L: Lane> Receiving<'_, L> {
+    /// What is inside. What is taken out is taken off the counts of local messages.
+    #[inline(always)]
+    pub fn lanes(&mut self) -> &mut Both<L> {
+        &mut self.state.lanes
+    }
+
+    /// User messages were taken out; `has_room` if some of them were local. With `last` the receiver goes to sleep with what it
+    /// has, and the next message wakes it, so that it need not look again when it is done; whether it does.
+    #[inline(always)]
+    pub fn done(mut self, has_room: bool, last: Option<&Context<'_>>) -> bool {
+        let is_asleep = last.is_some_and(|task| self.state.sleep(task).is_pending());
+        let is_wanted = has_room && std::mem::take(&mut self.state.is_wanted);
+        drop(self.state);
+        if is_wanted {
+            self.queue.tell_room();
+        }
+        is_asleep
+    }
+}
+
+/// Wakes the receiver, without the lock.
+#[inline]
+fn wake<L>(mut state: MutexGuard<'_, State<L>>) {
+    let waker = state.receiver.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -156,17 +220,30 @@ impl<L: Lane> Lanes<L> {
                 user_local: 0,
                 urgent_local: 0,
             },
+            is_plain: overflow == Overflow::Wait,
             is_wanted: false,
             is_closed: false,
             receiver: None,
         };
         Self {
-            state: Mutex::new(state),
-            room: OnceLock::new(),
-            capacity: capacity.max(1),
-            overflow,
             is_urgent: AtomicBool::new(false),
+            overflow,
+            capacity: capacity.max(1),
+            room: OnceLock::new(),
+            state: Mutex::new(state),
         }
+    }
+
+    /// Makes room for a local message of class [`User`](Class::User) in the usual case: the queue is open, has room, and waits
+    /// when it has none. Else nothing has changed, and [`admit`](Self::admit) says why.
+    #[inline(always)]
+    pub fn admit_plain(&self) -> Option<AdmittedPlain<'_, L>> {
+        let mut state = self.state.lock();
+        if state.lanes.user_local >= self.capacity || !state.is_plain {
+            return None;
+        }
+        state.lanes.user_local += 1;
+        Some(AdmittedPlain { state })
     }
 
     /// Makes room for one message, local or not.
@@ -177,8 +254,7 @@ impl<L: Lane> Lanes<L> {
     pub fn admit(&self, class: Class, is_local: bool) -> Result<Admitted<'_, L>, Refusal> {
         let mut state = self.state.lock();
         let has_room = !is_local || state.lanes.user_local < self.capacity;
-        let is_plain = class == Class::User && self.overflow == Overflow::Wait;
-        if !(is_plain && has_room) || state.is_closed {
+        if class != Class::User || !has_room || !state.is_plain {
             return self.admit_otherwise(state, class, is_local);
         }
         state.lanes.user_local += usize::from(is_local);
@@ -285,6 +361,23 @@ impl<L: Lane> Lanes<L> {
         Poll::Ready(Some(taken))
     }
 
+    /// The lanes, for the receiver to take out of them what it knows to be there. Whoever finds nothing drops this, and nothing
+    /// has changed; else follows [`Receiving::done`]. Of class [`Control`](Class::Control) nothing is taken out by this way.
+    #[inline(always)]
+    pub fn receive(&self) -> Receiving<'_, L> {
+        Receiving {
+            queue: self,
+            state: self.state.lock(),
+        }
+    }
+
+    /// The receiver is not asleep after all: it is not to be woken before it has looked again.
+    pub fn stay_awake(&self) {
+        // Dropped without the lock.
+        let waker = self.state.lock().receiver.take();
+        drop(waker);
+    }
+
     /// Works with the lanes, whatever is in them; `work` takes what it takes off the counts of local messages.
     pub fn with<T>(&self, work: impl FnOnce(&mut Both<L>) -> T) -> T {
         let (done, is_wanted) = self.state.lock().take(&self.is_urgent, work);
@@ -331,6 +424,7 @@ impl<L: Lane> Lanes<L> {
         let (done, waker) = {
             let mut state = self.state.lock();
             state.is_closed = true;
+            state.is_plain = false;
             let (done, _) = state.take(&self.is_urgent, work);
             (done, state.receiver.take())
         };

@@ -89,6 +89,30 @@ struct More {
     requests: Mutex<Requests>,
     /// Whom to tell of messages that were delivered elsewhere and not handled, instead of the owner.
     reports: Mutex<Option<Arc<dyn ReturnSink>>>,
+    /// What its owner keeps for the next wait.
+    kept: Mutex<Kept>,
+}
+
+/// What is kept with a mailbox for whoever waits at it, as a timer.
+#[derive(Default)]
+pub enum Kept {
+    /// Nothing yet. Whoever takes it out may make something and [keep](Mailbox::keep) it.
+    #[default]
+    Nothing,
+    /// Somebody has it, and is to bring it back.
+    Taken,
+    /// This.
+    There(Box<dyn Any + Send>),
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Taken => "Taken",
+            Self::There(_) => "There(..)",
+        })
+    }
 }
 
 /// Whoever has a mailbox.
@@ -322,6 +346,34 @@ impl Mailbox {
         // Whoever it is may own the mailbox in turn.
         let reports = self.0.more.get().map(|more| more.reports.lock().take());
         drop(reports);
+        // What is taken out is dropped when it comes back.
+        let kept = self
+            .0
+            .more
+            .get()
+            .map(|more| std::mem::take(&mut *more.kept.lock()));
+        drop(kept);
+    }
+
+    /// Keeps something that whoever waits at this mailbox can use again, as a timer, until the mailbox is closed. There is
+    /// place for one: it was [taken](Self::take_kept) before.
+    pub fn keep(&self, kept: Box<dyn Any + Send>) {
+        let mut place = self.0.more.get_or_init(Box::default).kept.lock();
+        // Looked at under the lock that the end takes, too.
+        let useless = match self.is_closed() {
+            true => Kept::There(kept),
+            false => std::mem::replace(&mut *place, Kept::There(kept)),
+        };
+        drop(place);
+        drop(useless);
+    }
+
+    /// Takes out what is [kept](Self::keep). Whoever finds anything but [`Kept::Taken`] is to keep something again when it is
+    /// done; until then the others find that.
+    #[must_use]
+    pub fn take_kept(&self) -> Kept {
+        let mut place = self.0.more.get_or_init(Box::default).kept.lock();
+        std::mem::replace(&mut *place, Kept::Taken)
     }
 
     /// Whether it was closed.

@@ -142,28 +142,21 @@ pub async fn send<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, messag
 /// A future dropped while it waits for room gives the message back through the return handle, as
 /// [`NotDelivered::QueueFull`].
 pub async fn feed<M: Message>(cx: &(impl Outbox + ?Sized), dest: &PortId, message: M) {
-    let mut envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
-    let ttl = envelope.ttl();
-    let mut return_handle = cx.return_handle();
-    loop {
-        let Some((handle, report)) =
-            feeding::post(return_handle, |handle| cx.post(envelope, handle))
-        else {
-            return;
-        };
-        let mut waiting = Waiting {
-            returned: Some((handle, report)),
-        };
-        if let Some(capacity) = waiting.capacity().cloned() {
-            capacity.available().await;
-        }
-        let Some((handle, report)) = waiting.returned.take() else {
-            return;
-        };
-        return_handle = handle;
-        envelope = report.envelope;
-        envelope.set_ttl(ttl);
+    if let Some(unfed) = begin_feed(cx, dest, message) {
+        unfed.feed(cx).await;
     }
+}
+
+/// As [`feed`], as far as it goes without waiting; the message, if there was no room for it.
+#[must_use = "a message that waits for room goes back when it is dropped"]
+pub fn begin_feed<M: Message>(
+    cx: &(impl Outbox + ?Sized),
+    dest: &PortId,
+    message: M,
+) -> Option<Unfed> {
+    let envelope = MessageEnvelope::typed(cx.actor_id().clone(), dest.clone(), message);
+    let ttl = envelope.ttl();
+    Unfed::post(cx, envelope, cx.return_handle(), ttl)
 }
 
 /// What to wait for, if a report says that a queue of this process was full.
@@ -175,18 +168,55 @@ pub(crate) fn full(report: &Undeliverable) -> Option<&Capacity> {
 }
 
 /// A message that waits for room. Dropped with it, as when the future is dropped, it is given back.
-struct Waiting {
+pub struct Unfed {
     returned: Option<(ReturnHandle, Box<Undeliverable>)>,
+    /// That of the message before it was posted: the steps of an attempt that failed are not counted.
+    ttl: u8,
 }
 
-impl Waiting {
+impl Unfed {
+    fn post(
+        cx: &(impl Outbox + ?Sized),
+        envelope: MessageEnvelope,
+        return_handle: ReturnHandle,
+        ttl: u8,
+    ) -> Option<Self> {
+        let returned = feeding::post(return_handle, |handle| cx.post(envelope, handle))?;
+        Some(Self {
+            returned: Some(returned),
+            ttl,
+        })
+    }
+
+    /// Posts the message as soon as there is room.
+    ///
+    /// # Cancel safety
+    /// As [`feed`].
+    pub async fn feed(self, cx: &(impl Outbox + ?Sized)) {
+        let mut waiting = self;
+        loop {
+            if let Some(capacity) = waiting.capacity().cloned() {
+                capacity.available().await;
+            }
+            let Some((return_handle, report)) = waiting.returned.take() else {
+                return;
+            };
+            let mut envelope = report.envelope;
+            envelope.set_ttl(waiting.ttl);
+            match Self::post(cx, envelope, return_handle, waiting.ttl) {
+                Some(returned) => waiting = returned,
+                None => return,
+            }
+        }
+    }
+
     fn capacity(&self) -> Option<&Capacity> {
         let (_, report) = self.returned.as_ref()?;
         full(report)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Unfed {
     fn drop(&mut self) {
         if let Some((handle, report)) = self.returned.take() {
             handle.report(*report);

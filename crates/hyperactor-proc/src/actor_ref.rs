@@ -3,16 +3,20 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, feed, post_by, send, type_hash,
+    BoxFuture, KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, begin_feed, post_by,
+    send, type_hash,
 };
 use hyperactor_refs::{ActorId, ParseError, PortId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::task::coop;
 
 use crate::ask::{self, AskError};
 use crate::near::Near;
@@ -63,7 +67,19 @@ impl<A> ActorRef<A> {
     /// Posts a message and goes on. If it cannot be delivered, it comes back to the sender: an actor's
     /// [`on_undeliverable`](crate::Actor::on_undeliverable), a client's
     /// [`next_undeliverable`](crate::Client::next_undeliverable).
+    #[inline]
     pub fn post<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    where
+        A: Receives<M>,
+    {
+        let mut message = Some(message);
+        Near::<A>::post_plainly(&self.known, cx, &self.actor_id, &mut message);
+        if let Some(message) = message {
+            self.post_otherwise(cx, message);
+        }
+    }
+
+    fn post_otherwise<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
     where
         A: Receives<M>,
     {
@@ -91,16 +107,51 @@ impl<A> ActorRef<A> {
     ///
     /// # Cancel safety
     /// A future that is dropped while it waits for room gives the message back as undeliverable.
-    pub async fn feed<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    #[inline]
+    pub fn feed<'a, M: Message>(
+        &'a self,
+        cx: &'a (impl Outbox + ?Sized),
+        message: M,
+    ) -> impl Future<Output = ()>
+    where
+        A: Receives<M>,
+    {
+        let mut message = Some(message);
+        let mut rest: Option<BoxFuture<'a, ()>> = None;
+        // By hand, so that a message for which there is room lies in this future once and is moved from here into the queue.
+        poll_fn(move |task| {
+            if let Some(rest) = &mut rest {
+                return rest.as_mut().poll(task);
+            }
+            // A stream for which there is always room, or never a way, leaves others their turn.
+            ready!(coop::poll_proceed(task)).made_progress();
+            Near::<A>::post_plainly(&self.known, cx, &self.actor_id, &mut message);
+            if let Some(message) = message.take() {
+                rest = self.feed_otherwise(cx, message);
+            }
+            match &mut rest {
+                Some(rest) => rest.as_mut().poll(task),
+                None => Poll::Ready(()),
+            }
+        })
+    }
+
+    /// Posts what did not go the usual way; what is to be waited for, if there is no room.
+    fn feed_otherwise<'a, M: Message>(
+        &'a self,
+        cx: &'a (impl Outbox + ?Sized),
+        message: M,
+    ) -> Option<BoxFuture<'a, ()>>
     where
         A: Receives<M>,
     {
         match Near::<A>::find(&self.known, cx, &self.actor_id) {
-            Some(near) => near.feed(cx, message).await,
-            None => feed(cx, &self.port_id::<M>(), message).await,
+            Some(near) => near.begin_feed(cx, message),
+            None => {
+                let unfed = begin_feed(cx, &self.port_id::<M>(), message)?;
+                Some(Box::pin(unfed.feed(cx)))
+            }
         }
-        // A stream for which there is always room, or never a way, leaves others their turn.
-        tokio::task::coop::consume_budget().await;
     }
 
     /// Sends a request and waits for its reply, for [`limits::ASK_DEADLINE`].

@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use hyperactor_mailbox::{
-    Asked, Failure, Hop, Message, MessageEnvelope, Never, NotDelivered, Notice, OncePortRef,
-    Outbox, PortClosed, ReturnHandle, ReturnSink, Token, Undeliverable, Unknown,
+    Asked, Failure, Hop, Kept, Mailbox, Message, MessageEnvelope, Never, NotDelivered, Notice,
+    OncePortRef, Outbox, PortClosed, ReturnHandle, ReturnSink, Token, Undeliverable, Unknown,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
+use tokio::task;
+use tokio::time::{Instant, Sleep};
 
-use crate::Receives;
 use crate::near::Near;
 use crate::waits::{ASK_HEADER, AskHeader};
+use crate::{Receives, limits};
 
 /// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -209,14 +211,14 @@ pub(crate) async fn ask<R: Message, M: Message>(
             envelope.set_ttl(ttl);
         }
     };
-    let answer = tokio::time::timeout(deadline, waiting).await;
-    if answer.is_ok() {
+    let answer = in_time(cx.mailbox(), deadline, pin!(waiting)).await;
+    if answer.is_some() {
         withdraw.needless();
     }
     match answer {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(ending)) => Err(ending.into_error(target, cx.actor_id())),
-        Err(_) => Err(AskError::TimedOut { target, deadline }),
+        Some(Ok(reply)) => Ok(reply),
+        Some(Err(ending)) => Err(ending.into_error(target, cx.actor_id())),
+        None => Err(AskError::TimedOut { target, deadline }),
     }
 }
 
@@ -243,7 +245,7 @@ pub(crate) async fn ask_near<R: Message, A: Receives<M>, M: Message>(
         let reply = receiver.recv().await;
         reply.map_err(|closed| closed.never.map_or(Ending::Closed, Ending::Never))
     });
-    let ending = match in_time(deadline, waiting).await {
+    let ending = match in_time(mailbox, deadline, waiting).await {
         Some(Ok(reply)) => return Ok(reply),
         Some(Err(ending)) => Some(ending),
         None => None,
@@ -257,21 +259,83 @@ pub(crate) async fn ask_near<R: Message, A: Receives<M>, M: Message>(
 
 /// The output, unless it is not there by the deadline. The clock is looked at first when there is something to wait for, and the
 /// future stays where it is.
-async fn in_time<F: Future>(deadline: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
-    let mut time = pin!(None);
+async fn in_time<F: Future>(
+    mailbox: &Mailbox,
+    deadline: Duration,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
+    let mut timer = Timer {
+        mailbox,
+        deadline,
+        kept: None,
+    };
+    let mut own = pin!(None);
     poll_fn(|task| {
         if let Poll::Ready(output) = future.as_mut().poll(task) {
             return Poll::Ready(Some(output));
         }
-        if time.is_none() {
-            time.set(Some(tokio::time::sleep(deadline)));
+        if timer.kept.is_none() && own.is_none() && !timer.begin() {
+            own.set(Some(tokio::time::sleep(deadline)));
         }
-        match time.as_mut().as_pin_mut() {
-            Some(time) => time.poll(task).map(|()| None),
+        let sleep = match &mut timer.kept {
+            Some(kept) => Some(kept.sleep.as_mut()),
+            None => own.as_mut().as_pin_mut(),
+        };
+        match sleep {
+            Some(sleep) => sleep.poll(task).map(|()| None),
             None => Poll::Pending,
         }
     })
     .await
+}
+
+/// The timer of one wait, if it has that which a task keeps from wait to wait: setting one that is set already takes no lock and no
+/// allocation, and most waits end long before their deadline. A mailbox has place for one; of several waits at a time the others
+/// have timers of their own.
+struct Timer<'a> {
+    mailbox: &'a Mailbox,
+    deadline: Duration,
+    kept: Option<Box<KeptTimer>>,
+}
+
+struct KeptTimer {
+    /// It belongs to the runtime of that task.
+    task: task::Id,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Timer<'_> {
+    /// Sets the kept timer, if there is one for this wait.
+    fn begin(&mut self) -> bool {
+        // One that is far off would keep the memory of an ended task for long; and outside of tasks nobody knows whose it is.
+        let (Some(task), true) = (task::try_id(), self.deadline <= limits::ASK_DEADLINE) else {
+            return false;
+        };
+        let kept = match self.mailbox.take_kept() {
+            Kept::There(kept) => kept.downcast::<KeptTimer>().ok(),
+            Kept::Nothing => None,
+            Kept::Taken => return false,
+        };
+        self.kept = Some(match kept {
+            Some(mut kept) if kept.task == task => {
+                kept.sleep.as_mut().reset(Instant::now() + self.deadline);
+                kept
+            }
+            _ => {
+                let sleep = Box::pin(tokio::time::sleep(self.deadline));
+                Box::new(KeptTimer { task, sleep })
+            }
+        });
+        true
+    }
+}
+
+impl Drop for Timer<'_> {
+    fn drop(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.mailbox.keep(kept);
+        }
+    }
 }
 
 /// tells the other process that nobody waits any more, when the wait is given up: at its deadline, or by dropping it.

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use hyperactor_mailbox::{Asked, BoxFuture, Never, Outbox};
 use tracing::Instrument;
 
+use crate::control::Control;
 use crate::inbox::{Found, Taken};
 use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Run, Unhandled};
 use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, TraceContext, limits};
@@ -160,6 +162,13 @@ impl<A: Actor> Batch<A> {
         }
     }
 
+    /// The same of a message that is no request.
+    #[inline(always)]
+    fn handled_plain(&mut self, control: &Control) {
+        control.counters().handled();
+        self.since_yield += 1;
+    }
+
     /// The handler of the message in hand came to its end.
     #[inline(always)]
     fn handled(&mut self, cx: &Context<A>) {
@@ -252,31 +261,34 @@ fn step<M>(cx: &Context<impl Actor>, parent: Option<TraceContext>) -> tracing::S
 /// the actor is aborted, or a handler panics.
 struct Row<'a, A: Handler<M>, M: Send + 'static, K: Kept<M>> {
     batch: &'a mut Batch<A>,
-    /// There until it is dropped.
-    run: Option<Box<Run<A, M, K>>>,
+    /// Here, and not where it came from: the next box is perhaps the one that senders fill, and the two sides would take a cache
+    /// line from each other.
+    run: Run<A, M, K>,
+    /// Where it came from, bare. There until it is dropped.
+    place: Option<Box<Run<A, M, K>>>,
     is_urgent: bool,
 }
 
 impl<'a, A: Handler<M>, M: Send + 'static, K: Kept<M>> Row<'a, A, M, K> {
     /// Takes the run that the batch has in hand.
-    fn begin(batch: &'a mut Batch<A>) -> Self {
-        let (run, is_urgent) = match batch.pop() {
-            Some(taken) => (taken.run.into_a(), taken.is_urgent),
-            None => (None, false),
-        };
-        Self {
+    fn begin(batch: &'a mut Batch<A>) -> Option<Self> {
+        let taken = batch.pop()?;
+        let mut place: Box<Run<A, M, K>> = taken.run.into_a()?;
+        Some(Self {
             batch,
-            run,
-            is_urgent,
-        }
+            run: std::mem::replace(&mut *place, Run::with_capacity(0)),
+            place: Some(place),
+            is_urgent: taken.is_urgent,
+        })
     }
 }
 
 impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Drop for Row<'_, A, M, K> {
     fn drop(&mut self) {
-        let Some(run) = self.run.take() else {
+        let Some(mut run) = self.place.take() else {
             return;
         };
+        std::mem::swap(&mut *run, &mut self.run);
         match run.is_empty() {
             true => self.batch.spent.push(run),
             false => self.batch.hold(Taken {
@@ -293,6 +305,25 @@ fn is_interrupted(cx: &Context<impl Actor>) -> bool {
     !cx.control().is_quiet() || cx.cell().inbox.is_urgent()
 }
 
+/// Handles a message. If the actor is asleep already, but that takes more than this turn, it is awake again: what wakes it may
+/// be the next message then.
+#[inline(always)]
+async fn handling<T>(
+    cx: &Context<impl Actor>,
+    is_asleep: &mut bool,
+    handling: impl Future<Output = T>,
+) -> T {
+    let mut handling = pin!(handling);
+    poll_fn(|task| {
+        let polled = handling.as_mut().poll(task);
+        if polled.is_pending() && std::mem::take(is_asleep) {
+            cx.cell().inbox.stay_awake();
+        }
+        polled
+    })
+    .await
+}
+
 /// One boxed future serves a whole row of messages of one type, and waits for the next one itself: neither a message nor
 /// its handling costs an allocation, whether the actor is busy or at rest.
 pub(crate) fn run<'a, A, M, K>(
@@ -307,50 +338,70 @@ where
 {
     Box::pin(async move {
         batch.show::<M>(cx);
-        let mut row = Row::<A, M, K>::begin(batch);
-        let Row {
-            batch,
-            run: Some(run),
-            is_urgent,
-        } = &mut row
-        else {
+        let Some(mut row) = Row::<A, M, K>::begin(batch) else {
             return Ok(());
         };
+        let Row {
+            batch,
+            run,
+            is_urgent,
+            ..
+        } = &mut row;
+        let control = cx.control();
         // The first message is taken unconditionally: the caller has just looked at the control.
         let mut is_first = true;
+        // The one message in the run is the last one, and a later one wakes the actor.
+        let mut is_asleep = false;
         loop {
             while is_first || !is_interrupted(cx) {
                 is_first = false;
-                let Some((kept, meta)) = run.pop() else {
+                let Some(is_plain) = run.is_next_plain() else {
                     break;
                 };
                 // Most messages have no more to them.
-                let trace = match meta {
-                    Meta::Handle(_) | Meta::Reference(_) => None,
-                    // Its lease ends here: the message is out of the queue.
-                    Meta::Remote(remote) => {
-                        drop(remote);
-                        None
+                if is_plain && !cx.is_stamping() && !is_each_recorded() {
+                    let Some(message) = run.pop_plain() else {
+                        break;
+                    };
+                    let handled = handling(cx, &mut is_asleep, actor.handle(cx, message)).await;
+                    if let Err(error) = handled {
+                        control.counters().failed();
+                        return Err(error);
                     }
-                    Meta::Full(full) => match batch.look_at(*full, cx) {
-                        Some(trace) => trace,
-                        None => continue,
-                    },
-                };
-                let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded() {
-                    actor.handle(cx, kept.give()).await
+                    batch.handled_plain(control);
                 } else {
-                    let span = step::<M>(cx, trace);
-                    actor.handle(cx, kept.give()).instrument(span).await
-                };
-                if let Err(error) = handled {
-                    cx.control().counters().failed();
-                    return Err(error);
+                    let Some((kept, meta)) = run.pop() else {
+                        break;
+                    };
+                    let trace = match meta {
+                        Meta::Handle(_) | Meta::Reference(_) => None,
+                        // Its lease ends here: the message is out of the queue.
+                        Meta::Remote(remote) => {
+                            drop(remote);
+                            None
+                        }
+                        Meta::Full(full) => match batch.look_at(*full, cx) {
+                            Some(trace) => trace,
+                            None => continue,
+                        },
+                    };
+                    let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded() {
+                        handling(cx, &mut is_asleep, actor.handle(cx, kept.give())).await
+                    } else {
+                        is_asleep = false;
+                        let span = step::<M>(cx, trace);
+                        actor.handle(cx, kept.give()).instrument(span).await
+                    };
+                    if let Err(error) = handled {
+                        control.counters().failed();
+                        return Err(error);
+                    }
+                    batch.handled(cx);
                 }
-                batch.handled(cx);
                 if batch.since_yield >= limits::MESSAGES_PER_TURN {
                     // Lets the neighbours of an actor run that always has messages.
                     batch.since_yield = 0;
+                    is_asleep = false;
                     tokio::task::yield_now().await;
                 }
             }
@@ -358,15 +409,23 @@ where
                 return Ok(());
             }
             let inbox = &cx.cell().inbox;
-            let found =
-                poll_fn(
-                    |task| match inbox.poll_exchange(task, &mut **run, &mut batch.spent) {
-                        Poll::Ready(found) => Poll::Ready(Ok(found)),
-                        Poll::Pending => poll_attention(cx).map(Err),
-                    },
-                );
+            let found = poll_fn(|task| {
+                if std::mem::take(&mut is_asleep) && poll_attention(cx).is_pending() {
+                    batch.since_yield = 0;
+                    return Poll::Pending;
+                }
+                let may_sleep = batch.spent.is_empty();
+                if let Some(last) = inbox.exchange_plain(task, run, may_sleep) {
+                    is_asleep = last;
+                    return Poll::Ready(Ok(Found::Same { is_urgent: false }));
+                }
+                match inbox.poll_exchange(task, run, &mut batch.spent) {
+                    Poll::Ready(found) => Poll::Ready(Ok(found)),
+                    Poll::Pending => poll_attention(cx).map(Err),
+                }
+            });
             let found = found.await;
-            cx.control().counters().wakes();
+            control.counters().wakes();
             match found {
                 Ok(Found::Same { is_urgent: first }) => *is_urgent = first,
                 Ok(Found::Other(taken)) => {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -62,11 +62,13 @@ pub(crate) struct Control {
     /// `DRAIN`, `STOP` and `REPORT`, so that the loop reads one byte per message.
     attention: AtomicU8,
     is_aborted: AtomicBool,
+    /// Whether the waker is there, for the actor's task itself.
+    is_watching: AtomicBool,
     stage: Stage,
     is_tracing: AtomicBool,
     pace: Pace,
-    /// Wakes the actor's task. Registered by [`watch_task`](Self::watch_task) alone.
-    waker: AtomicWaker,
+    /// Wakes the actor's task, from its first turn to its end.
+    waker: Mutex<Option<Waker>>,
     counters: Counters,
 }
 
@@ -162,10 +164,11 @@ impl Control {
             deadlines: (deadlines != Deadlines::default()).then(|| Box::new(deadlines)),
             attention: AtomicU8::new(0),
             is_aborted: AtomicBool::new(false),
+            is_watching: AtomicBool::new(false),
             stage: Stage::default(),
             is_tracing: AtomicBool::new(false),
             pace: Pace::default(),
-            waker: AtomicWaker::new(),
+            waker: Mutex::default(),
             counters: Counters::default(),
         }
     }
@@ -216,14 +219,22 @@ impl Control {
             End::Stop => self.raise(STOP),
             End::Abort => {
                 self.is_aborted.store(true, Ordering::Release);
-                self.waker.wake();
+                self.wake();
             }
+        }
+    }
+
+    fn wake(&self) {
+        // Ordered by the lock: either this finds the waker there, or the task finds the signal that was given before.
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
     fn raise(&self, bit: u8) {
         self.attention.fetch_or(bit, Ordering::Release);
-        self.waker.wake();
+        self.wake();
         if let Some(more) = self.more.get() {
             more.stop_waker.wake();
         }
@@ -231,8 +242,20 @@ impl Control {
 
     /// Has the actor's task woken by every signal from here on. Called at the beginning of each of its turns, so that a signal
     /// is either seen in this turn or brings the next one.
+    ///
+    /// It is always the same task, so this is done in the first of them.
+    #[inline]
     pub(crate) fn watch_task(&self, task: &TaskContext<'_>) {
-        self.waker.register(task.waker());
+        if !self.is_watching.load(Ordering::Relaxed) {
+            *self.waker.lock() = Some(task.waker().clone());
+            self.is_watching.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The actor's task ends, and its memory is not to be kept for those who know the actor.
+    pub(crate) fn unwatch_task(&self) {
+        let waker = self.waker.lock().take();
+        drop(waker);
     }
 
     /// Whether the actor is to end at once.

@@ -1,13 +1,18 @@
 //! A handle to an actor of the same process: typed, local, without an id to resolve and without encoding.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
-use hyperactor_mailbox::{Capacity, Class, Dropped, NotDelivered, Outbox, Outcome, Refusal};
+use hyperactor_mailbox::{
+    BoxFuture, Capacity, Class, Dropped, NotDelivered, Outbox, Outcome, Refusal,
+};
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::coop;
 
 use crate::cell::{Cell, Ports};
 use crate::control::{End, exit_of};
@@ -52,7 +57,37 @@ impl<A: Actor> ActorHandle<A> {
     /// The message is moved into the queue, beside others of its type: that costs no allocation, unless it is larger than
     /// [`limits::INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX). Handling costs one box each time the type of the
     /// messages changes, for the handler's future.
+    #[inline]
     pub fn post<M: Send + 'static>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        message: M,
+    ) -> Result<(), PostError<M>>
+    where
+        A: Handler<M>,
+    {
+        let mut message = Some(message);
+        self.post_plainly(cx, &mut message);
+        match message {
+            None => Ok(()),
+            Some(message) => self.post_otherwise(cx, message),
+        }
+    }
+
+    /// Puts the message into the actor's queue, as far as that is the usual case; else the message stays where it is.
+    #[inline(always)]
+    fn post_plainly<M: Send + 'static>(&self, cx: &(impl Outbox + ?Sized), message: &mut Option<M>)
+    where
+        A: Handler<M>,
+    {
+        if !cx.is_stamping() && self.cell.class_of::<M>() == Class::User {
+            let meta = Meta::Handle(cx.actor_id().precomputed_hash());
+            self.cell.inbox.push_plain(message, meta, None);
+        }
+    }
+
+    #[cold]
+    fn post_otherwise<M: Send + 'static>(
         &self,
         cx: &(impl Outbox + ?Sized),
         message: M,
@@ -91,28 +126,61 @@ impl<A: Actor> ActorHandle<A> {
     ///
     /// # Cancel safety
     /// A future that is dropped while it waits drops the message; it was not placed.
-    pub async fn feed<M: Send + 'static>(
+    #[inline]
+    pub fn feed<M: Send + 'static>(
         &self,
         cx: &(impl Outbox + ?Sized),
         message: M,
-    ) -> Result<(), PostError<M>>
+    ) -> impl Future<Output = Result<(), PostError<M>>>
     where
         A: Handler<M>,
     {
-        // A stream for which there is always room, or never a way, leaves others their turn.
-        tokio::task::coop::consume_budget().await;
-        let mut message = message;
+        let mut message = Some(message);
+        let mut room: Option<BoxFuture<'static, ()>> = None;
+        // By hand, so that a message for which there is room lies in this future once and is moved from here into the queue.
+        poll_fn(move |task| {
+            match &mut room {
+                // A stream for which there is always room, or never a way, leaves others their turn.
+                None => ready!(coop::poll_proceed(task)).made_progress(),
+                Some(made) => ready!(made.as_mut().poll(task)),
+            }
+            self.post_plainly(cx, &mut message);
+            match message.take() {
+                None => Poll::Ready(Ok(())),
+                Some(refused) => self.poll_otherwise(cx, task, refused, &mut message, &mut room),
+            }
+        })
+    }
+
+    /// Posts what did not go the usual way; if there is no room, it is in `message` again, and `room` is what is waited for.
+    #[cold]
+    fn poll_otherwise<M: Send + 'static>(
+        &self,
+        cx: &(impl Outbox + ?Sized),
+        task: &mut task::Context<'_>,
+        mut refused: M,
+        message: &mut Option<M>,
+        room: &mut Option<BoxFuture<'static, ()>>,
+    ) -> Poll<Result<(), PostError<M>>>
+    where
+        A: Handler<M>,
+    {
         loop {
-            match self.post(cx, message) {
-                Err(PostError {
-                    message: refused,
-                    capacity: Some(capacity),
-                    ..
-                }) => {
-                    capacity.available().await;
-                    message = refused.into_inner();
-                }
-                result => return result,
+            let error = match self.post_otherwise(cx, refused) {
+                Err(error) if error.0.capacity.is_some() => error,
+                result => return Poll::Ready(result),
+            };
+            let unposted = *error.0;
+            refused = unposted.message.into_inner();
+            let Some(capacity) = unposted.capacity else {
+                continue;
+            };
+            let mut made: BoxFuture<'static, ()> =
+                Box::pin(async move { capacity.available().await });
+            if made.as_mut().poll(task).is_pending() {
+                *message = Some(refused);
+                *room = Some(made);
+                return Poll::Pending;
             }
         }
     }
@@ -127,7 +195,7 @@ impl<A: Actor> ActorHandle<A> {
     {
         match self.feed(cx, message).await {
             Ok(()) => Outcome::Delivered,
-            Err(error) => Outcome::NotDelivered(Box::new(error.reason)),
+            Err(error) => Outcome::NotDelivered(Box::new(error.0.reason)),
         }
     }
 
@@ -140,11 +208,11 @@ impl<A: Actor> ActorHandle<A> {
             ),
             Kind::Stopped => (NotDelivered::ActorStopped { actor_id }, None),
         };
-        PostError {
+        PostError(Box::new(Unposted {
             message: Mutex::new(message),
             reason,
             capacity,
-        }
+        }))
     }
 
     /// Opens the ports of the exported messages, and gives a reference that can be sent anywhere.
@@ -228,7 +296,10 @@ impl<A: Actor> fmt::Debug for ActorHandle<A> {
 }
 
 /// A message that a handle did not take, with the reason.
-pub struct PostError<M> {
+// In a box, or a result without error would be copied from future to future as large as one with it.
+pub struct PostError<M>(Box<Unposted<M>>);
+
+struct Unposted<M> {
     // Only so that the error can be shared and passed up by `?` whether the message is `Sync` or not.
     message: Mutex<M>,
     reason: NotDelivered,
@@ -238,45 +309,45 @@ pub struct PostError<M> {
 impl<M> PostError<M> {
     /// The message.
     pub fn into_message(self) -> M {
-        self.message.into_inner()
+        self.0.message.into_inner()
     }
 
     /// Why it was not taken.
     pub fn reason(&self) -> &NotDelivered {
-        &self.reason
+        &self.0.reason
     }
 
     /// Whether only the lack of room is in the way.
     pub fn is_full(&self) -> bool {
-        matches!(self.reason, NotDelivered::QueueFull { .. })
+        matches!(self.0.reason, NotDelivered::QueueFull { .. })
     }
 
     /// What to wait for, if the queue was full and takes messages from those that wait.
     pub fn capacity(&self) -> Option<&Capacity> {
-        self.capacity.as_ref()
+        self.0.capacity.as_ref()
     }
 
     /// A stable word for logs and metrics.
     pub fn code(&self) -> &'static str {
-        self.reason.code()
+        self.0.reason.code()
     }
 
     /// Whether the same message may well be taken a little later.
     pub fn is_retryable(&self) -> bool {
-        self.reason.is_retryable()
+        self.0.reason.is_retryable()
     }
 }
 
 impl<M> fmt::Display for PostError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
+        self.0.reason.fmt(f)
     }
 }
 
 impl<M> fmt::Debug for PostError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostError")
-            .field("reason", &self.reason)
+            .field("reason", &self.0.reason)
             .finish_non_exhaustive()
     }
 }

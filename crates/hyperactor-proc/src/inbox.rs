@@ -13,25 +13,30 @@ use crate::{Actor, Handler, PanicReport, limits};
 pub(crate) struct Inbox<A: Actor>(Lanes<Runs<A>>);
 
 /// The runs of one lane. Of them only the last may be empty: it waits to be filled on.
+// What every message changes comes last; see `Lanes`.
+#[repr(C)]
 pub(crate) struct Runs<A: Actor> {
     earlier: VecDeque<Box<dyn AnyRun<A>>>,
-    last: Option<Box<dyn AnyRun<A>>>,
-    /// Messages in all runs.
-    len: usize,
-    /// How many were ever put in by reference.
-    by_reference: u64,
     /// Empty runs, for the next ones of their types.
     spares: Vec<Box<dyn AnyRun<A>>>,
+    last: Option<Box<dyn AnyRun<A>>>,
+    /// There may be more spares, or larger ones, than an actor at rest keeps.
+    is_untidy: bool,
+    /// Messages in all runs. So many as it cannot count fit into no memory.
+    len: u32,
+    /// How many were ever put in by reference.
+    by_reference: u64,
 }
 
 impl<A: Actor> Default for Runs<A> {
     fn default() -> Self {
         Self {
             earlier: VecDeque::new(),
+            spares: Vec::new(),
+            is_untidy: false,
             last: None,
             len: 0,
             by_reference: 0,
-            spares: Vec::new(),
         }
     }
 }
@@ -41,7 +46,12 @@ impl<A: Actor> Lane for Runs<A> {
 
     #[inline(always)]
     fn len(&self) -> usize {
-        self.len
+        self.len as usize
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     fn pop_oldest(&mut self) -> Option<(Box<Unhandled>, bool)> {
@@ -83,11 +93,13 @@ impl<A: Actor> Runs<A> {
         self.len += 1;
         if let Some(last) = &mut self.last
             && let Some(run) = last.of::<Run<A, M, K>>()
-            && !run.is_full()
+            && run.has_place()
         {
             return run.push(message, meta, envelop);
         }
-        if let Some(run) = self.begin::<M, K>().of::<Run<A, M, K>>() {
+        if let Some(run) = self.begin::<M, K>().of::<Run<A, M, K>>()
+            && run.has_place()
+        {
             run.push(message, meta, envelop);
         }
     }
@@ -128,6 +140,7 @@ impl<A: Actor> Runs<A> {
         if self.spares.len() < limits::SPARE_RUNS_MAX {
             run.spend();
             self.spares.push(run);
+            self.is_untidy = true;
         }
     }
 
@@ -156,13 +169,14 @@ impl<A: Actor> Runs<A> {
     /// Gives memory back that an actor at rest does not need.
     #[inline]
     fn rest(&mut self, useless: &mut Vec<Box<dyn AnyRun<A>>>) {
-        if self.last.is_some() || !self.spares.is_empty() {
+        useless.extend(self.last.take_if(|last| last.is_large()));
+        if self.is_untidy {
             self.give_back(useless);
         }
     }
 
     fn give_back(&mut self, useless: &mut Vec<Box<dyn AnyRun<A>>>) {
-        useless.extend(self.last.take_if(|last| last.is_large()));
+        self.is_untidy = false;
         if self.spares.len() > limits::SPARE_RUNS_AT_REST {
             useless.extend(self.spares.drain(limits::SPARE_RUNS_AT_REST..));
         }
@@ -180,7 +194,7 @@ impl<A: Actor> Runs<A> {
             Some(first) => first,
             None => self.last.take()?,
         };
-        self.len -= first.len();
+        self.len -= first.len() as u32;
         Some(first)
     }
 
@@ -195,7 +209,7 @@ impl<A: Actor> Runs<A> {
             return false;
         };
         std::mem::swap(first, run);
-        self.len -= run.len();
+        self.len -= run.len() as u32;
         true
     }
 
@@ -205,7 +219,7 @@ impl<A: Actor> Runs<A> {
             return false;
         };
         std::mem::swap(first, run);
-        self.len -= run.len();
+        self.len -= run.len() as u32;
         if let Some(spent) = self.earlier.pop_front() {
             self.spare(spent);
         }
@@ -239,6 +253,32 @@ pub(crate) struct Taken<A: Actor> {
 impl<A: Actor> Inbox<A> {
     pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
         Self(Lanes::new(capacity, overflow))
+    }
+
+    /// Puts a message from within the proc at the end of the user messages, if the queue is open and has room, and does nothing
+    /// out of the ordinary when it has none; else the message stays where it is.
+    ///
+    /// `by_reference` makes the envelope again that it would have come in, and counts.
+    #[inline(always)]
+    pub(crate) fn push_plain<M: Send + 'static>(
+        &self,
+        message: &mut Option<M>,
+        meta: Meta,
+        by_reference: Option<Envelop<M>>,
+    ) where
+        A: Handler<M>,
+    {
+        let Some(mut place) = self.0.admit_plain() else {
+            return;
+        };
+        let runs = place.lane();
+        if by_reference.is_some() {
+            runs.by_reference += 1;
+        }
+        if let Some(message) = message.take() {
+            runs.push_kept(message, meta, by_reference);
+        }
+        place.filled();
     }
 
     /// Puts a message at the end of its lane; gives the one that was given up for it, if one was.
@@ -356,6 +396,46 @@ impl<A: Actor> Inbox<A> {
             pop(lanes).map(Found::Other)
         });
         found.map(|found| found.unwrap_or(Found::Nothing))
+    }
+
+    /// As [`poll_exchange`](Self::poll_exchange), in the usual case: there are messages of the type, and all that wait are one
+    /// run. Else nothing has changed.
+    ///
+    /// Tells whether the actor is asleep with what it took: of a message that came alone it need not look behind it, because
+    /// the next one wakes it. With `may_sleep` only, and if there is nothing to be given back.
+    #[inline(always)]
+    pub(crate) fn exchange_plain<M, K>(
+        &self,
+        task: &Context<'_>,
+        run: &mut Run<A, M, K>,
+        may_sleep: bool,
+    ) -> Option<bool>
+    where
+        A: Handler<M>,
+        M: Send + 'static,
+        K: Kept<M>,
+    {
+        let mut receiving = self.0.receive();
+        let lanes = receiving.lanes();
+        let user = &mut lanes.user;
+        if lanes.urgent.is_some() || !user.earlier.is_empty() || user.is_empty() {
+            return None;
+        }
+        let last = user.last.as_mut()?.of::<Run<A, M, K>>()?;
+        std::mem::swap(last, run);
+        let is_small = !last.is_large() && !run.is_large();
+        let count = run.len();
+        let local = run.local();
+        user.len -= count as u32;
+        lanes.user_local -= local;
+        let is_last = may_sleep && count == 1 && is_small && !user.is_untidy;
+        Some(receiving.done(local > 0, is_last.then_some(task)))
+    }
+
+    /// See [`Lanes::stay_awake`].
+    #[cold]
+    pub(crate) fn stay_awake(&self) {
+        self.0.stay_awake();
     }
 
     /// Takes the run out that comes next.

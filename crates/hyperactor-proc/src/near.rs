@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    Asked, Class, KnownMailbox, Lease, Message, NotDelivered, Outbox, Outcome, Refusal,
+    Asked, BoxFuture, Capacity, Class, KnownMailbox, Lease, Message, NotDelivered, Outbox, Outcome,
+    Refusal,
 };
 use hyperactor_refs::{ActorId, PortId};
 
@@ -37,6 +38,31 @@ impl<A: Actor> Near<A> {
         is_open.then_some(Self { cell })
     }
 
+    /// Puts a message into the actor's queue, as far as that is the usual case: the actor is in the sender's proc, and was posted
+    /// to before by this reference. Else the message stays where it is.
+    ///
+    /// A reference that was used before so costs no reference count, which the threads of several senders would take from each
+    /// other.
+    #[inline(always)]
+    pub(crate) fn post_plainly<M: Message>(
+        known: &KnownMailbox,
+        cx: &(impl Outbox + ?Sized),
+        actor_id: &ActorId,
+        message: &mut Option<M>,
+    ) where
+        A: Receives<M>,
+    {
+        // That its mailbox is closed need not be looked at: its queue is closed before.
+        if let Some(cell) = known.known_owner::<Cell<A>>(cx, actor_id)
+            && cell.is_exported()
+            && !cx.is_stamping()
+            && cell.class_of::<M>() == Class::User
+        {
+            let meta = Meta::Reference(cx.actor_id().precomputed_hash());
+            cell.inbox.push_plain(message, meta, Some(envelop::<M>));
+        }
+    }
+
     pub(crate) fn actor_id(&self) -> &ActorId {
         self.cell.actor_id()
     }
@@ -52,33 +78,37 @@ impl<A: Actor> Near<A> {
         }
     }
 
-    /// Posts a message as soon as there is room; it comes back to its sender if it cannot be placed, or if this is dropped.
-    pub(crate) async fn feed<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M)
+    /// Posts a message; what to wait for if there is no room. It comes back to its sender if it cannot be placed, or if that
+    /// is dropped.
+    pub(crate) fn begin_feed<'a, M: Message>(
+        self,
+        cx: &'a (impl Outbox + ?Sized),
+        message: M,
+    ) -> Option<BoxFuture<'a, ()>>
+    where
+        A: Receives<M>,
+    {
+        let refused = self.place(cx, message).err()?;
+        Some(Box::pin(self.feed(cx, refused)))
+    }
+
+    async fn feed<M: Message>(self, cx: &(impl Outbox + ?Sized), refused: Refused<M>)
     where
         A: Receives<M>,
     {
         let mut waiting = Waiting {
-            near: self,
+            near: &self,
             cx,
-            refused: None,
+            refused: Some(refused),
         };
-        let mut message = message;
-        while let Err(refused) = self.place(cx, message) {
-            let capacity = match refused.why {
-                Refusal::Full => self.cell.capacity_of(self.cell.class_of::<M>()),
-                Refusal::Closed | Refusal::Shed => None,
-            };
-            waiting.refused = Some(refused);
-            let Some(capacity) = capacity else {
-                // Dropped, it goes back.
+        while let Some(capacity) = waiting.capacity() {
+            capacity.available().await;
+            let Some(refused) = waiting.refused.take() else {
                 return;
             };
-            capacity.available().await;
-            match waiting.refused.take() {
-                Some(refused) => message = refused.message,
-                None => return,
-            }
+            waiting.refused = self.place(cx, refused.message).err();
         }
+        // Dropped, it goes back.
     }
 
     /// Places a message as soon as there is room, and tells what became of it.
@@ -184,6 +214,17 @@ struct Waiting<'a, A: Receives<M>, M: Message, O: Outbox + ?Sized> {
     near: &'a Near<A>,
     cx: &'a O,
     refused: Option<Refused<M>>,
+}
+
+impl<A: Receives<M>, M: Message, O: Outbox + ?Sized> Waiting<'_, A, M, O> {
+    /// What to wait for, if there is any use in it.
+    fn capacity(&self) -> Option<Capacity> {
+        let cell = &self.near.cell;
+        match self.refused.as_ref()?.why {
+            Refusal::Full => cell.capacity_of(cell.class_of::<M>()),
+            Refusal::Closed | Refusal::Shed => None,
+        }
+    }
 }
 
 impl<A: Receives<M>, M: Message, O: Outbox + ?Sized> Drop for Waiting<'_, A, M, O> {

@@ -337,6 +337,7 @@ impl<A: Actor> Drop for Ending<A> {
             ActorExit::Aborted => tracing::warn!(actor = %id, "actor aborted"),
             exit => tracing::error!(actor = %id, exit = %exit, "actor ended"),
         }
+        control.unwatch_task();
         control.close_reports();
         let watched = control.close_watching();
         let event = Arc::new(Event::of(id.clone(), cell.proc.incarnation(), &exit));

@@ -282,9 +282,6 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
 
     #[inline(always)]
     pub(crate) fn push(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>) {
-        if self.entries.len() == self.entries.capacity() {
-            self.grow();
-        }
         if !meta.is_local() {
             self.leased += 1;
         }
@@ -294,15 +291,36 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
         self.entries.push_back((K::keep(message), meta));
     }
 
-    /// From one place to a few, and from those to all that a run may have.
+    /// From one place to a few, and from those to all that a run may have; whether there were fewer.
     #[cold]
-    fn grow(&mut self) {
+    fn grow(&mut self) -> bool {
         let len = self.entries.len();
+        if len >= limits::RUN_MESSAGES_MAX {
+            return false;
+        }
         let capacity = match len {
             0 => 1,
             len => (len * 8).min(limits::RUN_MESSAGES_MAX).max(len + 1),
         };
         self.entries.reserve_exact(capacity - len);
+        true
+    }
+
+    /// Whether there is nothing to look at beside the next message: most have nothing. `None` where there is none.
+    #[inline(always)]
+    pub(crate) fn is_next_plain(&self) -> Option<bool> {
+        let (_, meta) = self.entries.front()?;
+        Some(matches!(meta, Meta::Handle(_) | Meta::Reference(_)))
+    }
+
+    /// Takes the first message out, of which [nothing else](Self::is_next_plain) is to be looked at.
+    #[inline(always)]
+    pub(crate) fn pop_plain(&mut self) -> Option<M> {
+        let (kept, meta) = self.entries.pop_front()?;
+        debug_assert!(meta.is_local(), "a lease would not be taken off");
+        // It has nothing to drop, which the compiler does not know.
+        std::mem::forget(meta);
+        Some(kept.give())
     }
 
     /// Takes the first message out, to be handled.
@@ -315,9 +333,10 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
         Some((kept, meta))
     }
 
+    /// Whether another message may be pushed, for which there is a place then.
     #[inline(always)]
-    pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= limits::RUN_MESSAGES_MAX
+    pub(crate) fn has_place(&mut self) -> bool {
+        self.entries.len() < self.entries.capacity() || self.grow()
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ mod messages;
 mod methods;
 mod names;
 mod remote;
+mod resting;
 mod scheduled;
 mod schema;
 mod seeing;
