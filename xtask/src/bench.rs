@@ -66,7 +66,7 @@ struct CompareArguments {
     /// Builds this revision, too, for the rows that compare with another build (b5: one without spinning).
     #[arg(long, value_name = "REVISION")]
     against: Option<String>,
-    /// Builds other libraries, too (ractor, ractor_cluster, kameo, actix, xtra, tonic, zeromq), for the rows that are compared with them.
+    /// Builds other libraries, too (ractor, ractor_cluster, kameo and its remote actors, actix, xtra, tonic, zeromq), for the rows that are compared with them.
     #[arg(long)]
     peers: bool,
 }
@@ -166,7 +166,11 @@ fn direct_flames(arguments: &FlameArguments) -> Result<()> {
 /// The programs of other libraries. They are no members of the workspace, and nothing else builds them. Each is built by a call
 /// of its own, so that one does not get the features that another one's dependencies want.
 fn peers(folder: &Path) -> Result<PathBuf> {
-    for package in ["hyperactor-peers", "hyperactor-peers-cluster"] {
+    for package in [
+        "hyperactor-peers",
+        "hyperactor-peers-cluster",
+        "hyperactor-peers-kameo-remote",
+    ] {
         let mut build = shell::cargo();
         build.args(["build", "--release", "--locked", "--package", package]);
         build.arg("--manifest-path");

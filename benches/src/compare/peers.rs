@@ -25,9 +25,14 @@ struct Peer {
     at_least: Option<f64>,
 }
 
-/// Has a program of its own, beside the others'.
 const CLUSTER: &str = "ractor_cluster";
-const CLUSTER_PROGRAM: &str = "hyperactor-peers-cluster";
+const REMOTE: &str = "kameo remote";
+
+/// Peers with a program of their own, which lies beside the others'.
+const APART: &[(&str, &str)] = &[
+    (CLUSTER, "hyperactor-peers-cluster"),
+    (REMOTE, "hyperactor-peers-kameo-remote"),
+];
 
 /// Ahead of every peer by this much.
 const AHEAD: f64 = 1.5;
@@ -156,6 +161,13 @@ const PEERS: &[Peer] = &[
         "direct to ractor_cluster's cast",
         None,
     ),
+    push(
+        "b1",
+        REMOTE,
+        "direct",
+        "direct to kameo's remote tell, encrypted",
+        None,
+    ),
     push("b2", "zeromq", "channel", "posts to zeromq's PUSH", None),
     ask(
         "b4",
@@ -169,15 +181,22 @@ const PEERS: &[Peer] = &[
         "direct, free",
         "ask to ractor_cluster's call, free",
     ),
+    ask(
+        "b4",
+        REMOTE,
+        "direct, free",
+        "ask to kameo's remote ask, encrypted, free",
+    ),
     ask("b4", "zeromq", "direct, free", "ask to zeromq's REQ, free"),
 ];
 
 /// Adds the peers of a row.
 pub(crate) fn add(id: &str, row: &mut Row, program: &Path) -> Result<()> {
     for peer in PEERS.iter().filter(|peer| peer.row == id) {
-        let program = match peer.name {
-            CLUSTER => Cow::Owned(program.with_file_name(CLUSTER_PROGRAM)),
-            _ => Cow::Borrowed(program),
+        let apart = APART.iter().find(|(name, _)| *name == peer.name);
+        let program = match apart {
+            Some((_, file)) => Cow::Owned(program.with_file_name(file)),
+            None => Cow::Borrowed(program),
         };
         let mut running = Running::start(&program, peer.name)?;
         let order = peer.order;
@@ -277,6 +296,13 @@ mod tests {
     }
 
     #[test]
+    fn a_program_apart_belongs_to_a_peer() {
+        for (name, file) in APART {
+            assert!(PEERS.iter().any(|peer| peer.name == *name), "{file}");
+        }
+    }
+
+    #[test]
     fn a_peer_is_told_what_to_do_and_its_answer_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("hyperactor-peers");
@@ -285,10 +311,12 @@ mod tests {
         std::fs::write(&program, script).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&program, mode).unwrap();
-        std::fs::copy(&program, program.with_file_name(CLUSTER_PROGRAM)).unwrap();
+        for (_, file) in APART {
+            std::fs::copy(&program, program.with_file_name(file)).unwrap();
+        }
         let mut row = Row::default();
         add("b1", &mut row, &program).unwrap();
-        assert_eq!(row.arms.len(), 2);
+        assert_eq!(row.arms.len(), 3);
         let found = (row.arms[1].measure)(500).unwrap();
         assert_eq!((found.count, found.elapsed.as_nanos()), (500, 2000));
         assert_eq!(found.trips.p99, 2);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
-use hyperactor_peers_orders::{Found, Peer, Server, TURN, nanos_since, obey_on, threads};
+use hyperactor_peers_orders::{Found, Peer, Server, TURN, nanos_since, obey_on, serve_on, threads};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::{
     BoxRead, BoxWrite, ClusterBidiStream, NodeServer, NodeServerMessage, RactorClusterMessage,
@@ -195,7 +195,7 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ractor_cluster"] => obey_on(threads()?, Cluster::start),
-        ["serve-cluster", path] => threads()?.block_on(serve(Path::new(path))),
+        ["serve-cluster", path] => serve_on(threads()?, serve(Path::new(path))),
         _ => bail!("no peer {words:?}"),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -115,6 +115,25 @@ pub fn one_thread() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// Serves as long as whoever started this process holds the other end of its input: also one that was killed lets go of it.
+pub fn serve_on(
+    runtime: tokio::runtime::Runtime,
+    serve: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let (let_go, alone) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let ended = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        // Nobody waits for it when serving has failed first.
+        let _ = let_go.send(ended);
+    });
+    runtime.block_on(async {
+        tokio::select! {
+            served = serve => served,
+            ended = alone => Ok(ended?.map(drop)?),
+        }
+    })
+}
+
 /// The process at the other end of a socket; it ends when this is dropped.
 pub struct Server {
     child: Child,
@@ -128,6 +147,7 @@ impl Server {
         let child = Command::new(std::env::current_exe()?)
             .arg(role)
             .arg(&path)
+            .stdin(Stdio::piped())
             .spawn()?;
         let server = Self { child, path };
         let patience = Instant::now();
