@@ -38,6 +38,7 @@ pub use report::{LineReport, Report, RowReport};
 pub use stats::{PAIRS_MIN, Quartiles, SPREAD_MAX, Target, Verdict, percentile};
 
 use args::Arguments;
+use hyperactor::prelude::RoutePolicy;
 use row::Row;
 use rows::{Entry, Setting, TABLE};
 use run::Effort;
@@ -61,7 +62,8 @@ fn begin() -> Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [raw::FAR_END, address] => raw::far_end(address),
         [helper::HELPER, role] => helper::run(role),
-        [stream::STREAM, messages] => stream::run(messages),
+        [stream::DIRECT, messages] => stream::run(messages, RoutePolicy::Direct),
+        [stream::RELAY, messages] => stream::run(messages, RoutePolicy::Relay),
         _ => compare(&Arguments::parse()),
     }
 }

@@ -135,6 +135,12 @@ pub trait Codec<M>: Send + Sync + 'static {
         0
     }
 
+    /// Appends the beginning of a message that goes on as it came ([`Outbound::pass`](crate::Outbound::pass)), with what one more
+    /// step of its way changes, and returns how many bytes of `body` that stands for: the rest follows it unchanged.
+    fn pass(&self, _body: &[u8], _out: &mut BytesMut) -> usize {
+        0
+    }
+
     /// Reads one message from the whole of `bytes`, tail included, and the names it was posted with. The bytes come from
     /// a peer: nothing in them may make this panic.
     fn decode(&self, bytes: Bytes, names: Names<'_, Self::Name>) -> Result<M, DecodeError>;

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyperactor_protocol::Verdict;
 use hyperactor_refs::{ChannelAddr, Incarnation};
 
@@ -77,6 +78,20 @@ pub trait Deliver<M>: Send + 'static {
         self.deliver(message, ticket);
     }
 
+    /// Offers the next message as it came, for a receiver that passes messages on over another channel and need not have them
+    /// decoded for it. Taken, it counts as delivered to this receiver, with the same duties as by [`deliver`](Self::deliver);
+    /// given back, as it is by default, it is decoded and delivered next.
+    fn pass(&mut self, parcel: Parcel) -> Option<Parcel> {
+        Some(parcel)
+    }
+
+    /// A name is told under this number: what was remembered of messages to or from it concerns another. A receiver that takes
+    /// no [parcels](Self::pass) need not know.
+    fn renamed(&mut self, _name: u32) {}
+
+    /// The session goes on over another connection, which knows no name yet.
+    fn reconnected(&mut self) {}
+
     /// No other message is at hand: what [`deliver`](Self::deliver) kept back, to do it for several messages at once, is to be
     /// done now. Called by the reading task before it waits for anything.
     fn batch_ended(&mut self) {}
@@ -94,6 +109,18 @@ impl<M: 'static> Deliver<M> for Box<dyn Deliver<M>> {
         (**self).deliver_awaited(message, ticket);
     }
 
+    fn pass(&mut self, parcel: Parcel) -> Option<Parcel> {
+        (**self).pass(parcel)
+    }
+
+    fn renamed(&mut self, name: u32) {
+        (**self).renamed(name);
+    }
+
+    fn reconnected(&mut self) {
+        (**self).reconnected();
+    }
+
     fn batch_ended(&mut self) {
         (**self).batch_ended();
     }
@@ -109,6 +136,28 @@ pub(crate) struct NobodyReceives(pub(crate) Inbound);
 impl<M: Send + 'static> Deliver<M> for NobodyReceives {
     fn deliver(&mut self, message: M, ticket: Ticket) {
         self.0.refuse(ticket, codes::nobody_receives(), message);
+    }
+}
+
+/// A received message that is not decoded.
+pub struct Parcel {
+    /// Its bytes, without its names.
+    pub body: Bytes,
+    /// By which it is settled. [`Ticket::to`] stands for its destination as [`from`](Self::from) does for its sender.
+    pub ticket: Ticket,
+    /// What its sender's name was told as over the present connection, 0 for a message without one.
+    pub from: u32,
+    /// Whether its sender waits for the outcome.
+    pub is_awaited: bool,
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel")
+            .field("ticket", &self.ticket)
+            .field("from", &self.from)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,6 +183,11 @@ pub(crate) trait Settlements: Send + Sync + 'static {
     /// So many messages, one after the other, were delivered.
     fn settle_run(&self, first: u64, count: u64);
     fn release(&self, to: u32, messages: u64, bytes: u64);
+    /// Both for one message that was delivered.
+    fn settle_and_release(&self, ticket: Ticket) {
+        self.settle(ticket, Verdict::Delivered, None);
+        self.release(ticket.to, 1, u64::from(ticket.size));
+    }
 }
 
 impl Inbound {
@@ -168,6 +222,11 @@ impl Inbound {
     /// the sum of their sizes.
     pub fn release_many(&self, to: u32, messages: u64, bytes: u64) {
         self.0.release(to, messages, bytes);
+    }
+
+    /// As [`settle`](Self::settle) with `Delivered` and [`release`](Self::release) at once, for a message that lies in no queue here.
+    pub fn settle_and_release(&self, ticket: Ticket) {
+        self.0.settle_and_release(ticket);
     }
 
     /// Whether both settle the same session.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+use hyperactor_protocol::Label;
 use hyperactor_refs::ChannelAddr;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -75,6 +77,34 @@ impl Capacity {
             changed.await;
         }
     }
+}
+
+/// What stands for the names of a message in one channel: [`Outbound::labelled`]. It holds nothing; what it stood for once, it never
+/// stands for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    pub(crate) to: Label,
+    pub(crate) from: Label,
+    /// When the two were given to their names.
+    pub(crate) since: (u64, u64),
+}
+
+/// A message on its way through this process: [`Outbound::pass`].
+pub struct Passing<K> {
+    /// The message as it came.
+    pub body: Bytes,
+    /// What learns its outcome.
+    pub completion: K,
+}
+
+/// How far messages were [passed on](Outbound::pass).
+pub enum Passed<K> {
+    /// To their end.
+    All,
+    /// This one was not taken, and none behind it; [offered](Outbound::offer) by itself it tells why.
+    Refused(Passing<K>),
+    /// None was taken: the names have other numbers by now, or the channel has ended.
+    Renamed,
 }
 
 /// A message that was not taken, with its completion.
@@ -181,6 +211,14 @@ pub(crate) trait Link<M, K>: Send + Sync {
     fn capacity_for(&self, message: &M) -> Capacity;
     /// Takes a message, or gives it back with the reason. Never blocks.
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>>;
+    /// What stands for the names of a message as this one.
+    fn labelled(&self, _message: &M) -> Option<Labelled> {
+        None
+    }
+    /// Takes those in front, as long as it can.
+    fn pass(&self, _names: Labelled, _run: &mut dyn Iterator<Item = Passing<K>>) -> Passed<K> {
+        Passed::Renamed
+    }
     /// The sequence number of the next post.
     fn posted(&self) -> u64;
     /// Takes nothing more; what was taken still goes out and gets its outcome.
@@ -282,6 +320,19 @@ impl<M: Send + 'static, K: Completion<M>> Outbound<M, K> {
     /// The reason is `Full`, `Closed` (or why the channel ended), `TooLarge` or `Encode`.
     pub fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
         self.link.offer(message, completion)
+    }
+
+    /// What stands for the names of a message as this one, in this channel, to [pass](Self::pass) others of the same names with.
+    /// `None` where messages are not encoded, for messages without names, and where no number is free.
+    pub fn labelled(&self, message: &M) -> Option<Labelled> {
+        self.link.labelled(message)
+    }
+
+    /// Passes messages on as they came over another channel of the same codec, but for what
+    /// [the codec changes](crate::Codec::pass) for one more step: as [`offer`](Self::offer) for each that `run` gives, up to the first
+    /// that is not taken. `run` is called under the channel's lock, and must do nothing but give what is there.
+    pub fn pass(&self, names: Labelled, run: &mut dyn Iterator<Item = Passing<K>>) -> Passed<K> {
+        self.link.pass(names, run)
     }
 
     /// Waits until the channel has room for another message. For messages that name a destination, wait for

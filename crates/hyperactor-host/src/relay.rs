@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hyperactor_mailbox::{
-    BoxFuture, FlushError, MailboxSender, MessageEnvelope, NotDelivered, ReturnHandle,
+    BoxFuture, FlushError, MailboxSender, MessageEnvelope, NotDelivered, Passage, ReturnHandle,
     Undeliverable,
 };
 use hyperactor_refs::{Incarnation, ProcId};
@@ -140,6 +140,21 @@ impl MailboxSender for Relay {
         match way {
             Some(way) => way.post(envelope, return_handle),
             None => ways.router.post_unchecked(envelope, return_handle),
+        }
+    }
+
+    fn passage(&self, envelope: &MessageEnvelope) -> Option<Passage> {
+        let ways = &self.0;
+        let proc_id = envelope.dest().proc_id();
+        // One that ends is taken out of the router after it is entered among the departed, so the router's word is enough
+        // from here on.
+        let is_plain = proc_id.addr() == ways.addrs.canonical()
+            && !door::is_guest(proc_id.name())
+            && ways.departed.find(proc_id).is_none();
+        if is_plain {
+            ways.router.passage(envelope)
+        } else {
+            None
         }
     }
 

@@ -25,6 +25,7 @@ mod once_ref;
 mod outbox;
 mod overflow;
 mod part;
+mod passage;
 mod payload;
 mod port;
 mod port_ref;
@@ -62,6 +63,7 @@ pub use once_ref::OncePortRef;
 pub use outbox::{Outbox, Unfed, begin_feed, feed, post, post_by, send};
 pub use overflow::{Class, Overflow};
 pub use part::Part;
+pub use passage::{Pass, Passage, Sealed};
 pub use payload::{ErasedMessage, Payload, PayloadError};
 pub use port::{PortHandle, PortReceiver};
 pub use port_ref::PortRef;
@@ -73,7 +75,7 @@ pub use sender::{
 pub use settle::{Lease, LeaseGroup, ReturnHandle, ReturnSink, Token};
 pub use settle_oneshot::{OutcomeReceiver, SendFailure};
 pub use undeliverable::{Hop, RouteKind, Undeliverable};
-pub use wire::{DecodeError, EncodeError};
+pub use wire::{DecodeError, EncodeError, is_plain, pass_plain};
 
 /// What the derives name; not for people.
 #[doc(hidden)]

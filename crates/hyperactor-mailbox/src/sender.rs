@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::envelope::MessageEnvelope;
 use crate::failure::NotDelivered;
+use crate::passage::Passage;
 use crate::settle::ReturnHandle;
 
 /// A future behind a pointer, so that a trait with it stays usable behind a pointer.
@@ -50,6 +51,13 @@ pub trait MailboxSender: Send + Sync + 'static {
             let port_id = envelope.dest().clone();
             return_handle.undeliverable(envelope, NotDelivered::TtlExpired { port_id });
         }
+    }
+
+    /// The way that [`post`](Self::post) would send this envelope, where it would send every envelope of its sender for any port of
+    /// its destination the same way, and with no other change than one step of the time to live. Asked for an envelope that
+    /// is about to be posted; none unless said otherwise.
+    fn passage(&self, _envelope: &MessageEnvelope) -> Option<Passage> {
+        None
     }
 
     /// Resolves when everything that was posted before has an outcome.
@@ -107,6 +115,10 @@ impl MailboxSender for BoxedMailboxSender {
         self.0.post(envelope, return_handle);
     }
 
+    fn passage(&self, envelope: &MessageEnvelope) -> Option<Passage> {
+        self.0.passage(envelope)
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         self.0.flush()
     }
@@ -127,6 +139,10 @@ impl<S: MailboxSender + ?Sized> MailboxSender for Arc<S> {
 
     fn post(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         (**self).post(envelope, return_handle);
+    }
+
+    fn passage(&self, envelope: &MessageEnvelope) -> Option<Passage> {
+        (**self).passage(envelope)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {

@@ -50,6 +50,15 @@ pub trait ReturnSink: Send + Sync + 'static {
         let _ = token;
     }
 
+    /// As [`delivered`](Self::delivered) and [`released`](Self::released) at once, for a message that lies in no queue of this
+    /// process: it was placed beyond it.
+    fn delivered_beyond(&self, token: Token) {
+        self.delivered(token);
+        if self.wants_release() {
+            self.released(token);
+        }
+    }
+
     /// Whether the sink counts what is queued and gives out credit for it.
     ///
     /// A queue takes messages of such sinks beyond its capacity, because the credit bounds them.
@@ -125,6 +134,13 @@ impl ReturnHandle {
             Lease(Some((sink, self.token)))
         } else {
             Lease::none()
+        }
+    }
+
+    /// The message is in its mailbox, beyond this process: no queue holds its credit here.
+    pub fn delivered_beyond(mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.delivered_beyond(self.token);
         }
     }
 

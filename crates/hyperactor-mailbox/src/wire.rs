@@ -96,6 +96,26 @@ pub enum DecodeError {
     },
 }
 
+/// Whether these bytes, as [`MessageEnvelope::encode_unnamed`] and the payload behind it make them, are an envelope without
+/// headers that has a step left: one that decodes whatever its payload is, and of which nobody on its way has to know
+/// more.
+#[must_use]
+pub fn is_plain(bytes: &[u8]) -> bool {
+    matches!(bytes, [VERSION, ttl, ..] if *ttl != 0) && bytes.get(FIXED_BYTES) == Some(&0)
+}
+
+/// Appends the beginning of a [plain](is_plain) envelope with one step less, and returns of how many bytes it is: what follows
+/// them is passed on as it is.
+pub fn pass_plain(bytes: &[u8], out: &mut BytesMut) -> usize {
+    let Some(fixed) = bytes.first_chunk::<FIXED_BYTES>() else {
+        return 0;
+    };
+    let mut fixed = *fixed;
+    fixed[1] = fixed[1].saturating_sub(1);
+    out.extend_from_slice(&fixed);
+    FIXED_BYTES
+}
+
 impl MessageEnvelope {
     /// Appends the envelope's bytes; a typed payload is encoded straight behind the rest.
     ///

@@ -109,6 +109,11 @@ impl<V> PrefixMap<V> {
         self.procs.len() + self.actors.len() + self.ports.len()
     }
 
+    /// Whether a port has a value of its own. Where none has, all ports of an actor lead to the same.
+    pub fn has_ports(&self) -> bool {
+        !self.ports.is_empty()
+    }
+
     /// Whether no reference has a value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,15 +1,17 @@
 //! A sender over one channel: [`MailboxClient`].
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use hyperactor_channel as channel;
 use hyperactor_channel::{
-    Completion, DialOptions, Reason, Rejected, Status, dial_duplex_with, dial_with,
+    Completion, DialOptions, Labelled, Passed, Passing, Reason, Rejected, Status, dial_duplex_with,
+    dial_with,
 };
 use hyperactor_mailbox::{
     BoxFuture, Capacity, FlushError, Hop, MailboxSender, MessageEnvelope, NotDelivered,
-    ReturnHandle, Room,
+    ReturnHandle, Room, Sealed,
 };
 use hyperactor_refs::ChannelAddr;
 use tokio::runtime::Handle;
@@ -230,6 +232,41 @@ impl MailboxClient {
             }
         }
         Ok(())
+    }
+
+    /// What stands for the actors of an envelope in this channel.
+    pub(crate) fn labelled(&self, envelope: &MessageEnvelope) -> Option<Labelled> {
+        self.outbound.labelled(envelope)
+    }
+
+    /// Passes on those in front, as [`try_post`](Self::try_post) would, up to the first that finds no room; says whether there may
+    /// be a next time.
+    pub(crate) fn pass(&self, names: Labelled, run: &mut VecDeque<Sealed>) -> bool {
+        if self.overflow.holds_any() {
+            // Some may wait there that these must not overtake.
+            return true;
+        }
+        let mut passing = std::iter::from_fn(|| {
+            let Sealed {
+                body,
+                return_handle,
+            } = run.pop_front()?;
+            let way = Arc::clone(&self.way);
+            let completion = EnvelopeCompletion { return_handle, way };
+            Some(Passing { body, completion })
+        });
+        match self.outbound.pass(names, &mut passing) {
+            Passed::All => true,
+            Passed::Renamed => false,
+            Passed::Refused(Passing { body, completion }) => {
+                let return_handle = completion.return_handle;
+                run.push_front(Sealed {
+                    body,
+                    return_handle,
+                });
+                true
+            }
+        }
     }
 
     fn give_back_full(&self, envelope: MessageEnvelope, completion: EnvelopeCompletion) {

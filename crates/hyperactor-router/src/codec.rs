@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_channel::{Codec, DecodeError, EncodeError, Names, SharedParts};
-use hyperactor_mailbox::{MessageEnvelope, Payload};
+use hyperactor_mailbox::{MessageEnvelope, Payload, pass_plain};
 use hyperactor_refs::ActorId;
 
 /// Encodes an envelope straight into the outgoing log, and decodes all but the payload. A payload that is encoded already,
@@ -60,6 +60,10 @@ impl Codec<MessageEnvelope> for EnvelopeCodec {
             Payload::Encoded { bytes, .. } => bytes.clone(),
             Payload::Typed(_) => Bytes::new(),
         }
+    }
+
+    fn pass(&self, body: &[u8], out: &mut BytesMut) -> usize {
+        pass_plain(body, out)
     }
 
     fn decode(

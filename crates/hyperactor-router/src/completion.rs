@@ -44,8 +44,8 @@ impl EnvelopeCompletion {
 
 impl Completion<MessageEnvelope> for EnvelopeCompletion {
     fn delivered(self) {
-        // The lease of a relayed message ends here: it has left this process.
-        drop(self.return_handle.delivered());
+        // The credit of a relayed message is free: it has left this process.
+        self.return_handle.delivered_beyond();
     }
 
     fn undelivered(self, envelope: MessageEnvelope, failure: channel::Failure) {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use hyperactor_channel::DialOptions;
 use hyperactor_mailbox::{
     BoxFuture, BoxedMailboxSender, FlushError, MailboxSender, MessageEnvelope, NotDelivered,
-    ReturnHandle, limits as mailbox_limits,
+    Passage, ReturnHandle, limits as mailbox_limits,
 };
 use hyperactor_refs::{ChannelAddr, PortId, PrefixMap, ProcId, Reference};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use tokio::runtime::Handle;
 
 use crate::limits;
+use crate::onward::Onward;
 use crate::prefix_router::flush_all;
 use crate::recent::Recent;
 use crate::slot::Slot;
@@ -357,6 +358,21 @@ impl MailboxSender for DialMailboxRouter {
             Found::Sender(sender) => sender.post(envelope, return_handle),
             Found::Nobody(reason) => return_handle.undeliverable(envelope, reason),
         }
+    }
+
+    fn passage(&self, envelope: &MessageEnvelope) -> Option<Passage> {
+        let age = self.0.recent.age();
+        let Found::Dial(slot) = self.0.find(envelope.dest()) else {
+            return None;
+        };
+        let has_ports = {
+            let table = self.0.table.read();
+            table.book.has_ports() || table.learned.has_ports()
+        };
+        if has_ports {
+            return None;
+        }
+        Onward::by(&slot.present_client()?, envelope, age).map(Passage::new)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {

@@ -6,6 +6,7 @@ mod client;
 mod codec;
 mod completion;
 mod dial_router;
+mod onward;
 mod overflow;
 mod prefix_router;
 mod reasons;

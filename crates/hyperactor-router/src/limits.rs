@@ -21,3 +21,9 @@ pub const REFUSED_HOLD: Duration = Duration::from_secs(30);
 
 /// Destinations whose way a router remembers from one envelope to the next.
 pub const RECENT_DESTINATIONS: usize = 64;
+
+/// Pairs of actors whose envelopes one session passes on undecoded at a time.
+pub const PASSAGES: usize = 64;
+
+/// Envelopes that are passed on together: the first of them waits for so many at most, and only for those that came with it.
+pub const PASSED_TOGETHER: usize = 64;

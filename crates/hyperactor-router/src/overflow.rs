@@ -48,6 +48,11 @@ impl Overflow {
         self.active.load(Ordering::Acquire) != 0 && self.lanes.lock().contains_key(dest)
     }
 
+    /// Whether envelopes wait for any destination.
+    pub(crate) fn holds_any(&self) -> bool {
+        self.active.load(Ordering::Acquire) != 0
+    }
+
     /// Puts an envelope behind those that wait for its destination, and sees to it that they are passed on.
     pub(crate) fn push(
         self: &Arc<Self>,

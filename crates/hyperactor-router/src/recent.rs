@@ -16,7 +16,7 @@ use crate::slot::Slot;
 /// [`RECENT_DESTINATIONS`] entries.
 pub(crate) struct Recent {
     /// Counts the changes of the router's table.
-    age: AtomicU64,
+    age: Arc<AtomicU64>,
     entries: Box<[Mutex<Option<Entry>>]>,
 }
 
@@ -26,10 +26,23 @@ struct Entry {
     slot: Weak<Slot>,
 }
 
+/// When something was found.
+pub(crate) struct Age {
+    seen: u64,
+    now: Arc<AtomicU64>,
+}
+
+impl Age {
+    /// Whether nothing has changed since.
+    pub(crate) fn is_present(&self) -> bool {
+        self.now.load(Ordering::Acquire) == self.seen
+    }
+}
+
 impl Recent {
     pub(crate) fn new() -> Self {
         Self {
-            age: AtomicU64::new(0),
+            age: Arc::default(),
             entries: (0..RECENT_DESTINATIONS).map(|_| Mutex::default()).collect(),
         }
     }
@@ -37,6 +50,14 @@ impl Recent {
     /// The router's table is about to change. Called under its lock for writing.
     pub(crate) fn forget(&self) {
         self.age.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The age of the table, to be read before something is looked up there that is to be remembered.
+    pub(crate) fn age(&self) -> Age {
+        Age {
+            seen: self.age.load(Ordering::Acquire),
+            now: Arc::clone(&self.age),
+        }
     }
 
     /// What was found, or the age of the table, to be read after this, with which what is found there is to be

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperactor_channel::{
-    Accept, Deliver, Inbound, Outbound, Peer, ServeError, ServeOptions, ServerHandle, Ticket,
-    serve_with,
+    Accept, Deliver, Inbound, Outbound, Parcel, Peer, ServeError, ServeOptions, ServerHandle,
+    Ticket, serve_with,
 };
 use hyperactor_mailbox::{MailboxSender, MessageEnvelope};
 use hyperactor_refs::{BindSpec, ChannelAddr};
@@ -219,6 +219,22 @@ impl<A: AcceptSession> Deliver<MessageEnvelope> for Session<A> {
 
     fn deliver_awaited(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
         self.incoming.deliver_awaited(envelope, ticket);
+    }
+
+    fn pass(&mut self, parcel: Parcel) -> Option<Parcel> {
+        self.incoming.pass(parcel)
+    }
+
+    fn renamed(&mut self, name: u32) {
+        self.incoming.renamed(name);
+    }
+
+    fn reconnected(&mut self) {
+        self.incoming.reconnected();
+    }
+
+    fn batch_ended(&mut self) {
+        self.incoming.batch_ended();
     }
 }
 

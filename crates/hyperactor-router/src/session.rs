@@ -1,22 +1,27 @@
 //! Envelopes that come in over one session, whichever end opened it: posted into a sender, and settled by their return handles.
 //! Who accepts sessions is in `server`, who opens them in `client`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hyperactor_channel::{Deliver, Inbound, Ticket, Verdict};
+use hyperactor_channel::{Codec, Deliver, Inbound, Names, Parcel, Ticket, Verdict};
 use hyperactor_mailbox::{
-    Failure, MailboxSender, MessageEnvelope, ReturnHandle, ReturnSink, Token, Undeliverable,
-    Unknown,
+    Failure, MailboxSender, MessageEnvelope, Passage, ReturnHandle, ReturnSink, Sealed, Token,
+    Undeliverable, Unknown, is_plain,
 };
+use hyperactor_refs::ActorId;
 
+use crate::codec::EnvelopeCodec;
+use crate::limits::{PASSAGES, PASSED_TOGETHER};
 use crate::reasons;
 
-/// Posts what comes in over one session into a sender.
+/// Posts what comes in over one session into a sender, and passes on undecoded what that sender lets through.
 pub(crate) struct Incoming<S> {
     sender: S,
     sink: Arc<SessionSink>,
     /// For messages whose sender waits for the outcome: a relay asks its next hop for an answer at once, too.
     awaited: Arc<SessionSink>,
+    passages: Passages,
 }
 
 impl<S> Incoming<S> {
@@ -32,29 +37,182 @@ impl<S> Incoming<S> {
             sender,
             awaited: sink(inbound.clone(), true),
             sink: sink(inbound, false),
+            passages: Passages::default(),
         }
     }
 }
 
 impl<S: MailboxSender> Incoming<S> {
-    fn post(&self, sink: &Arc<SessionSink>, envelope: MessageEnvelope, ticket: Ticket) {
+    fn return_handle(&self, ticket: Ticket, is_awaited: bool) -> ReturnHandle {
+        let sink = if is_awaited {
+            &self.awaited
+        } else {
+            &self.sink
+        };
         let token = Token {
             id: ticket.seq,
             size: ticket.size,
             to: ticket.to,
         };
-        self.sender
-            .post(envelope, ReturnHandle::new(sink.clone(), token));
+        ReturnHandle::new(sink.clone(), token)
+    }
+
+    fn post(&mut self, envelope: MessageEnvelope, ticket: Ticket, is_awaited: bool) {
+        if let Some(pair) = self.passages.asked.take()
+            && let Some(passage) = self.sender.passage(&envelope)
+        {
+            self.passages.keep(pair, &envelope, passage);
+        }
+        let return_handle = self.return_handle(ticket, is_awaited);
+        self.sender.post(envelope, return_handle);
+    }
+
+    /// Passes on what has gathered, and posts what is not taken.
+    fn flush(&mut self) {
+        let Passages { found, run, at, .. } = &mut self.passages;
+        if run.is_empty() {
+            return;
+        }
+        let Some(Some(way)) = found.get(*at) else {
+            // What gathers is taken out before its way is; were it not, each would be reported as dropped.
+            return run.clear();
+        };
+        let stays = way.passage.pass(run);
+        for Sealed {
+            body,
+            return_handle,
+        } in run.drain(..)
+        {
+            let names = Names {
+                to: Some(&way.dest),
+                from: Some(&way.sender),
+            };
+            match EnvelopeCodec.decode(body, names) {
+                Ok(envelope) => self.sender.post(envelope, return_handle),
+                // Cannot be: what gathers is plain. Dropped, it is reported.
+                Err(error) => tracing::error!(%error, "a plain envelope does not decode"),
+            }
+        }
+        if !stays {
+            found[*at] = None;
+        }
     }
 }
 
 impl<S: MailboxSender> Deliver<MessageEnvelope> for Incoming<S> {
     fn deliver(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
-        self.post(&self.sink, envelope, ticket);
+        self.post(envelope, ticket, false);
     }
 
     fn deliver_awaited(&mut self, envelope: MessageEnvelope, ticket: Ticket) {
-        self.post(&self.awaited, envelope, ticket);
+        self.post(envelope, ticket, true);
+    }
+
+    fn pass(&mut self, parcel: Parcel) -> Option<Parcel> {
+        let pair = Pair {
+            to: parcel.ticket.to,
+            from: parcel.from,
+        };
+        let place = self.passages.place(pair);
+        if place.is_none() || !is_plain(&parcel.body) {
+            self.passages.asked = place.is_none().then_some(pair);
+            self.flush();
+            return Some(parcel);
+        }
+        if let Some(place) = place.filter(|place| *place != self.passages.at) {
+            self.flush();
+            self.passages.at = place;
+        }
+        let return_handle = self.return_handle(parcel.ticket, parcel.is_awaited);
+        self.passages.run.push_back(Sealed {
+            body: parcel.body,
+            return_handle,
+        });
+        if self.passages.run.len() >= PASSED_TOGETHER {
+            self.flush();
+        }
+        None
+    }
+
+    fn renamed(&mut self, name: u32) {
+        self.flush();
+        self.passages.forget(name);
+    }
+
+    fn reconnected(&mut self) {
+        self.flush();
+        self.passages.found.clear();
+    }
+
+    fn batch_ended(&mut self) {
+        self.flush();
+    }
+}
+
+/// From whom and to whom, by the numbers that the session has for them on its present connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    to: u32,
+    from: u32,
+}
+
+impl Pair {
+    fn place(self) -> usize {
+        (self.to as usize).wrapping_add((self.from as usize).wrapping_mul(31)) % PASSAGES
+    }
+}
+
+/// The ways of envelopes that need not be decoded, and those that gather for one of them.
+///
+/// # Bounds
+/// [`PASSAGES`] ways, of which one that falls on the place of another takes it; [`PASSED_TOGETHER`] envelopes.
+#[derive(Default)]
+struct Passages {
+    /// Nothing at all before the first is found: who only receives has none.
+    found: Vec<Option<Found>>,
+    /// Those that gather, all for the same way; and its place.
+    run: VecDeque<Sealed>,
+    at: usize,
+    /// The envelope that is decoded now has no way here.
+    asked: Option<Pair>,
+}
+
+struct Found {
+    pair: Pair,
+    dest: ActorId,
+    sender: ActorId,
+    passage: Passage,
+}
+
+impl Passages {
+    #[inline]
+    fn place(&self, pair: Pair) -> Option<usize> {
+        if self.found.is_empty() {
+            return None;
+        }
+        let place = pair.place();
+        let found = self.found.get(place)?.as_ref()?;
+        (found.pair == pair).then_some(place)
+    }
+
+    /// Nothing gathers at the moment.
+    fn keep(&mut self, pair: Pair, envelope: &MessageEnvelope, passage: Passage) {
+        if self.found.is_empty() {
+            self.found.resize_with(PASSAGES, || None);
+        }
+        self.found[pair.place()] = Some(Found {
+            pair,
+            dest: envelope.dest().actor_id().clone(),
+            sender: envelope.sender().clone(),
+            passage,
+        });
+    }
+
+    /// A number is another's from now on.
+    fn forget(&mut self, name: u32) {
+        for place in &mut self.found {
+            place.take_if(|found| found.pair.to == name || found.pair.from == name);
+        }
     }
 }
 
@@ -93,6 +251,10 @@ impl ReturnSink for SessionSink {
 
     fn released(&self, token: Token) {
         self.inbound.release(ticket(token));
+    }
+
+    fn delivered_beyond(&self, token: Token) {
+        self.inbound.settle_and_release(ticket(token));
     }
 
     fn wants_release(&self) -> bool {

@@ -73,6 +73,11 @@ impl Slot {
         self.present.read().client.as_deref().cloned()
     }
 
+    /// The same, shared.
+    pub(crate) fn present_client(&self) -> Option<Arc<MailboxClient>> {
+        self.present.read().client.clone()
+    }
+
     /// All clients of this address that may still owe outcomes.
     pub(crate) fn clients(&self) -> Vec<MailboxClient> {
         let present = self.present.read();

@@ -12,7 +12,7 @@ use crate::net::inbound::{Gathered, NetInbound};
 use crate::net::labels::Known;
 use crate::net::link::{Outcomes, Shared};
 use crate::net::pump::{Arrived, Endpoint};
-use crate::{Codec, Completion, DecodeError, Deliver, Names, Reason, Ticket, codec, codes};
+use crate::{Codec, Completion, DecodeError, Deliver, Names, Parcel, Reason, Ticket, codec, codes};
 
 /// The sending half, owned by the task that drives the session. Dropped before the session is over (a panic, the end of
 /// the runtime, of the server), it ends the session, so that every message has its outcome.
@@ -90,6 +90,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
     /// A connection begins.
     pub(crate) fn connected(&mut self) {
         self.known.clear();
+        self.receiver.0.reconnected();
         self.is_useful = false;
     }
 
@@ -139,15 +140,23 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
         if ack_now {
             self.inbound.expect_urgent(seq.0 + 1);
         }
+        let parcel = Parcel {
+            body,
+            ticket: Ticket {
+                seq: seq.0,
+                size,
+                to: to.number(),
+            },
+            from: from.number(),
+            is_awaited: ack_now,
+        };
+        let Some(Parcel { body, ticket, .. }) = self.receiver.0.pass(parcel) else {
+            return;
+        };
         let codec = self.owner.shared.codec();
         let names = self.known.names(to, from);
         match names.and_then(|names| decode(codec, body, names)) {
             Ok(message) => {
-                let ticket = Ticket {
-                    seq: seq.0,
-                    size,
-                    to: to.number(),
-                };
                 if ack_now {
                     self.receiver.0.deliver_awaited(message, ticket);
                 } else {
@@ -202,6 +211,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
     }
 
     fn learn(&mut self, label: Label, name: Bytes) {
+        self.receiver.0.renamed(label.number());
         self.known.learn(self.owner.shared.codec(), label, name);
     }
 

@@ -258,6 +258,17 @@ impl NetInbound {
 }
 
 impl Pending {
+    fn deliver(&mut self, seq: u64) {
+        if self.count == 0 {
+            self.first = seq;
+        }
+        if self.first + self.count == seq {
+            self.count += 1;
+        } else {
+            self.others.push((seq, Verdict::Delivered));
+        }
+    }
+
     fn release(&mut self, to: u32, messages: u64, bytes: u64) {
         self.released_messages += messages;
         self.released_bytes += bytes;
@@ -297,17 +308,17 @@ impl Settlements for NetInbound {
         }
         self.change(|pending| {
             if verdict == Verdict::Delivered {
-                if pending.count == 0 {
-                    pending.first = ticket.seq;
-                }
-                if pending.first + pending.count == ticket.seq {
-                    pending.count += 1;
-                    return;
-                }
-            } else {
-                pending.release(ticket.to, 1, u64::from(ticket.size));
+                return pending.deliver(ticket.seq);
             }
+            pending.release(ticket.to, 1, u64::from(ticket.size));
             pending.others.push((ticket.seq, verdict));
+        });
+    }
+
+    fn settle_and_release(&self, ticket: Ticket) {
+        self.change(|pending| {
+            pending.deliver(ticket.seq);
+            pending.release(ticket.to, 1, u64::from(ticket.size));
         });
     }
 

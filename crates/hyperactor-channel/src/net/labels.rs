@@ -18,8 +18,8 @@ const PAIR_TRIES: usize = 3;
 /// The labels of one session's sending half.
 pub(super) struct Labels<N> {
     by_name: HashMap<N, Label>,
-    /// By the label's number.
-    names: Vec<Option<N>>,
+    /// By the label's number, with the count of those given out until then.
+    names: Vec<Option<(N, u64)>>,
     /// Destinations that a message was refused for.
     rooms: HashMap<Label, Capacity>,
     /// The last destination and the last sender: as a rule the next message has the same.
@@ -134,7 +134,7 @@ impl<N: Clone + Eq + Hash> Labels<N> {
         if self.names.len() <= at {
             self.names.resize_with(at + 1, || None);
         }
-        self.names[at] = Some(name.clone());
+        self.names[at] = Some((name.clone(), self.given));
         self.by_name.insert(name.clone(), label);
         Ok(label)
     }
@@ -142,7 +142,7 @@ impl<N: Clone + Eq + Hash> Labels<N> {
     /// The label is another name's from now on.
     fn forget(&mut self, label: Label) {
         let slot = self.names.get_mut(label.number() as usize);
-        if let Some(former) = slot.and_then(Option::take) {
+        if let Some((former, _)) = slot.and_then(Option::take) {
             self.by_name.remove(&former);
         }
         for recent in &mut self.recent {
@@ -153,7 +153,16 @@ impl<N: Clone + Eq + Hash> Labels<N> {
 
     /// What a label stands for.
     pub(super) fn name(&self, label: Label) -> Option<&N> {
-        self.names.get(label.number() as usize)?.as_ref()
+        let (name, _) = self.names.get(label.number() as usize)?.as_ref()?;
+        Some(name)
+    }
+
+    /// When a label was given to the name that it stands for.
+    pub(super) fn since(&self, label: Label) -> u64 {
+        match self.names.get(label.number() as usize) {
+            Some(Some((_, since))) => *since,
+            _ => 0,
+        }
     }
 
     /// The room of a destination, if a message to it was refused.

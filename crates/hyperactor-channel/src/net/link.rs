@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
+use hyperactor_protocol::limits::SHARED_BODY_BYTES;
 use hyperactor_protocol::{
     Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, Label, Outgoing, PushError,
     Session, SessionId, SharedParts, Time,
@@ -22,7 +23,7 @@ use crate::net::inbound::NetInbound;
 use crate::net::labels::Labels;
 use crate::net::memory;
 use crate::options::random_u64;
-use crate::outbound::{Capacity, Common, Link};
+use crate::outbound::{Capacity, Common, Labelled, Link, Passed, Passing};
 use crate::slots::Slots;
 use crate::{
     Codec, Completion, Deliver, DialOptions, EncodeError, Failure, Inbound, Names, Reason,
@@ -268,6 +269,60 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         }
     }
 
+    fn labelled(&self, message: &M) -> Option<Labelled> {
+        let shared = &self.shared;
+        let names = catch_unwind(AssertUnwindSafe(|| shared.codec.names(message))).ok()?;
+        names.to?;
+        let mut guard = shared.state.lock();
+        let State {
+            session,
+            labels,
+            closed: None,
+            ..
+        } = &mut *guard
+        else {
+            return None;
+        };
+        let (to, from) = labels.pair(session, &*shared.codec, names).ok()?;
+        let since = (labels.since(to), labels.since(from));
+        Some(Labelled { to, from, since })
+    }
+
+    fn pass(&self, names: Labelled, run: &mut dyn Iterator<Item = Passing<K>>) -> Passed<K> {
+        let shared = &self.shared;
+        let Labelled { to, from, since } = names;
+        let mut guard = shared.state.lock();
+        let state = &mut *guard;
+        if state.closed.is_some() || (state.labels.since(to), state.labels.since(from)) != since {
+            return Passed::Renamed;
+        }
+        let first = state.slots.is_empty();
+        let codec = &*shared.codec;
+        let mut refused = None;
+        for next in run {
+            if let Err(back) = state.push_passing(codec, names, next) {
+                refused = Some(back);
+                break;
+            }
+        }
+        // As for a message that is offered.
+        let has_any = !state.slots.is_empty();
+        let waker = if has_any && (first || state.session.has_output()) {
+            state.parked.take()
+        } else {
+            None
+        };
+        let start = has_any && !std::mem::replace(&mut state.driven, true);
+        drop(guard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if start {
+            self.start();
+        }
+        refused.map_or(Passed::All, Passed::Refused)
+    }
+
     fn posted(&self) -> u64 {
         self.shared.state.lock().slots.next()
     }
@@ -345,6 +400,16 @@ fn encode<M: 'static>(
 ) -> Result<SharedParts, EncodeError> {
     catch_unwind(AssertUnwindSafe(|| codec.encode_sharing(message, out)))
         .unwrap_or_else(|_| Err(EncodeError::new("its serialiser panicked")))
+}
+
+/// Begins a message that goes on as it came; a panic is that message's failure.
+fn pass<M: 'static>(
+    codec: &impl Codec<M>,
+    body: &Bytes,
+    out: &mut BytesMut,
+) -> Result<usize, EncodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.pass(body, out)))
+        .map_err(|_| EncodeError::new("its codec panicked"))
 }
 
 fn push_reason(error: PushError<EncodeError>) -> Reason {
@@ -507,6 +572,60 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
 }
 
 impl<K, N: Clone + Eq + Hash> State<K, N> {
+    /// Takes a message that goes on as it came, or gives it back: why is for whoever offers it then.
+    fn push_passing<M: 'static, C: Codec<M>>(
+        &mut self,
+        codec: &C,
+        Labelled { to, from, .. }: Labelled,
+        passing: Passing<K>,
+    ) -> Result<(), Passing<K>>
+    where
+        K: Completion<M>,
+    {
+        let Passing { body, completion } = passing;
+        let flags = if completion.wants_outcome() {
+            DataFlags::ACK_NOW
+        } else {
+            DataFlags::NONE
+        };
+        let mut outgoing = Outgoing {
+            flags,
+            to,
+            from,
+            room: body.len(),
+            shared: Bytes::new(),
+        };
+        let pushed = if body.len() < SHARED_BODY_BYTES {
+            self.session.push(outgoing, |out| {
+                let begun = pass(codec, &body, out)?;
+                out.extend_from_slice(body.get(begun..).unwrap_or_default());
+                Ok::<(), EncodeError>(())
+            })
+        } else {
+            let mut head = BytesMut::new();
+            let Ok(begun) = pass(codec, &body, &mut head) else {
+                return Err(Passing { body, completion });
+            };
+            outgoing.room = head.len();
+            outgoing.shared = body.slice(begun.min(body.len())..);
+            self.session.push(outgoing, |out| {
+                out.extend_from_slice(&head);
+                Ok::<(), EncodeError>(())
+            })
+        };
+        match pushed {
+            Ok(_) => {
+                self.slots.push(Slot {
+                    completion,
+                    to,
+                    from,
+                });
+                Ok(())
+            }
+            Err(_) => Err(Passing { body, completion }),
+        }
+    }
+
     fn keep(&mut self, waker: &Waker, busy: bool) -> bool {
         if busy {
             self.parked = None;
