@@ -62,7 +62,11 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
 /// The features of tokio that a layer may ask for, where that is its border.
 const TOKIO_FEATURES: &[(&str, &[&str])] = &[
     ("hyperactor-mailbox", &["sync"]),
-    ("hyperactor-proc", &["macros", "rt", "sync", "time"]),
+    // `block_in_place` is only there with `rt-multi-thread`.
+    (
+        "hyperactor-proc",
+        &["macros", "rt", "rt-multi-thread", "sync", "time"],
+    ),
     ("hyperactor-host", &["macros", "rt", "sync", "time"]),
     ("hyperactor-router", &["macros", "rt", "sync", "time"]),
 ];
