@@ -146,6 +146,41 @@ pub trait Codec<M>: Send + Sync + 'static {
     fn decode(&self, bytes: Bytes, names: Names<'_, Self::Name>) -> Result<M, DecodeError>;
 }
 
+/// What a codec knows of a message before it is encoded; none when it panicked.
+pub(crate) fn parts<'m, M: 'static, C: Codec<M>>(
+    codec: &C,
+    message: &'m M,
+) -> Option<(Bytes, usize, Names<'m, C::Name>)> {
+    catch_unwind(AssertUnwindSafe(|| {
+        (
+            codec.shared_tail(message),
+            codec.size_hint(message),
+            codec.names(message),
+        )
+    }))
+    .ok()
+}
+
+/// Encodes a message; a panic of its serialiser is that message's failure.
+pub(crate) fn encode<M: 'static>(
+    codec: &impl Codec<M>,
+    message: &M,
+    out: &mut BytesMut,
+) -> Result<SharedParts, EncodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.encode_sharing(message, out)))
+        .unwrap_or_else(|_| Err(EncodeError::new("its serialiser panicked")))
+}
+
+/// Begins a message that goes on as it came; a panic is that message's failure.
+pub(crate) fn pass<M: 'static>(
+    codec: &impl Codec<M>,
+    body: &Bytes,
+    out: &mut BytesMut,
+) -> Result<usize, EncodeError> {
+    catch_unwind(AssertUnwindSafe(|| codec.pass(body, out)))
+        .map_err(|_| EncodeError::new("its codec panicked"))
+}
+
 /// Decodes a message; a panic of its decoder is that message's failure.
 pub(crate) fn decode<M, C: Codec<M>>(
     codec: &C,

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::limits::SHARED_BODY_BYTES;
 use hyperactor_protocol::{
     Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, Label, Outgoing, PushError,
-    Session, SessionId, SharedParts, Time,
+    Session, SessionId, Time,
 };
 use hyperactor_refs::ChannelAddr;
 use parking_lot::{Mutex, MutexGuard};
@@ -181,7 +181,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         } else {
             DataFlags::NONE
         };
-        let Some((tail, room, names)) = parts(&*shared.codec, &message) else {
+        let Some((tail, room, names)) = codec::parts(&*shared.codec, &message) else {
             let reason = Reason::Encode("its codec panicked".to_owned());
             return Err(Rejected {
                 message,
@@ -220,7 +220,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
         };
         let pushed = state
             .session
-            .push(outgoing, |out| encode(&*shared.codec, &message, out));
+            .push(outgoing, |out| codec::encode(&*shared.codec, &message, out));
         match pushed {
             Ok(_) => {
                 let first = state.slots.is_empty();
@@ -375,41 +375,6 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
             None => drop(ends),
         }
     }
-}
-
-/// What a codec knows of a message before it is encoded; none when it panicked.
-fn parts<'m, M: 'static, C: Codec<M>>(
-    codec: &C,
-    message: &'m M,
-) -> Option<(Bytes, usize, Names<'m, C::Name>)> {
-    catch_unwind(AssertUnwindSafe(|| {
-        (
-            codec.shared_tail(message),
-            codec.size_hint(message),
-            codec.names(message),
-        )
-    }))
-    .ok()
-}
-
-/// Encodes a message; a panic of its serialiser is that message's failure.
-fn encode<M: 'static>(
-    codec: &impl Codec<M>,
-    message: &M,
-    out: &mut BytesMut,
-) -> Result<SharedParts, EncodeError> {
-    catch_unwind(AssertUnwindSafe(|| codec.encode_sharing(message, out)))
-        .unwrap_or_else(|_| Err(EncodeError::new("its serialiser panicked")))
-}
-
-/// Begins a message that goes on as it came; a panic is that message's failure.
-fn pass<M: 'static>(
-    codec: &impl Codec<M>,
-    body: &Bytes,
-    out: &mut BytesMut,
-) -> Result<usize, EncodeError> {
-    catch_unwind(AssertUnwindSafe(|| codec.pass(body, out)))
-        .map_err(|_| EncodeError::new("its codec panicked"))
 }
 
 fn push_reason(error: PushError<EncodeError>) -> Reason {
@@ -597,13 +562,13 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
         };
         let pushed = if body.len() < SHARED_BODY_BYTES {
             self.session.push(outgoing, |out| {
-                let begun = pass(codec, &body, out)?;
+                let begun = codec::pass(codec, &body, out)?;
                 out.extend_from_slice(body.get(begun..).unwrap_or_default());
                 Ok::<(), EncodeError>(())
             })
         } else {
             let mut head = BytesMut::new();
-            let Ok(begun) = pass(codec, &body, &mut head) else {
+            let Ok(begun) = codec::pass(codec, &body, &mut head) else {
                 return Err(Passing { body, completion });
             };
             outgoing.room = head.len();
