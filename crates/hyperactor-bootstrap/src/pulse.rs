@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpgrp, getpid};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ pub(crate) struct PulsePlace {
     host: u32,
     descriptor: RawFd,
     /// The numbers may be another's by the time they are used; this says so.
+    device: u64,
     inode: u64,
 }
 
@@ -38,10 +39,12 @@ impl Pulse {
     /// What the operating system says.
     pub(crate) fn new() -> io::Result<Self> {
         let (_, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+        let found = rustix::fs::fstat(&writing)?;
         let place = PulsePlace {
             host: std::process::id(),
             descriptor: writing.as_raw_fd(),
-            inode: rustix::fs::fstat(&writing)?.st_ino,
+            device: found.st_dev,
+            inode: found.st_ino,
         };
         Ok(Self {
             _writing: writing,
@@ -51,6 +54,17 @@ impl Pulse {
 
     pub(crate) fn place(&self) -> PulsePlace {
         self.place.clone()
+    }
+}
+
+impl PulsePlace {
+    /// An error where something else is found.
+    fn is_at(&self, found: &Stat) -> io::Result<()> {
+        let is_pipe = FileType::from_raw_mode(found.st_mode) == FileType::Fifo;
+        match is_pipe && (found.st_dev, found.st_ino) == (self.device, self.inode) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }
 
@@ -64,12 +78,11 @@ pub(crate) fn go_on_without(place: &PulsePlace) -> io::Result<()> {
         return Err(io::Error::other("this process leads no group"));
     }
     let path = format!("/proc/{}/fd/{}", place.host, place.descriptor);
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Looked at first: opening what is another's might do something there.
+    place.is_at(&rustix::fs::stat(&path)?)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let reading = rustix::fs::open(path, flags, Mode::empty())?;
-    let found = rustix::fs::fstat(&reading)?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::Fifo || found.st_ino != place.inode {
-        return Err(io::ErrorKind::NotFound.into());
-    }
+    place.is_at(&rustix::fs::fstat(&reading)?)?;
     startup::signal_group_on_events(reading.as_fd(), own, Signal::CONT)?;
     let flags = rustix::fs::fcntl_getfl(&reading)?;
     rustix::fs::fcntl_setfl(&reading, flags | OFlags::ASYNC)?;

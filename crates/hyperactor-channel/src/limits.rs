@@ -128,7 +128,8 @@ pub const SPIN_BUDGET_WAKES: u32 = 4;
 /// The least full time for looking, where a wake-up costs next to nothing.
 pub const SPIN_BUDGET_MIN: Duration = Duration::from_micros(20);
 
-/// The longest time for looking: what else a thread could have done waits no longer for it.
+/// The longest time for looking: what else a thread could have done waits no longer for it, unless the processor that it offers
+/// between two looks is kept by somebody else ([`SPIN_YIELD_PAUSE`]).
 pub const SPIN_BUDGET_MAX: Duration = Duration::from_micros(200);
 
 /// The full time for looking where it cannot be found out what a wake-up costs.
@@ -142,7 +143,7 @@ pub const SPIN_LATE: Duration = Duration::from_micros(10);
 pub const SPIN_YIELD_LATE: Duration = Duration::from_micros(500);
 
 /// After it came back late, no thread of the process offers its processor for so many times as long: waiting for it is at most this
-/// part of the time.
+/// part of the time, as long as [`SPIN_YIELD_PAUSE_MAX`] is not less.
 pub const SPIN_YIELD_PAUSE: u32 = 32;
 
 /// The longest such time: a process that was stopped was not kept from its processor by somebody who computes.

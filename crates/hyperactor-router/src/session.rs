@@ -12,7 +12,7 @@ use hyperactor_mailbox::{
 use hyperactor_refs::ActorId;
 
 use crate::codec::EnvelopeCodec;
-use crate::limits::{PASSAGES, PASSED_TOGETHER};
+use crate::limits::{PASSAGE_REST, PASSAGES, PASSED_TOGETHER};
 use crate::reasons;
 
 /// Posts what comes in over one session into a sender, and passes on undecoded what that sender lets through.
@@ -58,10 +58,9 @@ impl<S: MailboxSender> Incoming<S> {
     }
 
     fn post(&mut self, envelope: MessageEnvelope, ticket: Ticket, is_awaited: bool) {
-        if let Some(pair) = self.passages.asked.take()
-            && let Some(passage) = self.sender.passage(&envelope)
-        {
-            self.passages.keep(pair, &envelope, passage);
+        if let Some(pair) = self.passages.asked.take() {
+            let passage = self.sender.passage(&envelope);
+            self.passages.learn(pair, &envelope, passage);
         }
         let return_handle = self.return_handle(ticket, is_awaited);
         self.sender.post(envelope, return_handle);
@@ -115,7 +114,11 @@ impl<S: MailboxSender> Deliver<MessageEnvelope> for Incoming<S> {
         };
         let place = self.passages.place(pair);
         if place.is_none() || !is_plain(&parcel.body) {
-            self.passages.asked = place.is_none().then_some(pair);
+            self.passages.asked = if place.is_none() {
+                self.passages.ask(pair)
+            } else {
+                None
+            };
             self.flush();
             return Some(parcel);
         }
@@ -157,8 +160,14 @@ struct Pair {
 }
 
 impl Pair {
+    /// The numbers of a session count up, those of one pair mostly together: each is spread over all bits before the highest
+    /// of them are taken.
     fn place(self) -> usize {
-        (self.to as usize).wrapping_add((self.from as usize).wrapping_mul(31)) % PASSAGES
+        // 2⁶⁴ over the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let both = u64::from(self.to) << 32 | u64::from(self.from);
+        let spread = (both ^ both >> 29).wrapping_mul(SPREAD);
+        (spread >> 32) as usize % PASSAGES
     }
 }
 
@@ -173,8 +182,10 @@ struct Passages {
     /// Those that gather, all for the same way; and its place.
     run: VecDeque<Sealed>,
     at: usize,
-    /// The envelope that is decoded now has no way here.
+    /// The envelope that is decoded now has no way here, and one is to be asked for.
     asked: Option<Pair>,
+    /// Envelopes without a way until one is asked for again.
+    rest: u32,
 }
 
 struct Found {
@@ -195,12 +206,30 @@ impl Passages {
         (found.pair == pair).then_some(place)
     }
 
-    /// Nothing gathers at the moment.
-    fn keep(&mut self, pair: Pair, envelope: &MessageEnvelope, passage: Passage) {
+    /// Whether to ask for a way of this pair's.
+    fn ask(&mut self, pair: Pair) -> Option<Pair> {
+        if self.rest == 0 {
+            return Some(pair);
+        }
+        self.rest -= 1;
+        None
+    }
+
+    /// What came of asking; nothing gathers at the moment. Where there is no way, or it takes the place of another one, there
+    /// is no asking for each envelope: that costs more than it can bring.
+    fn learn(&mut self, pair: Pair, envelope: &MessageEnvelope, passage: Option<Passage>) {
+        let Some(passage) = passage else {
+            self.rest = PASSAGE_REST;
+            return;
+        };
         if self.found.is_empty() {
             self.found.resize_with(PASSAGES, || None);
         }
-        self.found[pair.place()] = Some(Found {
+        let place = &mut self.found[pair.place()];
+        if place.is_some() {
+            self.rest = PASSAGE_REST;
+        }
+        *place = Some(Found {
             pair,
             dest: envelope.dest().actor_id().clone(),
             sender: envelope.sender().clone(),
@@ -267,5 +296,49 @@ impl ReturnSink for SessionSink {
 
     fn wants_outcome(&self) -> bool {
         self.is_awaited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_whose_numbers_were_given_out_together_have_places_of_their_own() {
+        // As a session gives them out: to each pair the next two, or to one sender's destinations one after the other.
+        let apart = |at: u32| Pair {
+            to: 2 * at + 1,
+            from: 2 * at + 2,
+        };
+        let of_one = |at: u32| Pair {
+            to: at + 2,
+            from: 1,
+        };
+        let pairs = PASSAGES as u32 / 2;
+        for kind in [apart, of_one] {
+            for first in [0, 1_000, 60_000] {
+                let places: std::collections::BTreeSet<_> =
+                    (first..first + pairs).map(|at| kind(at).place()).collect();
+                assert!(
+                    places.len() * 2 > pairs as usize,
+                    "{} of {pairs} pairs have a place of their own",
+                    places.len()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_way_that_is_not_there_is_not_asked_for_with_each_envelope() {
+        let mut passages = Passages::default();
+        let pair = Pair { to: 1, from: 2 };
+        let mut asked = 0;
+        for _ in 0..10 * PASSAGE_REST {
+            if passages.ask(pair).is_some() {
+                asked += 1;
+                passages.rest = PASSAGE_REST;
+            }
+        }
+        assert!((9..=10).contains(&asked), "{asked}");
     }
 }

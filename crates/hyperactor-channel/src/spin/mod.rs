@@ -46,7 +46,9 @@ pub enum Spin {
 /// and everything else is the same. The procs of a host and `#[hyperactor::main]` have it.
 ///
 /// Where nothing is hot it returns at once. Otherwise it returns as soon as something came or is to be done on this runtime,
-/// after [`SPIN_BUDGET_MAX`](crate::limits::SPIN_BUDGET_MAX) at the latest.
+/// after [`SPIN_BUDGET_MAX`](crate::limits::SPIN_BUDGET_MAX) at the latest; only where somebody computes on the processor that it
+/// offered meanwhile, it returns when it gets that back, after a slice of the scheduler. Such a processor is then not offered for
+/// [`SPIN_YIELD_PAUSE`](crate::limits::SPIN_YIELD_PAUSE) times as long.
 ///
 /// # Bounds
 /// At most one thread fewer than there are processors looks at the same time, in the whole process; with one processor none
