@@ -120,19 +120,20 @@ impl<A> ActorRef<A> {
         let mut rest: Option<BoxFuture<'a, ()>> = None;
         // By hand, so that a message for which there is room lies in this future once and is moved from here into the queue.
         poll_fn(move |task| {
-            if let Some(rest) = &mut rest {
-                return rest.as_mut().poll(task);
+            if message.is_some() {
+                Near::<A>::post_plainly(&self.known, cx, &self.actor_id, &mut message);
+                if let Some(message) = message.take() {
+                    rest = self.feed_otherwise(cx, message);
+                }
             }
-            // A stream for which there is always room, or never a way, leaves others their turn.
+            if let Some(unfed) = &mut rest {
+                ready!(unfed.as_mut().poll(task));
+                rest = None;
+            }
+            // A stream for which there is always room, or never a way, leaves others their turn. Only now: who drops this while
+            // it waits for its own has sent the message.
             ready!(coop::poll_proceed(task)).made_progress();
-            Near::<A>::post_plainly(&self.known, cx, &self.actor_id, &mut message);
-            if let Some(message) = message.take() {
-                rest = self.feed_otherwise(cx, message);
-            }
-            match &mut rest {
-                Some(rest) => rest.as_mut().poll(task),
-                None => Poll::Ready(()),
-            }
+            Poll::Ready(())
         })
     }
 

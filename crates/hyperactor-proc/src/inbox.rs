@@ -268,6 +268,9 @@ impl<A: Actor> Inbox<A> {
     ) where
         A: Handler<M>,
     {
+        if message.is_none() {
+            return;
+        }
         let Some(mut place) = self.0.admit_plain() else {
             return;
         };

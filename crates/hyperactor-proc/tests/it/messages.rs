@@ -205,6 +205,48 @@ async fn a_full_queue_gives_a_handles_message_back_and_feed_waits_for_room() {
 }
 
 #[tokio::test]
+async fn a_feed_that_is_dropped_while_it_lets_others_go_first_has_sent_its_message() {
+    // Several times what a task may do before others have their turn.
+    const MESSAGES: u64 = 1_000;
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let handle = proc.spawn("counter", Counter::default()).unwrap();
+    let counter = handle.bind();
+    let mut waiting = 0;
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    for _ in 0..MESSAGES {
+        let fed = std::pin::pin!(counter.feed(&main, Add(1)));
+        waiting += u64::from(fed.poll(&mut task).is_pending());
+    }
+    assert!(waiting > 0, "nothing had to wait for its turn");
+    assert_eq!(soon(counter.ask(&main, Total)).await, Ok(MESSAGES));
+}
+
+#[tokio::test]
+async fn a_feed_that_is_polled_again_when_it_is_done_takes_no_room() {
+    const CAPACITY: usize = 4;
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let (actor, gate, mut events) = Gated::new();
+    let options = SpawnOptions::default().queue_capacity(CAPACITY);
+    let handle = proc.spawn_with("gated", actor, &options).unwrap();
+    let reference = handle.bind();
+    handle.post(&main, Add(0)).unwrap();
+    assert_eq!(soon(events.recv()).await, Some(Event::Handling(0)));
+    // A reference takes the short way from its second message on.
+    reference.post(&main, Add(1));
+    let mut by_handle = std::pin::pin!(handle.feed(&main, Add(2)));
+    let mut by_reference = std::pin::pin!(reference.feed(&main, Add(3)));
+    for _ in 0..10 * CAPACITY {
+        assert!(soon(polled_once(by_handle.as_mut())).await.is_ready());
+        assert!(soon(polled_once(by_reference.as_mut())).await.is_ready());
+    }
+    handle.post(&main, Add(4)).unwrap();
+    assert!(handle.post(&main, Add(5)).unwrap_err().is_full());
+    gate.add_permits(5);
+}
+
+#[tokio::test]
 async fn a_full_queue_gives_a_references_message_back_and_send_and_ask_wait_for_room() {
     let proc = Proc::isolated("p");
     let main = proc.client("main").unwrap();
