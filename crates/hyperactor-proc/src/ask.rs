@@ -15,6 +15,7 @@ use hyperactor_mailbox::{
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
+use tokio::runtime::{self, Handle};
 use tokio::task;
 use tokio::time::{Instant, Sleep};
 
@@ -292,6 +293,9 @@ async fn in_time<F: Future>(
 /// The timer of one wait, if it has that which a task keeps from wait to wait: setting one that is set already takes no lock and no
 /// allocation, and most waits end long before their deadline. A mailbox has place for one; of several waits at a time the others
 /// have timers of their own.
+///
+/// What is kept stays set after its wait: a task that rests then may be woken by it once for nothing, within the deadline of its
+/// last wait.
 struct Timer<'a> {
     mailbox: &'a Mailbox,
     deadline: Duration,
@@ -299,8 +303,11 @@ struct Timer<'a> {
 }
 
 struct KeptTimer {
-    /// It belongs to the runtime of that task.
+    /// The task that it wakes.
     task: task::Id,
+    /// The runtime that it belongs to. The task does not tell: one that blocks its thread may drive other runtimes there, which
+    /// end before it does.
+    runtime: runtime::Id,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -311,19 +318,26 @@ impl Timer<'_> {
         let (Some(task), true) = (task::try_id(), self.deadline <= limits::ASK_DEADLINE) else {
             return false;
         };
+        let Ok(runtime) = Handle::try_current().map(|handle| handle.id()) else {
+            return false;
+        };
         let kept = match self.mailbox.take_kept() {
             Kept::There(kept) => kept.downcast::<KeptTimer>().ok(),
             Kept::Nothing => None,
             Kept::Taken => return false,
         };
         self.kept = Some(match kept {
-            Some(mut kept) if kept.task == task => {
+            Some(mut kept) if (kept.task, kept.runtime) == (task, runtime) => {
                 kept.sleep.as_mut().reset(Instant::now() + self.deadline);
                 kept
             }
             _ => {
                 let sleep = Box::pin(tokio::time::sleep(self.deadline));
-                Box::new(KeptTimer { task, sleep })
+                Box::new(KeptTimer {
+                    task,
+                    runtime,
+                    sleep,
+                })
             }
         });
         true

@@ -345,3 +345,34 @@ async fn a_reply_that_cannot_be_sent_ends_the_wait_at_once_with_the_reason() {
     assert!(error.to_string().contains("does not encode"), "{error}");
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
+
+/// A task that blocks its thread may drive runtimes of its own, one after the other: each wait is timed by the one it is in.
+#[tokio::test]
+async fn asks_from_runtimes_that_a_blocking_task_makes_one_after_the_other_end_at_their_deadlines()
+{
+    let Pair {
+        client,
+        worker,
+        seen: _seen,
+        _procs,
+        ..
+    } = Pair::new(false);
+    let asked = tokio::task::spawn_blocking(move || {
+        let deadline = Duration::from_millis(10);
+        let ask = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
+            let asked = worker.ask_within(&client, deadline, |reply| Do(How::Hang, reply));
+            runtime.block_on(asked)
+        };
+        [ask(), ask()]
+    });
+    for result in asked.await.unwrap() {
+        assert!(
+            matches!(result, Err(AskError::TimedOut { .. })),
+            "{result:?}"
+        );
+    }
+}
