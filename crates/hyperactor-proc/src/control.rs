@@ -156,6 +156,7 @@ impl Control {
         id: ActorId,
         parent: Option<Weak<dyn AnyCell>>,
         deadlines: Deadlines,
+        pace: Pace,
     ) -> Self {
         Self {
             id,
@@ -167,7 +168,7 @@ impl Control {
             is_watching: AtomicBool::new(false),
             stage: Stage::default(),
             is_tracing: AtomicBool::new(false),
-            pace: Pace::default(),
+            pace,
             waker: Mutex::default(),
             counters: Counters::default(),
         }

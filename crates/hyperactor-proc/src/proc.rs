@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
+use crate::blocking::Pace;
 use crate::cell::Cell;
 use crate::control::{AnyCell, Control, Deadlines, End};
 use crate::flush;
@@ -236,7 +237,7 @@ impl Proc {
             is_exported: AtomicBool::new(false),
             inbox: Inbox::new(options.queue_capacity, options.overflow),
             in_hand: Mutex::default(),
-            control: Control::new(id.clone(), parent_of, deadlines),
+            control: Control::new(id.clone(), parent_of, deadlines, Pace::on(&runtime)),
         });
         let any_cell: Arc<dyn AnyCell> = cell.clone();
         self.settle(&cell.mailbox, Resident::Actor(Arc::clone(&any_cell)))?;

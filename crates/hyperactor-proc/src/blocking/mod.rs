@@ -21,9 +21,20 @@ use crate::limits;
 pub(crate) struct Pace {
     /// Quick turns until it counts as quick again; 0 where it does.
     slow: AtomicU8,
+    /// Whether its task's runtime has other threads that could take over. Noted when the task begins: the runtime that a turn
+    /// finds itself in may be another one, entered by a guard, whose workers have no part in it.
+    has_workers: bool,
 }
 
 impl Pace {
+    /// For an actor whose task that runtime polls.
+    pub(crate) fn on(runtime: &Handle) -> Self {
+        Self {
+            has_workers: runtime.runtime_flavor() == RuntimeFlavor::MultiThread,
+            ..Self::default()
+        }
+    }
+
     fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed) != 0
     }
@@ -43,7 +54,7 @@ pub(crate) fn turn<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
     if pace.is_slow() {
         return apart(pace, poll);
     }
-    let (polled, was_slow) = watchdog::watched(poll);
+    let (polled, was_slow) = watchdog::watched(pace.has_workers, poll);
     if was_slow {
         pace.learn(true);
     }
@@ -53,11 +64,11 @@ pub(crate) fn turn<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
 /// Polls an actor that was slow lately, on a thread that is no worker of the runtime meanwhile.
 #[cold]
 fn apart<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
-    let handle = Handle::try_current().ok();
+    let handle = Handle::try_current().ok().filter(|_| pace.has_workers);
     let handle = handle.filter(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     let place = handle.as_ref().and_then(Place::take);
     let (Some(handle), Some(_place)) = (handle, place) else {
-        let (polled, was_slow) = watchdog::watched(poll);
+        let (polled, was_slow) = watchdog::watched(pace.has_workers, poll);
         pace.learn(was_slow);
         return polled;
     };
@@ -69,7 +80,8 @@ fn apart<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
     polled
 }
 
-/// The turns that are apart now, in the whole process.
+/// The turns that are apart now, in the whole process. Each runtime compares it with the number of its own workers: where a process
+/// has several, slow actors of a large one may leave those of a small one none, and these are then polled as ever.
 static APART: AtomicUsize = AtomicUsize::new(0);
 
 /// The right to a thread beside the workers, given back when dropped.
@@ -111,12 +123,12 @@ mod tests {
 
     #[test]
     fn where_nobody_else_could_take_over_a_slow_actor_is_polled_as_ever() {
-        let pace = Pace::default();
-        pace.learn(true);
-        assert_eq!(turn(&pace, || 1), 1);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
+        let pace = Pace::on(runtime.handle());
+        pace.learn(true);
+        assert_eq!(turn(&pace, || 1), 1);
         assert_eq!(runtime.block_on(async { turn(&pace, || 2) }), 2);
     }
 }

@@ -32,14 +32,14 @@ struct Slot {
 }
 
 thread_local! {
-    /// Nothing where there are no other workers to wake: a thread that first ran actors for a runtime of its own is not watched.
+    /// Nothing where the thread's first turn of an actor with other workers found itself in no runtime that has any.
     static SLOT: OnceCell<Option<Arc<Slot>>> = const { OnceCell::new() };
 }
 
-/// Polls, and says whether it was found to take long. The call must not panic.
+/// Polls, and says whether it was found to take long: never where there are no other workers to wake. The call must not panic.
 #[inline(always)]
-pub(super) fn watched<T>(poll: impl FnOnce() -> T) -> (T, bool) {
-    let turn = here(Slot::begin);
+pub(super) fn watched<T>(has_workers: bool, poll: impl FnOnce() -> T) -> (T, bool) {
+    let turn = has_workers.then(|| here(Slot::begin)).flatten();
     if turn.is_some() && STATE.load(Ordering::Relaxed) != LOOKING {
         rouse();
     }

@@ -73,3 +73,32 @@ fn whom_an_actor_woke_before_it_blocks_its_thread_runs_meanwhile_once_it_is_know
         }
     });
 }
+
+/// Another runtime may be entered, by a guard, where actors are polled; that one could not take over their thread.
+#[test]
+fn an_actor_that_blocks_the_only_thread_of_its_runtime_lives_on_where_another_one_is_entered() {
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let proc = Proc::isolated("p");
+        let main = proc.client("main").unwrap();
+        let echo = proc.spawn("echo", Echo).unwrap();
+        let blocking = proc.spawn("blocking", Blocking { echo }).unwrap();
+        let _other = other.enter();
+        for _ in 0..5 {
+            let (was_handled, told) = tokio::sync::oneshot::channel();
+            let block = Block {
+                at_most: Duration::from_millis(50),
+                was_handled,
+            };
+            blocking.post(&main, block).unwrap();
+            assert!(!soon(told).await.unwrap(), "on the same thread");
+        }
+    });
+}
