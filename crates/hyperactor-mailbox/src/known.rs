@@ -9,11 +9,12 @@ use hyperactor_refs::ActorId;
 use crate::mailbox::{Mailbox, WeakMailbox};
 use crate::outbox::Outbox;
 
-/// Remembers the mailbox that an id was resolved to, for senders of the actor's own proc. It keeps neither the actor nor its
-/// mailbox alive, and is no part of a reference's value: it is not compared, encoded or printed.
+/// Remembers the mailbox that an id was resolved to, for senders of the actor's own proc. It does not keep the actor alive, and
+/// is no part of a reference's value: it is not compared, encoded or printed.
 ///
-/// It keeps the memory of the mailbox's [owner](Mailbox::set_owner), as a handle does: a reference count that is taken for
-/// each message would be the dearest part of a post.
+/// It keeps the memory of the mailbox's [owner](Mailbox::set_owner), as a handle does, and with it that of what the owner holds,
+/// as of the mailbox that was closed when its actor ended: a reference count that is taken for each message would be the dearest
+/// part of a post.
 ///
 /// What is remembered is never replaced: a mailbox that was closed since, because its actor ended, is looked up anew each
 /// time, by this reference and its clones made after the end.
