@@ -201,7 +201,8 @@ pub(crate) fn panicked() -> DecodeError {
 ///
 /// # Bounds
 /// Memory follows the bytes that came. A value of a type that contains itself is decoded by recursion, for which the stack has a
-/// bound: one that is nested more deeply than [`DECODE_STACK_BYTES`](crate::limits::DECODE_STACK_BYTES) allow is an error.
+/// bound: one that is nested more deeply than [`DECODE_STACK_BYTES`](crate::limits::DECODE_STACK_BYTES) allow, or the stack of
+/// the thread that decodes it, is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 

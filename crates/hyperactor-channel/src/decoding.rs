@@ -2,20 +2,24 @@
 //! itself is decoded by recursion, a level for as little as one byte, and a stack that overflows ends the process.
 //! Payloads of envelopes are decoded by `hyperactor-mailbox`, in the same way.
 
-use std::slice;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::{fs, io, slice};
 
 use postcard::Deserializer;
 use postcard::de_flavors::Flavor;
 use serde::de::DeserializeOwned;
 
-use crate::limits::{DECODE_STACK_BYTES, DECODE_STRIDE_BYTES};
+use crate::limits::{
+    DECODE_MARGIN_BYTES, DECODE_SHALLOW_BYTES, DECODE_STACK_BYTES, DECODE_UNKNOWN_STACK_BYTES,
+};
 
 /// Reads one value from the whole of `bytes`.
 ///
 /// # Errors
 /// Words for people: what postcard says, how many bytes are left over, or that the value is nested too deeply.
 pub(crate) fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let mut deserializer = Deserializer::from_flavor(Strides::new(bytes));
+    let mut deserializer = Deserializer::from_flavor(Watched::new(bytes));
     let value = T::deserialize(&mut deserializer).map_err(why)?;
     match deserializer.finalize() {
         Ok([]) => Ok(value),
@@ -28,7 +32,7 @@ pub(crate) fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 fn why(error: postcard::Error) -> String {
     match error {
         TOO_DEEP => format!(
-            "it is nested too deeply: decoding took more than {DECODE_STACK_BYTES} bytes of stack"
+            "it is nested too deeply for the stack of its thread, of which decoding takes {DECODE_STACK_BYTES} bytes at most"
         ),
         error => error.to_string(),
     }
@@ -37,54 +41,45 @@ fn why(error: postcard::Error) -> String {
 /// What stands for it among postcard's errors, which are a closed list: one that nothing else returns.
 const TOO_DEEP: postcard::Error = postcard::Error::NotYetImplemented;
 
-/// The bytes of a message, read a stride at a time: between two strides it is seen how deep the stack is. A level of a value
-/// takes one byte at least, to say whether there is another, so that within a stride the stack grows by a bounded number of
-/// levels. Reading costs the same as from a plain slice.
-struct Strides<'de> {
-    /// What is left of the stride.
-    stride: slice::Iter<'de, u8>,
-    /// All that was left when it began.
-    bytes: &'de [u8],
-    /// Below this address the stack is too deep.
+/// The bytes of a message, with a look at the depth of the stack for each one that is read alone. A level of a value takes at
+/// least one such byte, to say whether there is another, so that no two levels go by unseen, however large their frames are.
+struct Watched<'de> {
+    /// What was not read.
+    bytes: slice::Iter<'de, u8>,
+    /// Where the stack was at the beginning.
+    start: usize,
+    /// Below this address the stack is too deep, or, at first, so deep that its end must be known.
     floor: usize,
 }
 
-impl<'de> Strides<'de> {
+impl<'de> Watched<'de> {
     fn new(bytes: &'de [u8]) -> Self {
+        // Stacks grow downwards wherever Linux runs.
+        let start = here();
         Self {
-            stride: first(bytes).iter(),
-            bytes,
-            // Stacks grow downwards wherever Linux runs.
-            floor: here().saturating_sub(DECODE_STACK_BYTES),
+            bytes: bytes.iter(),
+            start,
+            floor: start.saturating_sub(DECODE_SHALLOW_BYTES),
         }
     }
 
-    /// What was not read.
-    #[inline(always)]
-    fn rest(&self) -> &'de [u8] {
-        let read = first(self.bytes).len() - self.stride.len();
-        self.bytes.get(read..).unwrap_or_default()
-    }
-
-    /// Takes the next bytes, across the end of the stride, and begins a new one behind them.
+    /// Puts the floor where it belongs on this thread's stack. Messages that are not nested never come here.
     #[cold]
     #[inline(never)]
-    fn take_across(&mut self, count: usize) -> postcard::Result<&'de [u8]> {
+    fn deep(&mut self) -> postcard::Result<()> {
+        self.floor = match stack_end() {
+            Some(end) => self
+                .start
+                .saturating_sub(DECODE_STACK_BYTES)
+                .max(end.saturating_add(DECODE_MARGIN_BYTES)),
+            None => self.start.saturating_sub(DECODE_UNKNOWN_STACK_BYTES),
+        };
         if here() < self.floor {
-            return Err(TOO_DEEP);
+            Err(TOO_DEEP)
+        } else {
+            Ok(())
         }
-        let taken = self.rest().split_at_checked(count);
-        let (taken, rest) = taken.ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        self.bytes = rest;
-        self.stride = first(rest).iter();
-        Ok(taken)
     }
-}
-
-/// A stride, or less at the end.
-#[inline(always)]
-fn first(bytes: &[u8]) -> &[u8] {
-    bytes.get(..DECODE_STRIDE_BYTES).unwrap_or(bytes)
 }
 
 /// About where the stack is now.
@@ -94,45 +89,117 @@ fn here() -> usize {
     std::ptr::from_ref(&mark).addr()
 }
 
-impl<'de> Flavor<'de> for Strides<'de> {
+impl<'de> Flavor<'de> for Watched<'de> {
     type Remainder = &'de [u8];
     type Source = &'de [u8];
 
     #[inline]
     fn pop(&mut self) -> postcard::Result<u8> {
-        match self.stride.next() {
+        if here() < self.floor {
+            self.deep()?;
+        }
+        match self.bytes.next() {
             Some(byte) => Ok(*byte),
-            None => self
-                .take_across(1)?
-                .first()
-                .copied()
-                .ok_or(postcard::Error::DeserializeUnexpectedEnd),
+            None => Err(postcard::Error::DeserializeUnexpectedEnd),
         }
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        Some(self.rest().len())
+        Some(self.bytes.len())
     }
 
     #[inline]
     fn try_take_n(&mut self, count: usize) -> postcard::Result<&'de [u8]> {
-        match self.stride.as_slice().split_at_checked(count) {
+        match self.bytes.as_slice().split_at_checked(count) {
             Some((taken, rest)) => {
-                self.stride = rest.iter();
+                self.bytes = rest.iter();
                 Ok(taken)
             }
-            None => self.take_across(count),
+            None => Err(postcard::Error::DeserializeUnexpectedEnd),
         }
     }
 
     fn finalize(self) -> postcard::Result<&'de [u8]> {
-        Ok(self.rest())
+        Ok(self.bytes.as_slice())
+    }
+}
+
+/// The lowest address of this thread's stack, if it can be told: asked for once, and again where it could not be asked.
+fn stack_end() -> Option<usize> {
+    thread_local! {
+        static KNOWN: Cell<Option<End>> = const { Cell::new(None) };
+    }
+    #[derive(Clone, Copy)]
+    enum End {
+        At(usize),
+        Unseen,
+    }
+    let known = match KNOWN.get() {
+        Some(known) => known,
+        None => {
+            // Without descriptors or without /proc: this message is decoded as on a stack that nobody knows.
+            let found = read_stack_end(here()).ok()?;
+            let known = found.map_or(End::Unseen, End::At);
+            KNOWN.set(Some(known));
+            known
+        }
+    };
+    match known {
+        End::At(end) => Some(end),
+        End::Unseen => None,
+    }
+}
+
+/// Where the stack that contains the address `at` ends, from what the kernel says of this process.
+#[inline(never)]
+fn read_stack_end(at: usize) -> io::Result<Option<usize>> {
+    let maps = fs::read("/proc/self/maps")?;
+    let limits = fs::read("/proc/self/limits")?;
+    Ok(end_of_stack(&text(&maps), &text(&limits), at))
+}
+
+/// The names of mapped files are any bytes.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// The stack of the first thread grows down to its limit. That of another one is mapped whole, and ends where its guard pages
+/// are. Where there are none to be seen, its mapping may be one with its neighbour's, and its end is anywhere.
+fn end_of_stack(maps: &str, limits: &str, at: usize) -> Option<usize> {
+    let mut guarded = None;
+    for line in maps.lines() {
+        let (range, rest) = line.split_once(' ')?;
+        let (low, high) = range.split_once('-')?;
+        let low = usize::from_str_radix(low, 16).ok()?;
+        let high = usize::from_str_radix(high, 16).ok()?;
+        if (low..high).contains(&at) {
+            return if rest.ends_with("[stack]") {
+                Some(high.saturating_sub(stack_limit(limits)?))
+            } else {
+                guarded.filter(|end| *end == low)
+            };
+        }
+        guarded = rest.starts_with("---").then_some(high);
+    }
+    None
+}
+
+/// How far the stack of the first thread may grow, in bytes.
+fn stack_limit(limits: &str) -> Option<usize> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max stack size"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        bytes => bytes.parse().ok(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use serde::{Deserialize, Serialize};
 
     use super::*;
@@ -169,10 +236,87 @@ mod tests {
         assert_eq!(whole::<Tree>(&vec![1; 1_000_000]).unwrap_err(), error);
     }
 
+    /// One of its variants makes the frames of all of them large.
+    #[derive(Debug, Serialize, Deserialize)]
+    #[expect(clippy::large_enum_variant, reason = "that is what it is for")]
+    enum Wide {
+        Leaf,
+        Node(Box<Wide>),
+        Many(Vec<Wide>),
+        Large([[[u8; 32]; 32]; 3]),
+    }
+
+    /// What `decode` returns on a thread with a stack of so many bytes.
+    fn with_stack<R: Send + 'static>(bytes: usize, decode: fn() -> R) -> R {
+        let thread = thread::Builder::new().stack_size(bytes).spawn(decode);
+        thread.unwrap().join().unwrap()
+    }
+
+    #[test]
+    fn a_thread_with_a_small_stack_refuses_what_would_overflow_it() {
+        for stack in [256 * 1024, 384 * 1024, 512 * 1024] {
+            let error = with_stack(stack, || {
+                // What fits is decoded, before and after what does not.
+                assert!(whole::<Tree>(&tree(32)).is_ok());
+                let error = whole::<Tree>(&tree(1_000_000)).unwrap_err();
+                assert!(whole::<Tree>(&tree(32)).is_ok());
+                error
+            });
+            assert!(error.contains("nested too deeply"), "{error}");
+        }
+    }
+
+    #[test]
+    fn levels_with_large_frames_are_seen_one_by_one() {
+        // Deep from the beginning, and behind as many values side by side as it likes.
+        fn refused() {
+            let (side, deep) = (vec![0; 200], vec![1; 100_000]);
+            let beside = [vec![2, 201, 1], side, deep.clone()].concat();
+            for bytes in [deep, beside] {
+                let error = whole::<Wide>(&bytes).unwrap_err();
+                assert!(error.contains("nested too deeply"), "{error}");
+            }
+        }
+        with_stack(256 * 1024, refused);
+        with_stack(2 * 1024 * 1024, refused);
+        refused();
+    }
+
+    #[test]
+    fn the_end_of_this_threads_stack_is_found_or_said_to_be_unknown() {
+        let (end, at) = with_stack(256 * 1024, || (stack_end(), here()));
+        if let Some(end) = end {
+            assert!(end < at && at - end <= 256 * 1024, "{end:x} of {at:x}");
+        }
+    }
+
+    #[test]
+    fn a_stack_ends_at_its_guard_or_at_its_limit() {
+        let maps = "\
+1000-2000 ---p 00000000 00:00 0
+2000-9000 rw-p 00000000 00:00 0
+9000-a000 rw-p 00000000 00:00 0
+b000-c000 ---p 00000000 00:00 0
+d000-e000 rw-p 00000000 00:00 0
+70000-80000 rw-p 00000000 00:00 0                          [stack]
+";
+        let limits = "Max data size  unlimited  unlimited  bytes\nMax stack size  131072  unlimited  bytes\n";
+        let limited = |at| end_of_stack(maps, limits, at);
+        assert_eq!(limited(0x8fff), Some(0x2000));
+        assert_eq!(limited(0x9000), None, "no guard below");
+        assert_eq!(limited(0xd800), None, "a guard that is another's");
+        assert_eq!(limited(0x6_0000), None, "not mapped");
+        assert_eq!(limited(0x7_f000), Some(0x6_0000));
+        let unlimited = limits.replace("131072", "unlimited");
+        assert_eq!(end_of_stack(maps, &unlimited, 0x7_f000), Some(0));
+        assert_eq!(end_of_stack(maps, "", 0x7_f000), None);
+        assert_eq!(end_of_stack("neither", limits, 0x7_f000), None);
+    }
+
     #[test]
     fn values_of_every_length_are_read_as_postcard_reads_them() {
         type Value = (Vec<u8>, String, u16, Option<String>);
-        for length in 0..3 * DECODE_STRIDE_BYTES {
+        for length in 0..200 {
             let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let value = (
                 bytes,
