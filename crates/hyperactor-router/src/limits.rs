@@ -27,7 +27,7 @@ pub const PASSAGES: usize = 64;
 
 /// Envelopes of a session that are decoded without asking whether they could pass, after that was asked in vain, or what was found
 /// took the place of another pair's.
-pub const PASSAGE_REST: u32 = 16;
+pub const PASSAGE_REST: u32 = 4;
 
 /// Envelopes that are passed on together: the first of them waits for so many at most, and only for those that came with it.
 pub const PASSED_TOGETHER: usize = 64;
