@@ -40,6 +40,7 @@ const EVERYTHING: &[&str] = &[
     "hyperactor",
     "hyperactor-bootstrap",
     "hyperactor-channel",
+    "hyperactor-decode",
     "hyperactor-host",
     "hyperactor-macros",
     "hyperactor-mailbox",
@@ -60,6 +61,13 @@ pub(crate) const LAYERS: &[Layer] = &[
         because: "ids and addresses are values: whoever names an actor needs nothing else of ours",
     },
     Layer {
+        name: "hyperactor-decode",
+        uses: &[],
+        tests_use: &[],
+        role: Role::Library,
+        because: "bytes of strangers are read in one way, whether they came in an envelope or not",
+    },
+    Layer {
         name: "hyperactor-protocol",
         uses: &["hyperactor-refs"],
         tests_use: &[TESTKIT],
@@ -68,14 +76,18 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "hyperactor-channel",
-        uses: &["hyperactor-protocol", "hyperactor-refs"],
+        uses: &[
+            "hyperactor-decode",
+            "hyperactor-protocol",
+            "hyperactor-refs",
+        ],
         tests_use: &[TESTKIT],
         role: Role::Library,
         because: "channels carry anything and know nothing of actors",
     },
     Layer {
         name: "hyperactor-mailbox",
-        uses: &["hyperactor-refs"],
+        uses: &["hyperactor-decode", "hyperactor-refs"],
         tests_use: &["hyperactor-macros", TESTKIT],
         role: Role::Library,
         because: "envelopes and mailboxes work without any network",

@@ -11,8 +11,6 @@ use hyperactor_protocol::limits::SHARED_BODY_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::decoding;
-
 /// Why a message could not be written as bytes. That message alone fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message does not encode: {0}")]
@@ -201,7 +199,7 @@ pub(crate) fn panicked() -> DecodeError {
 ///
 /// # Bounds
 /// Memory follows the bytes that came. A value of a type that contains itself is decoded by recursion, for which the stack has a
-/// bound: one that is nested more deeply than [`DECODE_STACK_BYTES`](crate::limits::DECODE_STACK_BYTES) allow, or the stack of
+/// bound: one that is nested more deeply than [`DECODE_STACK_BYTES`](hyperactor_decode::limits::DECODE_STACK_BYTES) allow, or the stack of
 /// the thread that decodes it, is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
@@ -215,7 +213,7 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     }
 
     fn decode(&self, bytes: Bytes, _names: Names<'_, NoName>) -> Result<M, DecodeError> {
-        decoding::whole(&bytes).map_err(DecodeError::new)
+        hyperactor_decode::from_bytes(&bytes).map_err(|error| DecodeError::new(error.to_string()))
     }
 }
 

@@ -17,7 +17,6 @@ mod clock;
 mod codec;
 mod codes;
 mod completion;
-mod decoding;
 mod dial;
 mod inbound;
 mod listener;

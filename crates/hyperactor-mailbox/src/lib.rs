@@ -5,7 +5,6 @@ pub mod as_bytes;
 mod asked;
 mod capacity;
 mod certificate;
-mod decoding;
 mod duty;
 mod encoding;
 mod envelope;

@@ -6,7 +6,6 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::decoding;
 use crate::encoding;
 use crate::message::Message;
 use crate::part;
@@ -159,9 +158,9 @@ impl Payload {
             }
             Self::Encoded { type_hash, bytes } if type_hash == wire_hash::<M>() => {
                 // Bytes left over mean that sender and receiver disagree on the fields: refused, not ignored.
-                let error = match part::decoding(&bytes, decoding::whole::<M>) {
+                let error = match part::decoding(&bytes, hyperactor_decode::from_bytes::<M>) {
                     Ok(message) => return Ok(message),
-                    Err(error) => error,
+                    Err(error) => error.to_string(),
                 };
                 let error = PayloadError::Decode {
                     expected: M::type_name().into_owned(),

@@ -1,49 +1,22 @@
-//! Postcard out of the bytes of a message, without a bound for their number but with one for the stack: a type that contains
-//! itself is decoded by recursion, a level for as little as one byte, and a stack that overflows ends the process.
-//! Payloads of envelopes are decoded by `hyperactor-mailbox`, in the same way.
+//! Where the stack of a thread is and ends, and the bytes of a message with a look at it for each level. What is read out of them, and
+//! what an error says, is the crate's root's matter.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::{fs, io, slice};
 
-use postcard::Deserializer;
 use postcard::de_flavors::Flavor;
-use serde::de::DeserializeOwned;
 
 use crate::limits::{
     DECODE_MARGIN_BYTES, DECODE_SHALLOW_BYTES, DECODE_STACK_BYTES, DECODE_UNKNOWN_STACK_BYTES,
 };
 
-/// Reads one value from the whole of `bytes`.
-///
-/// # Errors
-/// Words for people: what postcard says, how many bytes are left over, or that the value is nested too deeply.
-pub(crate) fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let mut deserializer = Deserializer::from_flavor(Watched::new(bytes));
-    let value = T::deserialize(&mut deserializer).map_err(why)?;
-    match deserializer.finalize() {
-        Ok([]) => Ok(value),
-        Ok(rest) => Err(format!("{} bytes left over", rest.len())),
-        Err(error) => Err(why(error)),
-    }
-}
-
-#[cold]
-fn why(error: postcard::Error) -> String {
-    match error {
-        TOO_DEEP => format!(
-            "it is nested too deeply for the stack of its thread, of which decoding takes {DECODE_STACK_BYTES} bytes at most"
-        ),
-        error => error.to_string(),
-    }
-}
-
 /// What stands for it among postcard's errors, which are a closed list: one that nothing else returns.
-const TOO_DEEP: postcard::Error = postcard::Error::NotYetImplemented;
+pub(crate) const TOO_DEEP: postcard::Error = postcard::Error::NotYetImplemented;
 
 /// The bytes of a message, with a look at the depth of the stack for each one that is read alone. A level of a value takes at
 /// least one such byte, to say whether there is another, so that no two levels go by unseen, however large their frames are.
-struct Watched<'de> {
+pub(crate) struct Watched<'de> {
     /// What was not read.
     bytes: slice::Iter<'de, u8>,
     /// Where the stack was at the beginning.
@@ -53,7 +26,8 @@ struct Watched<'de> {
 }
 
 impl<'de> Watched<'de> {
-    fn new(bytes: &'de [u8]) -> Self {
+    #[inline]
+    pub(crate) fn new(bytes: &'de [u8]) -> Self {
         // Stacks grow downwards wherever Linux runs.
         let start = here();
         Self {
@@ -200,9 +174,15 @@ fn stack_limit(limits: &str) -> Option<usize> {
 mod tests {
     use std::thread;
 
+    use serde::de::DeserializeOwned;
     use serde::{Deserialize, Serialize};
 
     use super::*;
+
+    /// What is read, or what the error says.
+    fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+        crate::from_bytes(bytes).map_err(|error| error.to_string())
+    }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Tree {

@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod error;
+pub mod limits;
+mod read;
+mod stack;
+
+pub use error::DecodeError;
+pub use read::from_bytes;
