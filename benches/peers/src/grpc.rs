@@ -4,15 +4,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use hyper_util::rt::TokioIo;
+use hyperactor_peers_orders::{Fields, round_trips};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{StreamExt, iter};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Found, Peer, Server, nanos_since};
+use crate::{Found, Peer, Server};
 
 mod generated {
     #![allow(missing_docs, clippy::all)]
@@ -36,12 +37,8 @@ pub struct Small {
 
 impl Small {
     fn new(id: u64) -> Self {
-        Self {
-            id,
-            at: id.wrapping_mul(0x9e37_79b9),
-            name: "sixteen letters!".to_owned(),
-            body: vec![0xa5; 32],
-        }
+        let Fields { at, name, body, .. } = Fields::of(id);
+        Self { id, at, name, body }
     }
 }
 
@@ -104,20 +101,10 @@ impl Peer for Tonic {
     async fn push(&mut self, count: u64) -> Result<Found> {
         let began = Instant::now();
         let got = self.client.push(iter((0..count).map(Small::new))).await?;
-        let elapsed = began.elapsed();
-        let got = got.into_inner().count;
-        ensure!(got == count, "{count} were sent and {got} arrived");
-        Ok(Found::throughput(count, elapsed))
+        Found::arrived(count, got.into_inner().count, began)
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
-        let mut times = Vec::with_capacity(usize::try_from(count)?);
-        let began = Instant::now();
-        for id in 0..count {
-            let started = Instant::now();
-            self.client.echo(Small::new(id)).await?;
-            times.push(nanos_since(started));
-        }
-        Ok(Found::round_trips(times, began.elapsed()))
+        round_trips!(count, |id| self.client.echo(Small::new(id)).await?)
     }
 }

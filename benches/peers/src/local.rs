@@ -4,35 +4,16 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
+use hyperactor_peers_orders::round_trips;
 
-use crate::{Found, Peer, TURN, nanos_since, obey};
+use crate::{Found, Peer, TURN, obey};
 
 /// 64 bytes.
 struct Item([u64; 8]);
 
 /// How many came since this was last asked?
 struct Count;
-
-/// Asks again and again, from a task.
-macro_rules! ask_times {
-    ($count:expr, $ask:expr) => {{
-        let mut times = Vec::with_capacity(usize::try_from($count)?);
-        let began = Instant::now();
-        for _ in 0..$count {
-            let started = Instant::now();
-            let _count: u64 = $ask;
-            times.push(nanos_since(started));
-        }
-        anyhow::Ok(Found::round_trips(times, began.elapsed()))
-    }};
-}
-
-fn arrived(sent: u64, got: u64, began: Instant) -> Result<Found> {
-    let elapsed = began.elapsed();
-    ensure!(sent == got, "{sent} were sent and {got} arrived");
-    Ok(Found::throughput(sent, elapsed))
-}
 
 pub struct Ractor(ractor::ActorRef<RactorMessage>);
 
@@ -96,16 +77,14 @@ impl Peer for Ractor {
         .await??;
         let got =
             ractor::call!(self.0, RactorMessage::Count).map_err(|error| anyhow!("{error}"))?;
-        arrived(count, got, began)
+        Found::arrived(count, got, began)
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
         let counter = self.0.clone();
         tokio::spawn(async move {
-            ask_times!(
-                count,
-                ractor::call!(counter, RactorMessage::Count).map_err(|error| anyhow!("{error}"))?
-            )
+            round_trips!(count, |_| ractor::call!(counter, RactorMessage::Count)
+                .map_err(|error| anyhow!("{error}"))?)
         })
         .await?
     }
@@ -155,19 +134,16 @@ impl Peer for Kameo {
             .ask(Count)
             .await
             .map_err(|error| anyhow!("{error}"))?;
-        arrived(count, got, began)
+        Found::arrived(count, got, began)
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
         let counter = self.0.clone();
         tokio::spawn(async move {
-            ask_times!(
-                count,
-                counter
-                    .ask(Count)
-                    .await
-                    .map_err(|error| anyhow!("{error}"))?
-            )
+            round_trips!(count, |_| counter
+                .ask(Count)
+                .await
+                .map_err(|error| anyhow!("{error}"))?)
         })
         .await?
     }
@@ -220,16 +196,16 @@ impl Peer for Xtra {
         while got < count {
             got += self.0.send(Count).await.context("the actor is gone")?;
         }
-        arrived(count, got, began)
+        Found::arrived(count, got, began)
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
         let counter = self.0.clone();
         tokio::spawn(async move {
-            ask_times!(
-                count,
-                counter.send(Count).await.context("the actor is gone")?
-            )
+            round_trips!(count, |_| counter
+                .send(Count)
+                .await
+                .context("the actor is gone")?)
         })
         .await?
     }
@@ -283,9 +259,9 @@ pub fn actix() -> Result<()> {
                             tokio::task::yield_now().await;
                         }
                     }
-                    arrived(count, counter.send(Count).await?, began)
+                    Found::arrived(count, counter.send(Count).await?, began)
                 }
-                "ask" => ask_times!(count, counter.send(Count).await?),
+                "ask" => round_trips!(count, |_| counter.send(Count).await?),
                 other => bail!("`{other}` is no order"),
             }
         })

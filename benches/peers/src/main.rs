@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use hyperactor_peers_orders::{
-    Found, Peer, Server, TURN, nanos_since, obey, obey_on, one_thread, serve_on, threads,
+    Found, Peer, Server, TURN, obey, obey_on, one_thread, serve_on, threads,
 };
 
 fn main() -> Result<()> {

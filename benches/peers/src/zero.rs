@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use hyperactor_peers_orders::round_trips;
 use zeromq::{
     PullSocket, PushSocket, RepSocket, ReqSocket, Socket, SocketRecv, SocketSend, ZmqMessage,
 };
 
-use crate::{Found, Peer, Server, nanos_since};
+use crate::{Found, Peer, Server};
 
 const FRAME: [u8; 64] = [0xa5; 64];
 
@@ -75,15 +76,11 @@ impl Peer for Zero {
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
-        let mut times = Vec::with_capacity(usize::try_from(count)?);
-        let began = Instant::now();
-        for _ in 0..count {
-            let started = Instant::now();
+        round_trips!(count, |_| {
             self.requests.send(ZmqMessage::from(FRAME.to_vec())).await?;
             let reply = self.requests.recv().await?;
-            times.push(nanos_since(started));
             ensure!(!reply.is_empty(), "an empty reply");
-        }
-        Ok(Found::round_trips(times, began.elapsed()))
+            reply
+        })
     }
 }

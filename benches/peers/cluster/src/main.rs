@@ -8,8 +8,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail, ensure};
-use hyperactor_peers_orders::{Found, Peer, Server, TURN, nanos_since, obey_on, serve_on, threads};
+use anyhow::{Result, anyhow, ensure};
+use hyperactor_peers_orders::{
+    Fields, Found, Peer, Server, TURN, appears, obey_or_serve, round_trips,
+};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::{
     BoxRead, BoxWrite, ClusterBidiStream, NodeServer, NodeServerMessage, RactorClusterMessage,
@@ -22,8 +24,8 @@ const COOKIE: &str = "cookie";
 /// The group by which one node finds the other's actor.
 const GROUP: &str = "counters";
 
-/// The time that two nodes get to know each other.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What this program does as the other node.
+const ROLE: &str = "serve-cluster";
 
 /// The fields of the small message of the comparison.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -42,12 +44,8 @@ ractor_cluster::derive_serialization_for_prost_type! {Small}
 
 impl Small {
     fn new(id: u64) -> Self {
-        Self {
-            id,
-            at: id.wrapping_mul(0x9e37_79b9),
-            name: "sixteen letters!".to_owned(),
-            body: vec![0xa5; 32],
-        }
+        let Fields { at, name, body, .. } = Fields::of(id);
+        Self { id, at, name, body }
     }
 }
 
@@ -134,20 +132,13 @@ struct Cluster {
 
 impl Peer for Cluster {
     async fn start() -> Result<Self> {
-        let server = Server::start("serve-cluster").await?;
+        let server = Server::start(ROLE).await?;
         let node = node("client").await?;
         let stream = UnixStream::connect(&server.path).await?;
         ractor_cluster::client_connect_external(&node, Box::new(Socket(stream))).await?;
-        let patience = Instant::now();
-        let counter = loop {
-            if let Some(cell) = ractor::pg::get_members(&GROUP.to_owned()).pop() {
-                break cell.into();
-            }
-            if patience.elapsed() > PATIENCE {
-                bail!("the other node's actor did not appear");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let look = async || Ok(ractor::pg::get_members(&GROUP.to_owned()).pop());
+        let found = appears("the other node's actor", Duration::from_millis(5), look).await?;
+        let counter = found.into();
         Ok(Self {
             counter,
             _server: server,
@@ -168,34 +159,23 @@ impl Peer for Cluster {
         })
         .await??;
         let got = ractor::call!(self.counter, Order::Count).map_err(|error| anyhow!("{error}"))?;
-        let elapsed = began.elapsed();
-        ensure!(got == count, "{count} were sent and {got} arrived");
-        Ok(Found::throughput(count, elapsed))
+        Found::arrived(count, got, began)
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
         let counter = self.counter.clone();
         tokio::spawn(async move {
-            let mut times = Vec::with_capacity(usize::try_from(count)?);
-            let began = Instant::now();
-            for id in 0..count {
-                let started = Instant::now();
+            round_trips!(count, |id| {
                 let echo = ractor::call!(counter, Order::Echo, Small::new(id));
                 let echo = echo.map_err(|error| anyhow!("{error}"))?;
-                times.push(nanos_since(started));
                 ensure!(echo.id == id, "the reply to another call");
-            }
-            Ok(Found::round_trips(times, began.elapsed()))
+                echo
+            })
         })
         .await?
     }
 }
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["ractor_cluster"] => obey_on(threads()?, Cluster::start),
-        ["serve-cluster", path] => serve_on(threads()?, serve(Path::new(path))),
-        _ => bail!("no peer {words:?}"),
-    }
+    obey_or_serve::<Cluster>("ractor_cluster", ROLE, serve)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
-use hyperactor_peers_orders::{Found, Peer, Server, nanos_since, obey_on, serve_on, threads};
+use hyperactor_peers_orders::{Fields, Found, Peer, Server, appears, obey_or_serve, round_trips};
 use kameo::prelude::*;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 /// The name by which one node finds the other's actor.
 const NAME: &str = "counter";
 
-/// The time that two nodes get to know each other.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What this program does as the other node.
+const ROLE: &str = "serve-kameo";
 
 /// A connection stays while other arms of the comparison have their turns.
 const IDLE: Duration = Duration::from_secs(300);
@@ -42,12 +42,8 @@ struct Small {
 
 impl Small {
     fn new(id: u64) -> Self {
-        Self {
-            id,
-            at: id.wrapping_mul(0x9e37_79b9),
-            name: "sixteen letters!".to_owned(),
-            body: vec![0xa5; 32],
-        }
+        let Fields { at, name, body, .. } = Fields::of(id);
+        Self { id, at, name, body }
     }
 }
 
@@ -149,7 +145,7 @@ struct Remote {
 
 impl Peer for Remote {
     async fn start() -> Result<Self> {
-        let server = Server::start("serve-kameo").await?;
+        let server = Server::start(ROLE).await?;
         let address: Multiaddr = std::fs::read_to_string(&server.path)?.parse()?;
         let Some(Protocol::P2p(peer)) = address.iter().last() else {
             bail!("{address} does not say whose it is");
@@ -159,14 +155,8 @@ impl Peer for Remote {
         swarm.add_peer_address(peer, address.clone());
         swarm.dial(address)?;
         tokio::spawn(drive(swarm));
-        let patience = Instant::now();
-        let counter = loop {
-            match RemoteActorRef::lookup(NAME).await? {
-                Some(counter) => break counter,
-                None if patience.elapsed() > PATIENCE => bail!("the actor was not found"),
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        };
+        let look = async || Ok(RemoteActorRef::lookup(NAME).await?);
+        let counter = appears("the other node's actor", Duration::from_millis(50), look).await?;
         Ok(Self {
             counter,
             _server: server,
@@ -187,34 +177,23 @@ impl Peer for Remote {
         .await??;
         let got = self.counter.ask(&Count).await;
         let got = got.map_err(|error| anyhow!("{error}"))?;
-        let elapsed = began.elapsed();
-        ensure!(got == count, "{count} were sent and {got} arrived");
-        Ok(Found::throughput(count, elapsed))
+        Found::arrived(count, got, began)
     }
 
     async fn ask(&mut self, count: u64) -> Result<Found> {
         let counter = self.counter.clone();
         tokio::spawn(async move {
-            let mut times = Vec::with_capacity(usize::try_from(count)?);
-            let began = Instant::now();
-            for id in 0..count {
-                let started = Instant::now();
+            round_trips!(count, |id| {
                 let echo = counter.ask(&Echo(Small::new(id))).await;
                 let echo = echo.map_err(|error| anyhow!("{error}"))?;
-                times.push(nanos_since(started));
                 ensure!(echo.id == id, "the reply to another call");
-            }
-            Ok(Found::round_trips(times, began.elapsed()))
+                echo
+            })
         })
         .await?
     }
 }
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["kameo remote"] => obey_on(threads()?, Remote::start),
-        ["serve-kameo", path] => serve_on(threads()?, serve(Path::new(path))),
-        _ => bail!("no peer {words:?}"),
-    }
+    obey_or_serve::<Remote>("kameo remote", ROLE, serve)
 }

@@ -1,12 +1,12 @@
-//! What the programs of other libraries have in common: orders by lines of text, an answer of JSON to each, and a server at the
-//! other end of a socket.
+//! What the programs of other libraries have in common: orders by lines of text, an answer of JSON to each, a server at the
+//! other end of a socket, and what is measured alike in all of them. How a library is used is in its own file.
 
 use std::io::{self, BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 /// What one measurement found, in nanoseconds. The other side of the pipe reads these names.
@@ -20,6 +20,13 @@ pub struct Found {
 }
 
 impl Found {
+    /// Of messages that were sent since `began`, all of which must have arrived.
+    pub fn arrived(sent: u64, got: u64, began: Instant) -> Result<Self> {
+        let elapsed = began.elapsed();
+        ensure!(sent == got, "{sent} were sent and {got} arrived");
+        Ok(Self::throughput(sent, elapsed))
+    }
+
     pub fn throughput(count: u64, elapsed: Duration) -> Self {
         Self {
             elapsed: nanos(elapsed),
@@ -53,6 +60,64 @@ pub fn nanos_since(started: Instant) -> u64 {
 /// Messages after which a sender to an unbounded queue lets others run: as often as the senders that it is compared with.
 pub const TURN: u64 = 4096;
 
+/// Asks so often, one after the other, and finds how long each answer took. The question is written as an expression with the
+/// number it is asked under: a closure's future could not be sent to the task that it runs in.
+#[macro_export]
+macro_rules! round_trips {
+    ($count:expr, |$number:pat_param| $ask:expr) => {{
+        let mut times = Vec::with_capacity(usize::try_from($count)?);
+        let began = std::time::Instant::now();
+        for number in 0..$count {
+            let started = std::time::Instant::now();
+            let $number = number;
+            let answer = $ask;
+            times.push($crate::nanos_since(started));
+            drop(answer);
+        }
+        anyhow::Ok($crate::Found::round_trips(times, began.elapsed()))
+    }};
+}
+
+/// The fields of the small message of the comparison. Each library has its own way to say that a type is a message.
+pub struct Fields {
+    pub id: u64,
+    pub at: u64,
+    pub name: String,
+    pub body: Vec<u8>,
+}
+
+impl Fields {
+    pub fn of(id: u64) -> Self {
+        Self {
+            id,
+            at: id.wrapping_mul(0x9e37_79b9),
+            name: "sixteen letters!".to_owned(),
+            body: vec![0xa5; 32],
+        }
+    }
+}
+
+/// The time that two processes get to find each other.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Looks for something again and again, as often as that, until it is there.
+pub async fn appears<T>(
+    what: &str,
+    every: Duration,
+    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let patience = Instant::now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if patience.elapsed() > PATIENCE {
+            bail!("{what} did not appear");
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
 /// A peer that does what the lines of its input ask for.
 #[allow(
     async_fn_in_trait,
@@ -69,6 +134,21 @@ pub trait Peer: Sized {
 
     /// Does so many requests, one after the other.
     async fn ask(&mut self, count: u64) -> Result<Found>;
+}
+
+/// The whole program of a peer that needs another process: called with the name of its arm it obeys, with the other's role and a
+/// path it is that other process.
+pub fn obey_or_serve<P: Peer>(
+    arm: &str,
+    role: &str,
+    serve: impl AsyncFnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match &words[..] {
+        [word] if word == arm => obey_on(threads()?, P::start),
+        [word, path] if word == role => serve_on(threads()?, serve(Path::new(path))),
+        _ => bail!("no peer {words:?}"),
+    }
 }
 
 /// Has a peer do on a runtime what the lines of standard input ask for.
@@ -150,13 +230,8 @@ impl Server {
             .stdin(Stdio::piped())
             .spawn()?;
         let server = Self { child, path };
-        let patience = Instant::now();
-        while !server.path.exists() {
-            if patience.elapsed() > Duration::from_secs(10) {
-                bail!("{role} did not begin to listen");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let exists = async || Ok(server.path.exists().then_some(()));
+        appears(role, Duration::from_millis(5), exists).await?;
         Ok(server)
     }
 }
