@@ -103,15 +103,21 @@ impl ActorId {
     pub(crate) fn proc_key(&self) -> &ProcKey {
         &self.0.proc
     }
+
+    #[inline(never)]
+    fn has_equal_parts(&self, other: &Self) -> bool {
+        self.0.hash == other.0.hash
+            && self.0.index == other.0.index
+            && self.0.name == other.0.name
+            && self.0.proc == other.0.proc
+    }
 }
 
 impl PartialEq for ActorId {
+    // Most that are compared are one allocation, and it costs no call to see that.
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-            || self.0.hash == other.0.hash
-                && self.0.index == other.0.index
-                && self.0.name == other.0.name
-                && self.0.proc == other.0.proc
+        Arc::ptr_eq(&self.0, &other.0) || self.has_equal_parts(other)
     }
 }
 
