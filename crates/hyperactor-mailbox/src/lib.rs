@@ -67,6 +67,7 @@ pub use payload::{ErasedMessage, Payload, PayloadError};
 pub use port::{PortHandle, PortReceiver};
 pub use port_ref::PortRef;
 pub use queue::{PushError, Queue};
+pub use recent::{Missed, Recent};
 pub use schema::wire_hash;
 pub use sender::{
     BoxFuture, BoxedMailboxSender, FlushError, MailboxSender, UnroutableMailboxSender,

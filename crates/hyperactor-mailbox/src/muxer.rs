@@ -13,7 +13,7 @@ use crate::envelope::MessageEnvelope;
 use crate::failure::NotDelivered;
 use crate::hash::KeyHash;
 use crate::limits;
-use crate::mailbox::{BindError, Mailbox};
+use crate::mailbox::{BindError, Mailbox, PortSink};
 use crate::recent::{self, Recent};
 use crate::sender::{BoxFuture, FlushError, MailboxSender};
 use crate::settle::ReturnHandle;
@@ -31,7 +31,7 @@ pub struct MailboxMuxer(Arc<Table>);
 
 struct Table {
     shards: [RwLock<Shard>; SHARDS],
-    recent: Recent,
+    recent: Recent<dyn PortSink, { limits::RECENT_PORTS }>,
 }
 
 #[derive(Default)]
@@ -166,10 +166,10 @@ impl Default for MailboxMuxer {
 impl MailboxSender for MailboxMuxer {
     fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
         let dest = envelope.dest();
-        let age = if recent::is_kept(dest.index()) {
-            match self.0.recent.find(dest) {
+        let missed = if recent::is_kept(dest.index()) {
+            match self.0.recent.find(dest, recent::age()) {
                 Ok(sink) => return sink.deliver(envelope, return_handle),
-                Err(age) => age,
+                Err(missed) => Some(missed),
             }
         } else {
             None
@@ -185,8 +185,8 @@ impl MailboxSender for MailboxMuxer {
         };
         match found {
             Ok(mailbox) => mailbox.place_found(envelope, return_handle, |dest, sink| {
-                if let Some(age) = age {
-                    self.0.recent.keep(dest, age, sink);
+                if let Some(missed) = missed {
+                    self.0.recent.keep(dest, missed, sink);
                 }
             }),
             Err(is_departed) => {

@@ -205,9 +205,9 @@ impl Inner {
     }
 
     fn find(&self, dest: &PortId) -> Found {
-        let age = match self.recent.find(dest) {
+        let missed = match self.recent.find(dest) {
             Ok(slot) => return Found::Dial(slot),
-            Err(age) => age,
+            Err(missed) => missed,
         };
         {
             let table = self.table.read();
@@ -217,7 +217,7 @@ impl Inner {
                 None => table.learned.lookup(dest),
             };
             if let Some(slot) = slot {
-                self.recent.keep(dest, age, slot);
+                self.recent.keep(dest, missed, slot);
                 return Found::Dial(Arc::clone(slot));
             }
             if let Some(host) = table.owner(dest.proc_id()) {
