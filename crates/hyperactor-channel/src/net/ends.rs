@@ -167,6 +167,12 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
         }
     }
 
+    /// Learns what a label stands for in the messages that follow.
+    fn learn(&mut self, label: Label, name: Bytes) {
+        self.receiver.0.renamed(label.number());
+        self.known.learn(self.owner.shared.codec(), label, name);
+    }
+
     #[cold]
     fn refuse(&mut self, seq: Seq, to: Label, size: u32, error: &DecodeError) {
         tracing::debug!(%seq, size, %error, "a message does not decode; it is refused alone");
@@ -208,11 +214,6 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
 
     fn unpark(&mut self) {
         self.inbound.unpark();
-    }
-
-    fn learn(&mut self, label: Label, name: Bytes) {
-        self.receiver.0.renamed(label.number());
-        self.known.learn(self.owner.shared.codec(), label, name);
     }
 
     fn deliver(&mut self, message: Arrived) {

@@ -40,29 +40,12 @@ pub(crate) trait Endpoint {
     /// Takes a message. No lock is held.
     fn deliver(&mut self, message: Arrived);
 
-    /// Takes the messages and the names among these frames, in their order. The session has acted on all others. No lock is
-    /// held.
-    fn take(&mut self, frames: &mut Vec<Frame>) {
-        for frame in frames.drain(..) {
-            match frame {
-                Frame::Data {
-                    seq,
-                    flags,
-                    to,
-                    from,
-                    body,
-                } => self.deliver(Arrived::whole(seq, flags, to, from, body)),
-                Frame::Name { label, name } => self.learn(label, name),
-                _ => {}
-            }
-        }
-    }
+    /// Takes the messages and the names among these frames, in their order, and leaves none. The session has acted on all
+    /// others. No lock is held.
+    fn take(&mut self, frames: &mut Vec<Frame>);
 
-    /// Those that were at hand are [delivered](Self::deliver). No lock is held.
+    /// Those that were at hand are delivered or taken. No lock is held.
     fn delivered(&mut self) {}
-
-    /// Learns what a label stands for in the messages that follow.
-    fn learn(&mut self, _label: Label, _name: Bytes) {}
 
     /// Acts on the events gathered by [`with`](Self::with). No lock is held.
     fn finish(&mut self);

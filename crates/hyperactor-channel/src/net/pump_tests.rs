@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Config, ConnectionEpoch, DataFlags, Event, FrameDecoder, PostId, Seq, Session, SessionId, Time,
-    Verdict,
+    Config, ConnectionEpoch, DataFlags, Event, Frame, FrameDecoder, PostId, Seq, Session,
+    SessionId, Time, Verdict,
 };
 use hyperactor_refs::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -73,6 +73,12 @@ impl Endpoint for Bare {
     }
     fn deliver(&mut self, _message: Arrived) {
         self.1 += 1;
+    }
+    fn take(&mut self, frames: &mut Vec<Frame>) {
+        let messages = frames.drain(..);
+        self.1 += messages
+            .filter(|frame| matches!(frame, Frame::Data { .. }))
+            .count();
     }
     fn finish(&mut self) {}
     fn park(&mut self, _waker: &Waker) -> bool {
