@@ -88,7 +88,7 @@ pub trait Asked: Send + Sync + 'static {
     /// The last reference to the port for the reply was dropped unused.
     fn dropped(&self);
 
-    /// A reply was sent.
+    /// A reply was sent. Told once, but where the port [counts](Self::holders) its references itself.
     fn answered(&self) {}
 
     /// Takes the reply itself, if it waits in this process for one of this type: `reply` is an `Option` of it, and empty
@@ -99,7 +99,7 @@ pub trait Asked: Send + Sync + 'static {
     }
 
     /// Somebody is about to learn the id of the port for the reply, and may post to it by that alone.
-    fn named(&self) {}
+    fn named(self: Arc<Self>) {}
 
     /// Where the port has a place to count its references, for whoever makes the first one.
     fn holders(&self) -> Option<&Holders> {
@@ -129,7 +129,10 @@ pub trait Asked: Send + Sync + 'static {
     /// The reply will not come.
     fn never(&self, why: Never);
 
+    /// Whether an actor is perhaps among [those who wait](Self::chain): asked first, since almost always it is not.
+    fn is_behind(&self, actor_id: &ActorId) -> bool;
+
     /// Those who wait, the first one first, and last whoever sent this request. Empty where others can reach the
     /// sender while it waits.
-    fn chain(&self) -> Vec<WaitLink>;
+    fn chain(self: Arc<Self>) -> Vec<WaitLink>;
 }

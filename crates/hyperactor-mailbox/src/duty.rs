@@ -34,6 +34,14 @@ pub(crate) struct Duty {
 }
 
 impl Holders {
+    /// Of a port whose first reference is being [made](Owed::first).
+    pub(crate) fn one() -> Self {
+        Self {
+            count: AtomicUsize::new(1),
+            is_settled: AtomicBool::new(false),
+        }
+    }
+
     /// Whether nobody has settled before.
     fn settles(&self) -> bool {
         !self.is_settled.swap(true, Ordering::Relaxed)
@@ -61,6 +69,11 @@ impl Owed {
         }
     }
 
+    /// The first reference to a port that was made with [one](Holders::one).
+    pub(crate) fn first(port: Arc<dyn Asked>) -> Self {
+        Self::Port(port)
+    }
+
     pub(crate) fn port(&self) -> Option<&Arc<dyn Asked>> {
         match self {
             Self::Port(port) => Some(port),
@@ -69,8 +82,19 @@ impl Owed {
     }
 
     pub(crate) fn answered(&self) {
-        if let Some(port) = self.settles() {
-            port.answered();
+        match self {
+            // Without a locked instruction: to such a port the reply comes itself, and it need not be told once only.
+            Self::Port(port) => {
+                if let Some(holders) = port.holders() {
+                    holders.is_settled.store(true, Ordering::Relaxed);
+                }
+                port.answered();
+            }
+            Self::Decoded(_) => {
+                if let Some(port) = self.settles() {
+                    port.answered();
+                }
+            }
         }
     }
 

@@ -17,8 +17,10 @@ use crate::failure::NotDelivered;
 use crate::fold_port::{self, FoldReceiver};
 use crate::hash::KeyHash;
 use crate::limits;
+use crate::message::Message;
 use crate::notice::{self, Notice};
 use crate::once_port::{self, OncePortHandle, OncePortReceiver};
+use crate::once_ref::OncePortRef;
 use crate::payload::Payload;
 use crate::port::{self, PortHandle, PortReceiver};
 use crate::recent;
@@ -293,6 +295,19 @@ impl Mailbox {
         in_hand: InHand,
     ) -> (OncePortHandle<M>, OncePortReceiver<M>) {
         once_port::open(Arc::downgrade(&self.0), self.0.next_port_id(), in_hand)
+    }
+
+    /// As [`open_reply_port`](Self::open_reply_port), but the mailbox does not know of the port until its id is: for a reply that
+    /// is likely to come through this very reference.
+    ///
+    /// Until then the port does not learn that the mailbox was closed: the caller knows that it is not, for as long as it
+    /// waits.
+    #[must_use]
+    pub fn open_unnamed_reply_port<M: Message>(
+        &self,
+        in_hand: InHand,
+    ) -> (OncePortRef<M>, OncePortReceiver<M>) {
+        once_port::open_unnamed(Arc::downgrade(&self.0), self.0.next_port_id(), in_hand)
     }
 
     /// Whether the owner waits for the one message of this port.

@@ -4,11 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use hyperactor_refs::PortId;
+use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -30,56 +30,52 @@ pub(crate) fn open<M: Send + 'static>(
     port_id: PortId,
     in_hand: InHand,
 ) -> (OncePortHandle<M>, OncePortReceiver<M>) {
-    let state = State {
-        stage: Stage::Waiting(None),
-        is_taken: false,
-        is_dropped: false,
-        is_handed_over: false,
-        is_watched: false,
-        when_named: None,
+    let shared = Arc::new(Shared::new(mailbox, port_id, in_hand, None));
+    let handle = OncePortHandle {
+        shared: Some(Arc::clone(&shared)),
     };
-    let shared = Arc::new_cyclic(|me| Shared {
-        port_id,
-        mailbox,
-        in_hand,
-        state: Mutex::new(state),
-        unwanted: Notify::new(),
-        holders: Holders::default(),
-        is_bound: AtomicBool::new(false),
-        me: Weak::clone(me),
-    });
-    (
-        OncePortHandle {
-            shared: Some(Arc::clone(&shared)),
-        },
-        OncePortReceiver { shared },
-    )
+    (handle, OncePortReceiver::new(shared))
 }
+
+/// As [`open`], and gives the reference at once; the mailbox does not know of the port until its id is.
+pub(crate) fn open_unnamed<M: Message>(
+    mailbox: Weak<Inner>,
+    port_id: PortId,
+    in_hand: InHand,
+) -> (OncePortRef<M>, OncePortReceiver<M>) {
+    let mut shared = Shared::new(mailbox, port_id, in_hand, Some(bind));
+    shared.holders = Holders::one();
+    let shared = Arc::new(shared);
+    let reply = OncePortRef::first(shared.port_id.clone(), shared.clone());
+    (reply, OncePortReceiver::new(shared))
+}
+
+/// Nothing will be taken any more: the message is there, or it will not come. Set under the lock of the stage.
+const ENDED: u8 = 1;
+/// A handler has the request that carries this port's reference.
+const TAKEN: u8 = 1 << 1;
+/// The last reference was dropped unused.
+const DROPPED: u8 = 1 << 2;
+/// The reference was encoded for another process.
+const HANDED_OVER: u8 = 1 << 3;
+/// Somebody waits until the message is no longer wanted.
+const WATCHED: u8 = 1 << 4;
+/// The mailbox has it, or is about to.
+const BOUND: u8 = 1 << 5;
+/// To be bound when somebody could look for it.
+const UNNAMED: u8 = 1 << 6;
 
 struct Shared<M> {
     port_id: PortId,
     mailbox: Weak<Inner>,
     in_hand: InHand,
-    state: Mutex<State<M>>,
+    /// What is known of it, bit by bit: of two that each set one and then look for the other's, one sees the other.
+    known: AtomicU8,
+    stage: Mutex<Stage<M>>,
     unwanted: Notify,
     holders: Holders,
-    /// Whether the mailbox has it, or is about to.
-    is_bound: AtomicBool,
-    me: Weak<Self>,
-}
-
-struct State<M> {
-    stage: Stage<M>,
-    /// A handler has the request that carries this port's reference.
-    is_taken: bool,
-    /// The last reference was dropped unused while a handler had the request.
-    is_dropped: bool,
-    /// The reference was encoded for another process.
-    is_handed_over: bool,
-    /// Somebody waits until the message is no longer wanted.
-    is_watched: bool,
-    /// Binds the port, which is put off until somebody could look for it.
-    when_named: Option<fn(&Arc<Shared<M>>)>,
+    /// Binds the port, where that is put off.
+    when_named: Option<fn(&Arc<Self>)>,
 }
 
 enum Stage<M> {
@@ -89,49 +85,75 @@ enum Stage<M> {
     Closed(Option<Never>),
 }
 
+impl<M> Shared<M> {
+    fn new(
+        mailbox: Weak<Inner>,
+        port_id: PortId,
+        in_hand: InHand,
+        when_named: Option<fn(&Arc<Self>)>,
+    ) -> Self {
+        Self {
+            port_id,
+            mailbox,
+            in_hand,
+            known: AtomicU8::new(if when_named.is_some() { UNNAMED } else { 0 }),
+            stage: Mutex::new(Stage::Waiting(None)),
+            unwanted: Notify::new(),
+            holders: Holders::default(),
+            when_named,
+        }
+    }
+
+    fn knows(&self, what: u8) -> bool {
+        self.known.load(Ordering::SeqCst) & what != 0
+    }
+
+    /// Sets it, and tells what was known before.
+    fn learn(&self, what: u8) -> u8 {
+        self.known.fetch_or(what, Ordering::SeqCst)
+    }
+}
+
 impl<M: Send + 'static> Shared<M> {
     /// Takes the message, if it is the first and somebody may still receive it.
     fn fill(&self, message: M) -> Result<(), M> {
-        let (waker, is_watched) = {
-            let mut state = self.state.lock();
-            let Stage::Waiting(waker) = &mut state.stage else {
-                return Err(message);
-            };
-            let waker = waker.take();
-            state.stage = Stage::Full(message);
-            (waker, state.is_watched)
-        };
-        self.tell(waker, is_watched);
-        Ok(())
+        self.advance(message, Stage::Full)
     }
 
     /// Nothing will come any more; what came can still be received.
     fn seal(&self, why: Option<Never>) {
-        let (waker, is_watched) = {
-            let mut state = self.state.lock();
-            let Stage::Waiting(waker) = &mut state.stage else {
-                return;
-            };
-            let waker = waker.take();
-            state.stage = Stage::Closed(why);
-            (waker, state.is_watched)
-        };
-        self.tell(waker, is_watched);
+        // Whoever was first has told already.
+        let _: Result<(), Option<Never>> = self.advance(why, Stage::Closed);
     }
 
-    /// Wakes both ends: the receiver, and whoever watches whether the message is wanted.
-    fn tell(&self, waker: Option<Waker>, is_watched: bool) {
+    /// From waiting on to what `next` makes, and wakes both ends: the receiver, and whoever watches whether the message is
+    /// wanted. Gives back what it was to be made of where nothing is waited for.
+    fn advance<T>(&self, with: T, next: impl FnOnce(T) -> Stage<M>) -> Result<(), T> {
+        let mut stage = self.stage.lock();
+        let Stage::Waiting(waker) = &mut *stage else {
+            return Err(with);
+        };
+        let waker = waker.take();
+        *stage = next(with);
+        let before = self.learn(ENDED);
+        drop(stage);
         if let Some(waker) = waker {
             waker.wake();
         }
-        if is_watched {
+        self.tell_watchers(before);
+        Ok(())
+    }
+
+    /// `before` is what was known when it ended.
+    fn tell_watchers(&self, before: u8) {
+        if before & WATCHED != 0 {
             self.unwanted.notify_waiters();
         }
     }
 
     fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<M, PortClosed>> {
-        let mut state = self.state.lock();
-        if let Stage::Waiting(waker) = &mut state.stage {
+        let mut stage = self.stage.lock();
+        if let Stage::Waiting(waker) = &mut *stage {
             if !waker
                 .as_ref()
                 .is_some_and(|waker| waker.will_wake(cx.waker()))
@@ -140,12 +162,12 @@ impl<M: Send + 'static> Shared<M> {
             }
             return Poll::Pending;
         }
-        let never = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
+        let never = match std::mem::replace(&mut *stage, Stage::Closed(None)) {
             Stage::Full(message) => return Poll::Ready(Ok(message)),
             Stage::Waiting(_) => None,
             Stage::Closed(never) => never,
         };
-        state.stage = Stage::Closed(never.clone());
+        *stage = Stage::Closed(never.clone());
         Poll::Ready(Err(PortClosed {
             port_id: self.port_id.clone(),
             never,
@@ -154,7 +176,7 @@ impl<M: Send + 'static> Shared<M> {
 
     fn unbind(&self) {
         // Ordered with the binding: one of the two sees the other.
-        if self.is_bound.load(Ordering::SeqCst)
+        if self.knows(BOUND)
             && let Some(mailbox) = self.mailbox.upgrade()
         {
             drop(mailbox.unbind(self.port_id.index()));
@@ -170,7 +192,7 @@ impl<M: Send + 'static> Shared<M> {
 
 impl<M: Send + 'static> Asked for Shared<M> {
     fn is_wanted(&self) -> bool {
-        matches!(self.state.lock().stage, Stage::Waiting(_))
+        !self.knows(ENDED)
     }
 
     fn unwanted(&self) -> BoxFuture<'_, ()> {
@@ -179,8 +201,7 @@ impl<M: Send + 'static> Asked for Shared<M> {
                 let mut notified = pin!(self.unwanted.notified());
                 // Registered before the look, so that an end between the look and the wait is not missed.
                 notified.as_mut().enable();
-                self.state.lock().is_watched = true;
-                if !self.is_wanted() {
+                if self.learn(WATCHED) & ENDED != 0 {
                     return;
                 }
                 notified.await;
@@ -189,33 +210,25 @@ impl<M: Send + 'static> Asked for Shared<M> {
     }
 
     fn dropped(&self) {
-        {
-            let mut state = self.state.lock();
-            if state.is_taken {
-                state.is_dropped = true;
-                return;
-            }
+        // Ordered with `let_go`: one of the two sees the other.
+        if self.learn(DROPPED) & TAKEN == 0 {
+            self.end(Never::Dropped);
         }
-        self.end(Never::Dropped);
     }
 
     fn handed_over(&self) {
-        self.state.lock().is_handed_over = true;
+        self.learn(HANDED_OVER);
     }
 
     fn taken(&self) {
-        self.state.lock().is_taken = true;
+        self.learn(TAKEN);
     }
 
     fn let_go(&self) {
-        {
-            let mut state = self.state.lock();
-            state.is_taken = false;
-            if !state.is_dropped {
-                return;
-            }
+        // Of an answered request, as most are, nothing more can become known.
+        if !self.knows(ENDED) && self.known.fetch_and(!TAKEN, Ordering::SeqCst) & DROPPED != 0 {
+            self.end(Never::Dropped);
         }
-        self.end(Never::Dropped);
     }
 
     fn never(&self, why: Never) {
@@ -236,12 +249,12 @@ impl<M: Send + 'static> Asked for Shared<M> {
         reply.is_none()
     }
 
-    fn named(&self) {
-        let bind = self.state.lock().when_named.take();
-        if let Some(bind) = bind
-            && let Some(me) = self.me.upgrade()
+    fn named(self: Arc<Self>) {
+        if let Some(bind) = self.when_named
+            && self.knows(UNNAMED)
+            && self.known.fetch_and(!UNNAMED, Ordering::SeqCst) & UNNAMED != 0
         {
-            bind(&me);
+            bind(&self);
         }
     }
 
@@ -249,14 +262,23 @@ impl<M: Send + 'static> Asked for Shared<M> {
         Some(&self.holders)
     }
 
-    fn chain(&self) -> Vec<WaitLink> {
+    fn is_behind(&self, actor_id: &ActorId) -> bool {
+        let InHand::Busy(request) = &self.in_hand else {
+            return false;
+        };
+        let request = request.as_ref().filter(|request| request.is_wanted());
+        self.port_id.actor_id() == actor_id
+            || request.is_some_and(|request| request.is_behind(actor_id))
+    }
+
+    fn chain(self: Arc<Self>) -> Vec<WaitLink> {
         let InHand::Busy(request) = &self.in_hand else {
             return Vec::new();
         };
         // Who finds itself in the chain looks for the port, to see whether it is waited at.
-        self.named();
+        Arc::clone(&self).named();
         // Whoever waits for a process beyond this one does not wait for those that have the request here.
-        if self.state.lock().is_handed_over {
+        if self.knows(HANDED_OVER) {
             return Vec::new();
         }
         self.links(request.as_ref())
@@ -267,7 +289,7 @@ impl<M: Send + 'static> Shared<M> {
     /// those who wait for the owner of this port, as long as they do, and the owner.
     fn links(&self, request: Option<&Arc<dyn Asked>>) -> Vec<WaitLink> {
         let mut links = match request {
-            Some(request) if request.is_wanted() => request.chain(),
+            Some(request) if request.is_wanted() => Arc::clone(request).chain(),
             _ => Vec::new(),
         };
         links.push(WaitLink {
@@ -343,18 +365,6 @@ impl<M: Message> OncePortHandle<M> {
         OncePortRef::owed(shared.port_id.clone(), shared)
     }
 
-    /// As [`bind`](Self::bind), but the mailbox does not know of the port until its id is: for a reply that is likely to come
-    /// through this very reference.
-    ///
-    /// Until then the port does not learn that the mailbox was closed: the caller knows that it is not, for as long as it
-    /// waits.
-    #[must_use]
-    pub fn bind_when_named(self) -> OncePortRef<M> {
-        let shared = self.into_shared();
-        shared.state.lock().when_named = Some(bind);
-        OncePortRef::owed(shared.port_id.clone(), shared)
-    }
-
     fn into_shared(mut self) -> Arc<Shared<M>> {
         match self.shared.take() {
             Some(shared) => shared,
@@ -366,7 +376,7 @@ impl<M: Message> OncePortHandle<M> {
 
 /// Puts the port into its mailbox.
 fn bind<M: Message>(shared: &Arc<Shared<M>>) {
-    shared.is_bound.store(true, Ordering::SeqCst);
+    shared.learn(BOUND);
     let sink: Arc<dyn PortSink> = shared.clone();
     mailbox::bind_opened(&shared.mailbox, &shared.port_id, &sink);
     if !shared.is_wanted() {
@@ -395,9 +405,18 @@ impl<M: Send + 'static> fmt::Debug for OncePortHandle<M> {
 /// Receives the one message of a port. Dropping it ends the port.
 pub struct OncePortReceiver<M: Send + 'static> {
     shared: Arc<Shared<M>>,
+    /// The message was received, so there is nothing left to end.
+    is_done: bool,
 }
 
 impl<M: Send + 'static> OncePortReceiver<M> {
+    fn new(shared: Arc<Shared<M>>) -> Self {
+        Self {
+            shared,
+            is_done: false,
+        }
+    }
+
     /// The port's id.
     #[must_use]
     pub fn port_id(&self) -> &PortId {
@@ -419,20 +438,28 @@ impl<M: Send + 'static> OncePortReceiver<M> {
     /// # Cancel safety
     /// Cancel safe: the message is taken only in the moment it is returned.
     pub async fn recv(&mut self) -> Result<M, PortClosed> {
-        poll_fn(|cx| self.shared.poll_recv(cx)).await
+        poll_fn(|cx| {
+            let polled = self.shared.poll_recv(cx);
+            self.is_done |= matches!(polled, Poll::Ready(Ok(_)));
+            polled
+        })
+        .await
     }
 }
 
 impl<M: Send + 'static> Drop for OncePortReceiver<M> {
     fn drop(&mut self) {
-        let (before, is_watched) = {
-            let mut state = self.shared.state.lock();
-            let before = std::mem::replace(&mut state.stage, Stage::Closed(None));
-            (before, state.is_watched)
+        if self.is_done {
+            return;
+        }
+        let (stage, known) = {
+            let mut stage = self.shared.stage.lock();
+            let before = std::mem::replace(&mut *stage, Stage::Closed(None));
+            (before, self.shared.learn(ENDED))
         };
         // What came and was not received may be the user's, and its end takes the time it takes.
-        drop(before);
-        self.shared.tell(None, is_watched);
+        drop(stage);
+        self.shared.tell_watchers(known);
         self.shared.unbind();
     }
 }

@@ -100,6 +100,15 @@ impl<M> OncePortRef<M> {
         }
     }
 
+    /// As [`owed`](Self::owed), to a port that counts this reference already.
+    pub(crate) fn first(port_id: PortId, port: Arc<dyn Asked>) -> Self {
+        Self {
+            port_id,
+            duty: Some(Owed::first(port)),
+            message: PhantomData,
+        }
+    }
+
     /// The id of the port. The reference is then no longer watched: the port stays open until its message comes or its
     /// receiver is dropped.
     #[must_use]
@@ -154,7 +163,7 @@ impl<M> OncePortRef<M> {
     /// The port's id is about to be known beyond this reference.
     fn named(&self) {
         if let Some(port) = self.port() {
-            port.named();
+            Arc::clone(port).named();
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use common::{Recorder, actor, post_and_see, reason};
 use hyperactor_mailbox::{
-    BindError, Mailbox, MailboxSender, MessageEnvelope, Never, NotDelivered, PortRef, PortSink,
-    ReturnHandle, limits,
+    BindError, InHand, Mailbox, MailboxSender, MessageEnvelope, Never, NotDelivered, PortRef,
+    PortSink, ReturnHandle, limits,
 };
 use hyperactor_refs::PortId;
 
@@ -233,8 +233,7 @@ fn a_reference_prints_and_serialises_as_its_port() {
 #[tokio::test]
 async fn a_port_that_is_bound_when_it_is_named_is_in_its_mailbox_from_then_on_until_it_ends() {
     let mailbox = Mailbox::new(actor("receiver"));
-    let (handle, mut receiver) = mailbox.open_once_port::<u64>();
-    let reply = handle.bind_when_named();
+    let (reply, mut receiver) = mailbox.open_unnamed_reply_port::<u64>(InHand::Free);
     assert_eq!(mailbox.bound_ports(), 0);
     let dest = reply.port_id().clone();
     assert_eq!(mailbox.bound_ports(), 1);
@@ -243,8 +242,7 @@ async fn a_port_that_is_bound_when_it_is_named_is_in_its_mailbox_from_then_on_un
     assert_eq!(receiver.recv().await.unwrap(), 7);
     assert_eq!(mailbox.bound_ports(), 0);
     // The receiver of one that nobody named is told all the same that its reference was dropped.
-    let (handle, mut receiver) = mailbox.open_once_port::<u64>();
-    let reply = handle.bind_when_named();
+    let (reply, mut receiver) = mailbox.open_unnamed_reply_port::<u64>(InHand::Free);
     let copy = reply.clone();
     drop(reply);
     assert!(copy.is_wanted());

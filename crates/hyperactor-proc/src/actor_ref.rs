@@ -197,8 +197,8 @@ impl<A> ActorRef<A> {
     where
         A: Receives<M>,
     {
-        match Near::<A>::find(&self.known, cx, &self.actor_id) {
-            Some(near) => ask::ask_near(cx, near, deadline, request).await,
+        match Near::<A>::look(&self.known, cx, &self.actor_id) {
+            Some(cell) => ask::ask_near(cx, cell, deadline, request).await,
             None => ask::ask(cx, self.port_id::<M>(), deadline, request).await,
         }
     }

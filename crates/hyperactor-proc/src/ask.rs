@@ -5,7 +5,7 @@
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -19,7 +19,8 @@ use tokio::runtime::{self, Handle};
 use tokio::task;
 use tokio::time::{Instant, Sleep};
 
-use crate::near::Near;
+use crate::cell::Cell;
+use crate::near::{self, Unplaced};
 use crate::waits::{ASK_HEADER, AskHeader};
 use crate::{Receives, limits};
 
@@ -165,7 +166,7 @@ pub(crate) async fn ask<R: Message, M: Message>(
     let asked = receiver.asked();
     let header = is_elsewhere.then(|| AskHeader {
         reply_port: receiver.port_id().index(),
-        chain: asked.chain(),
+        chain: Arc::clone(&asked).chain(),
     });
     let lost = is_elsewhere.then(|| cx.proc_lost(target.proc())).flatten();
     let message = request(handle.bind());
@@ -227,35 +228,64 @@ pub(crate) async fn ask<R: Message, M: Message>(
 /// reply can tell anything afterwards.
 pub(crate) async fn ask_near<R: Message, A: Receives<M>, M: Message>(
     cx: &(impl Outbox + ?Sized),
-    near: Near<A>,
+    cell: &Cell<A>,
     deadline: Duration,
     request: impl FnOnce(OncePortRef<R>) -> M,
 ) -> Result<R, AskError> {
     let mailbox = cx.mailbox();
-    let (handle, mut receiver) = mailbox.open_reply_port::<R>(cx.in_hand());
     // A reply within the proc comes to the port itself, and its mailbox need not know of it.
-    let reply = match cx.outlives_borrows() && !mailbox.is_closed() {
-        true => handle.bind_when_named(),
-        false => handle.bind(),
+    let (reply, mut receiver) = match cx.outlives_borrows() && !mailbox.is_closed() {
+        true => mailbox.open_unnamed_reply_port::<R>(cx.in_hand()),
+        false => {
+            let (handle, receiver) = mailbox.open_reply_port::<R>(cx.in_hand());
+            (handle.bind(), receiver)
+        }
     };
-    let asked = receiver.asked();
-    let waiting = pin!(async {
-        near.ask(cx, request(reply), asked)
-            .await
-            .map_err(|reason| Ending::Failed(reason.into(), Vec::new()))?;
-        let reply = receiver.recv().await;
-        reply.map_err(|closed| closed.never.map_or(Ending::Closed, Ending::Never))
-    });
-    let ending = match in_time(mailbox, deadline, waiting).await {
-        Some(Ok(reply)) => return Ok(reply),
-        Some(Err(ending)) => Some(ending),
-        None => None,
+    // Before anything is waited for, so that the message need not lie in a future of its own meanwhile.
+    let unplaced = {
+        let (mut message, mut asked) = (Some(request(reply)), Some(receiver.asked()));
+        let placed = near::ask(cell, cx, &mut message, &mut asked);
+        placed.err().map(|why| (why, message, asked))
     };
-    let target = near.actor_id().clone();
-    Err(match ending {
-        Some(ending) => ending.into_error(target, cx.actor_id()),
-        None => AskError::TimedOut { target, deadline },
-    })
+    let answer = match unplaced {
+        None => in_time(mailbox, deadline, pin!(receiver.recv())).await,
+        Some((mut why, mut message, mut asked)) => {
+            let receiver = &mut receiver;
+            // The deadline bounds the wait for room, too.
+            let waiting = Box::pin(async move {
+                loop {
+                    match why {
+                        Unplaced::Full => near::room::<A, M>(cell).await,
+                        Unplaced::Never(reason) => return Err(reason),
+                    }
+                    match near::ask(cell, cx, &mut message, &mut asked) {
+                        Ok(()) => return Ok(receiver.recv().await),
+                        Err(again) => why = again,
+                    }
+                }
+            });
+            match in_time(mailbox, deadline, pin!(waiting)).await {
+                Some(Ok(reply)) => Some(reply),
+                Some(Err(reason)) => {
+                    let target = cell.actor_id().clone();
+                    return Err(AskError::from_report(target, reason.into(), Vec::new()));
+                }
+                None => None,
+            }
+        }
+    };
+    let target = || cell.actor_id().clone();
+    match answer {
+        Some(Ok(reply)) => Ok(reply),
+        Some(Err(closed)) => {
+            let ending = closed.never.map_or(Ending::Closed, Ending::Never);
+            Err(ending.into_error(target(), cx.actor_id()))
+        }
+        None => Err(AskError::TimedOut {
+            target: target(),
+            deadline,
+        }),
+    }
 }
 
 /// The output, unless it is not there by the deadline. The clock is looked at first when there is something to wait for, and the
@@ -268,21 +298,20 @@ async fn in_time<F: Future>(
     let mut timer = Timer {
         mailbox,
         deadline,
-        kept: None,
+        set: None,
     };
     let mut own = pin!(None);
     poll_fn(|task| {
         if let Poll::Ready(output) = future.as_mut().poll(task) {
             return Poll::Ready(Some(output));
         }
-        if timer.kept.is_none() && own.is_none() && !timer.begin() {
+        if timer.set.is_none() && own.is_none() && !timer.begin() {
             own.set(Some(tokio::time::sleep(deadline)));
         }
-        let sleep = match &mut timer.kept {
-            Some(kept) => Some(kept.sleep.as_mut()),
-            None => own.as_mut().as_pin_mut(),
-        };
-        match sleep {
+        if let Some(set) = &mut timer.set {
+            return set.poll(task).map(|()| None);
+        }
+        match own.as_mut().as_pin_mut() {
             Some(sleep) => sleep.poll(task).map(|()| None),
             None => Poll::Pending,
         }
@@ -290,16 +319,23 @@ async fn in_time<F: Future>(
     .await
 }
 
-/// The timer of one wait, if it has that which a task keeps from wait to wait: setting one that is set already takes no lock and no
-/// allocation, and most waits end long before their deadline. A mailbox has place for one; of several waits at a time the others
-/// have timers of their own.
+/// The timer of one wait, if it has that which a task keeps from wait to wait. One that is set already, for an earlier moment, is
+/// left as it is: most waits end long before their deadline, and the one in which it fires sets it on to its own. A mailbox has
+/// place for one; of several waits at a time the others have timers of their own.
 ///
 /// What is kept stays set after its wait: a task that rests then may be woken by it once for nothing, within the deadline of its
 /// last wait.
 struct Timer<'a> {
     mailbox: &'a Mailbox,
     deadline: Duration,
-    kept: Option<Box<KeptTimer>>,
+    set: Option<SetTimer>,
+}
+
+/// A kept timer that fires at the end of a wait, or before.
+struct SetTimer {
+    kept: Box<KeptTimer>,
+    /// The end.
+    until: Instant,
 }
 
 struct KeptTimer {
@@ -308,6 +344,8 @@ struct KeptTimer {
     /// The runtime that it belongs to. The task does not tell: one that blocks its thread may drive other runtimes there, which
     /// end before it does.
     runtime: runtime::Id,
+    /// Whom it wakes, which may be a part of the task.
+    waker: Waker,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -326,28 +364,50 @@ impl Timer<'_> {
             Kept::Nothing => None,
             Kept::Taken => return false,
         };
-        self.kept = Some(match kept {
+        let until = Instant::now() + self.deadline;
+        let kept = match kept {
             Some(mut kept) if (kept.task, kept.runtime) == (task, runtime) => {
-                kept.sleep.as_mut().reset(Instant::now() + self.deadline);
+                if kept.sleep.deadline() > until {
+                    kept.sleep.as_mut().reset(until);
+                }
                 kept
             }
-            _ => {
-                let sleep = Box::pin(tokio::time::sleep(self.deadline));
-                Box::new(KeptTimer {
-                    task,
-                    runtime,
-                    sleep,
-                })
-            }
-        });
+            _ => Box::new(KeptTimer {
+                task,
+                runtime,
+                // Nobody's, so that it is polled once before it is waited for.
+                waker: Waker::noop().clone(),
+                sleep: Box::pin(tokio::time::sleep_until(until)),
+            }),
+        };
+        self.set = Some(SetTimer { kept, until });
         true
+    }
+}
+
+impl SetTimer {
+    /// Ready at the end of the wait.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let KeptTimer { waker, sleep, .. } = &mut *self.kept;
+        // Polled by this very task before, it wakes it.
+        if waker.will_wake(context.waker()) && !sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        waker.clone_from(context.waker());
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if Instant::now() >= self.until {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(self.until);
+        }
     }
 }
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            self.mailbox.keep(kept);
+        if let Some(set) = self.set.take() {
+            self.mailbox.keep(set.kept);
         }
     }
 }

@@ -3,16 +3,16 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
-use hyperactor_mailbox::{Asked, BoxFuture, Never, Outbox};
+use hyperactor_mailbox::{Asked, BoxFuture, Outbox};
 use tracing::Instrument;
 
 use crate::control::Control;
 use crate::inbox::{Found, Taken};
-use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Run, Unhandled};
+use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Next, Run, Unhandled};
 use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, TraceContext, limits};
 
 /// Why a wait for messages ended.
@@ -34,8 +34,8 @@ pub(crate) struct Batch<A: Actor> {
     spent: Vec<Box<dyn AnyRun<A>>>,
     /// What was in the queue when it was closed, and in hand.
     left: VecDeque<Box<dyn AnyRun<A>>>,
-    /// The request that is being handled, if the message is one.
-    in_hand: Option<Arc<dyn Asked>>,
+    /// Whether the message that is being handled is a request; the cell has it.
+    is_request: bool,
     /// Messages handled since the task last let others run.
     since_yield: u32,
     /// The type of the message that was handled last.
@@ -49,7 +49,7 @@ impl<A: Actor> Batch<A> {
             user: None,
             spent: Vec::new(),
             left: VecDeque::new(),
-            in_hand: None,
+            is_request: false,
             since_yield: 0,
             shown: "",
         }
@@ -141,16 +141,27 @@ impl<A: Actor> Batch<A> {
             trace,
             lease: _,
         } = full;
-        if let Some(asked) = origin.asked() {
-            if !asked.is_wanted() {
-                tracing::debug!(actor = %cx.actor_id(), "a request {origin} was withdrawn before it was handled");
-                return None;
-            }
-            asked.taken();
-            self.in_hand = Some(Arc::clone(asked));
-            cx.cell().set_in_hand(Some(Arc::clone(asked)));
+        if origin.asked().is_some_and(|asked| !asked.is_wanted()) {
+            tracing::debug!(actor = %cx.actor_id(), "a request {origin} was withdrawn before it was handled");
+            return None;
         }
-        Some(trace)
+        self.take_up(origin.into_asked(), cx).then_some(trace)
+    }
+
+    /// Notes the request that is to be handled, if it is one; false if nobody waits for its reply any more.
+    #[inline(always)]
+    fn take_up(&mut self, asked: Option<Arc<dyn Asked>>, cx: &Context<A>) -> bool {
+        let Some(asked) = asked else {
+            return true;
+        };
+        if !asked.is_wanted() {
+            tracing::debug!(actor = %cx.actor_id(), "a request was withdrawn before it was handled");
+            return false;
+        }
+        asked.taken();
+        cx.cell().set_in_hand(asked);
+        self.is_request = true;
+        true
     }
 
     /// Notes what is handled, for whoever looks at the actor from outside; only where it changes.
@@ -173,19 +184,13 @@ impl<A: Actor> Batch<A> {
     #[inline(always)]
     fn handled(&mut self, cx: &Context<A>) {
         cx.control().counters().handled();
-        if let Some(asked) = self.in_hand.take() {
-            cx.cell().set_in_hand(None);
+        if std::mem::take(&mut self.is_request)
+            && let Some(asked) = cx.cell().take_in_hand()
+        {
             // If the reply was dropped meanwhile, that was no failure of the handler.
             asked.let_go();
         }
         self.since_yield += 1;
-    }
-
-    /// Tells whoever waits for a reply to the message whose handler failed, panicked or was aborted.
-    pub(crate) fn tell_in_hand(&mut self, cause: &Never) {
-        if let Some(asked) = self.in_hand.take() {
-            asked.never(cause.clone());
-        }
     }
 
     /// Closes the queue, and takes everything out, handled or not, in order.
@@ -308,20 +313,18 @@ fn is_interrupted(cx: &Context<impl Actor>) -> bool {
 /// Handles a message. If the actor is asleep already, but that takes more than this turn, it is awake again: what wakes it may
 /// be the next message then.
 #[inline(always)]
-async fn handling<T>(
+fn handling<T>(
     cx: &Context<impl Actor>,
     is_asleep: &mut bool,
-    handling: impl Future<Output = T>,
-) -> T {
-    let mut handling = pin!(handling);
-    poll_fn(|task| {
+    mut handling: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = T> {
+    poll_fn(move |task| {
         let polled = handling.as_mut().poll(task);
         if polled.is_pending() && std::mem::take(is_asleep) {
             cx.cell().inbox.stay_awake();
         }
         polled
     })
-    .await
 }
 
 /// One boxed future serves a whole row of messages of one type, and waits for the next one itself: neither a message nor
@@ -355,26 +358,45 @@ where
         loop {
             while is_first || !is_interrupted(cx) {
                 is_first = false;
-                let Some(is_plain) = run.is_next_plain() else {
+                let Some(next) = run.next() else {
                     break;
                 };
-                // Most messages have no more to them.
-                if is_plain && !cx.is_stamping() && !is_each_recorded() {
+                // Most messages have no more to them than what the first two say.
+                let is_watched = cx.is_stamping() || is_each_recorded();
+                if next == Next::Plain && !is_watched {
                     let Some(message) = run.pop_plain() else {
                         break;
                     };
-                    let handled = handling(cx, &mut is_asleep, actor.handle(cx, message)).await;
-                    if let Err(error) = handled {
+                    let handled = pin!(actor.handle(cx, message));
+                    if let Err(error) = handling(cx, &mut is_asleep, handled).await {
                         control.counters().failed();
                         return Err(error);
                     }
                     batch.handled_plain(control);
+                } else if next == Next::Request && !is_watched {
+                    let asked = run.pop_request();
+                    let Some(message) = run.pop_plain() else {
+                        break;
+                    };
+                    if !batch.take_up(asked, cx) {
+                        continue;
+                    }
+                    let handled = pin!(actor.handle(cx, message));
+                    if let Err(error) = handling(cx, &mut is_asleep, handled).await {
+                        control.counters().failed();
+                        return Err(error);
+                    }
+                    batch.handled(cx);
                 } else {
                     let Some((kept, meta)) = run.pop() else {
                         break;
                     };
                     let trace = match meta {
                         Meta::Handle(_) | Meta::Reference(_) => None,
+                        Meta::Request => match batch.take_up(run.pop_request(), cx) {
+                            true => None,
+                            false => continue,
+                        },
                         // Its lease ends here: the message is out of the queue.
                         Meta::Remote(remote) => {
                             drop(remote);
@@ -386,7 +408,7 @@ where
                         },
                     };
                     let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded() {
-                        handling(cx, &mut is_asleep, actor.handle(cx, kept.give())).await
+                        handling(cx, &mut is_asleep, pin!(actor.handle(cx, kept.give()))).await
                     } else {
                         is_asleep = false;
                         let span = step::<M>(cx, trace);

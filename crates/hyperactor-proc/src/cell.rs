@@ -76,10 +76,21 @@ impl<A: Actor> Cell<A> {
         self.control.actor_id()
     }
 
-    pub(crate) fn set_in_hand(&self, request: Option<Arc<dyn Asked>>) {
+    pub(crate) fn set_in_hand(&self, request: Arc<dyn Asked>) {
         // The old one may be the last to hold a reply, and is dropped without the lock.
-        let before = std::mem::replace(&mut *self.in_hand.lock(), request);
+        let before = self.in_hand.lock().replace(request);
         drop(before);
+    }
+
+    pub(crate) fn take_in_hand(&self) -> Option<Arc<dyn Asked>> {
+        self.in_hand.lock().take()
+    }
+
+    /// Tells whoever waits for a reply to the message whose handler failed, panicked or was aborted.
+    pub(crate) fn tell_in_hand(&self, cause: &Never) {
+        if let Some(asked) = self.take_in_hand() {
+            asked.never(cause.clone());
+        }
     }
 
     /// The actors that would wait for each other if this one were asked: each for the next, the last one for the first.
@@ -87,7 +98,10 @@ impl<A: Actor> Cell<A> {
     /// this one has a place in the chain only while it waits, at that very port, for the reply that all the others hang
     /// on: a wait that was given up since is none.
     pub(crate) fn circle(&self, request: &Arc<dyn Asked>) -> Option<Vec<ActorId>> {
-        let chain = request.chain();
+        if !request.is_behind(self.actor_id()) {
+            return None;
+        }
+        let chain = Arc::clone(request).chain();
         let first = chain.iter().position(|link| {
             link.actor_id == *self.actor_id() && self.mailbox.awaits(link.reply_port)
         })?;

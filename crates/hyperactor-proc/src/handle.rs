@@ -81,8 +81,8 @@ impl<A: Actor> ActorHandle<A> {
         A: Handler<M>,
     {
         if !cx.is_stamping() && self.cell.class_of::<M>() == Class::User {
-            let meta = Meta::Handle(cx.actor_id().precomputed_hash());
-            self.cell.inbox.push_plain(message, meta, None);
+            let sender_hash = cx.actor_id().precomputed_hash();
+            self.cell.inbox.push_plain(message, sender_hash, None);
         }
     }
 

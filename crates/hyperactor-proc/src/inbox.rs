@@ -2,9 +2,10 @@
 //! [`Lanes`]; what a run is, `runs.rs` says.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyperactor_mailbox::{Both, Class, Lane, Lanes, Overflow, Refusal};
+use hyperactor_mailbox::{Asked, Both, Class, Lane, Lanes, Overflow, Refusal};
 
 use crate::runs::{AnyRun, Crash, Envelop, Inline, Kept, Meta, Run, Unhandled, is_inline};
 use crate::{Actor, Handler, PanicReport, limits};
@@ -101,6 +102,86 @@ impl<A: Actor> Runs<A> {
             && run.has_place()
         {
             run.push(message, meta, envelop);
+        }
+    }
+
+    /// As [`push_kept`](Self::push_kept), for a message of which nothing but its sender is known. What lies beside it is made where it
+    /// is put: a pair of words that is copied before both have come to memory makes the processor wait for them.
+    #[inline(always)]
+    fn push_plain<M: Send + 'static>(
+        &mut self,
+        message: M,
+        sender_hash: u64,
+        by_reference: Option<Envelop<M>>,
+    ) where
+        A: Handler<M>,
+    {
+        match const { is_inline::<M>() } {
+            true => self.push_plain_as::<M, Inline<M>>(message, sender_hash, by_reference),
+            false => self.push_plain_as::<M, Box<M>>(message, sender_hash, by_reference),
+        }
+    }
+
+    #[inline(always)]
+    fn push_plain_as<M, K>(
+        &mut self,
+        message: M,
+        sender_hash: u64,
+        by_reference: Option<Envelop<M>>,
+    ) where
+        A: Handler<M>,
+        M: Send + 'static,
+        K: Kept<M>,
+    {
+        self.len += 1;
+        if let Some(last) = &mut self.last
+            && let Some(run) = last.of::<Run<A, M, K>>()
+            && run.has_place()
+        {
+            return run.push_plain(message, sender_hash, by_reference);
+        }
+        if let Some(run) = self.begin::<M, K>().of::<Run<A, M, K>>()
+            && run.has_place()
+        {
+            run.push_plain(message, sender_hash, by_reference);
+        }
+    }
+
+    /// As [`push_kept`](Self::push_kept), for a request from within the proc.
+    #[inline(always)]
+    fn push_request<M: Send + 'static>(
+        &mut self,
+        message: M,
+        asked: Arc<dyn Asked>,
+        envelop: Envelop<M>,
+    ) where
+        A: Handler<M>,
+    {
+        match const { is_inline::<M>() } {
+            true => self.push_request_as::<M, Inline<M>>(message, asked, envelop),
+            false => self.push_request_as::<M, Box<M>>(message, asked, envelop),
+        }
+    }
+
+    #[inline(always)]
+    fn push_request_as<M, K>(&mut self, message: M, asked: Arc<dyn Asked>, envelop: Envelop<M>)
+    where
+        A: Handler<M>,
+        M: Send + 'static,
+        K: Kept<M>,
+    {
+        self.by_reference += 1;
+        self.len += 1;
+        if let Some(last) = &mut self.last
+            && let Some(run) = last.of::<Run<A, M, K>>()
+            && run.has_place()
+        {
+            return run.push_request(message, asked, envelop);
+        }
+        if let Some(run) = self.begin::<M, K>().of::<Run<A, M, K>>()
+            && run.has_place()
+        {
+            run.push_request(message, asked, envelop);
         }
     }
 
@@ -258,12 +339,12 @@ impl<A: Actor> Inbox<A> {
     /// Puts a message from within the proc at the end of the user messages, if the queue is open and has room, and does nothing
     /// out of the ordinary when it has none; else the message stays where it is.
     ///
-    /// `by_reference` makes the envelope again that it would have come in, and counts.
+    /// `by_reference` makes the envelope again that it would have come in, and counts; without it the message came by a handle.
     #[inline(always)]
     pub(crate) fn push_plain<M: Send + 'static>(
         &self,
         message: &mut Option<M>,
-        meta: Meta,
+        sender_hash: u64,
         by_reference: Option<Envelop<M>>,
     ) where
         A: Handler<M>,
@@ -279,7 +360,7 @@ impl<A: Actor> Inbox<A> {
             runs.by_reference += 1;
         }
         if let Some(message) = message.take() {
-            runs.push_kept(message, meta, by_reference);
+            runs.push_plain(message, sender_hash, by_reference);
         }
         place.filled();
     }
@@ -331,6 +412,29 @@ impl<A: Actor> Inbox<A> {
             }
             Err(why) => Err(Refused { why, message, meta }),
         }
+    }
+
+    /// As [`push_by_reference`](Self::push_by_reference), for a request from within the proc: `message` and `asked` stay where they
+    /// are if they are refused.
+    #[inline(always)]
+    pub(crate) fn push_request<M: Send + 'static>(
+        &self,
+        class: Class,
+        message: &mut Option<M>,
+        asked: &mut Option<Arc<dyn Asked>>,
+        envelop: Envelop<M>,
+    ) -> Result<Option<Box<Unhandled>>, Refusal>
+    where
+        A: Handler<M>,
+    {
+        if message.is_none() || asked.is_none() {
+            return Ok(None);
+        }
+        let mut place = self.0.admit(class, true)?;
+        if let (Some(message), Some(asked)) = (message.take(), asked.take()) {
+            place.lane().push_request(message, asked, envelop);
+        }
+        Ok(place.filled())
     }
 
     /// Puts a failure at the end, to which the actor comes as to a message.

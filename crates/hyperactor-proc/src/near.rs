@@ -11,7 +11,7 @@ use hyperactor_refs::{ActorId, PortId};
 
 use crate::cell::Cell;
 use crate::inbox::Refused;
-use crate::runs::{Meta, Origin, envelop};
+use crate::runs::{Meta, Origin, Unhandled, envelop};
 use crate::{Actor, Receives, TraceContext};
 
 /// An actor of the sender's own proc.
@@ -20,10 +20,21 @@ pub(crate) struct Near<A: Actor> {
 }
 
 impl<A: Actor> Near<A> {
-    /// An actor that somebody has a handle to, if it is in the sender's proc.
-    pub(crate) fn of(cell: &Arc<Cell<A>>, cx: &(impl Outbox + ?Sized)) -> Option<Self> {
-        let cell = Arc::clone(cell);
-        cell.shares_proc(cx.actor_id()).then_some(Self { cell })
+    /// As [`find`](Self::find), for as long as the reference lasts: nothing is counted.
+    #[inline]
+    pub(crate) fn look<'a>(
+        known: &'a KnownMailbox,
+        cx: &(impl Outbox + ?Sized),
+        actor_id: &ActorId,
+    ) -> Option<&'a Cell<A>> {
+        let cell = match known.known_owner::<Cell<A>>(cx, actor_id) {
+            Some(cell) => cell,
+            None => {
+                Self::find(known, cx, actor_id)?;
+                known.known_owner(cx, actor_id)?
+            }
+        };
+        (cell.is_exported() && !cell.mailbox.is_closed()).then_some(cell)
     }
 
     /// The actor, if it is in the sender's proc, takes messages and has ports for them.
@@ -58,13 +69,10 @@ impl<A: Actor> Near<A> {
             && !cx.is_stamping()
             && cell.class_of::<M>() == Class::User
         {
-            let meta = Meta::Reference(cx.actor_id().precomputed_hash());
-            cell.inbox.push_plain(message, meta, Some(envelop::<M>));
+            let sender_hash = cx.actor_id().precomputed_hash();
+            cell.inbox
+                .push_plain(message, sender_hash, Some(envelop::<M>));
         }
-    }
-
-    pub(crate) fn actor_id(&self) -> &ActorId {
-        self.cell.actor_id()
     }
 
     /// Posts a message; it comes back to its sender if it cannot be placed.
@@ -132,44 +140,6 @@ impl<A: Actor> Near<A> {
         Outcome::Delivered
     }
 
-    /// Places a request as soon as there is room.
-    pub(crate) async fn ask<M: Message>(
-        &self,
-        cx: &(impl Outbox + ?Sized),
-        message: M,
-        asked: Arc<dyn Asked>,
-    ) -> Result<(), NotDelivered>
-    where
-        A: Receives<M>,
-    {
-        let cell = &self.cell;
-        let class = cell.class_of::<M>();
-        let origin = Origin::Envelope {
-            sender: cx.actor_id().clone(),
-            asked: Some(Arc::clone(&asked)),
-        };
-        let mut meta = Meta::full(origin, Lease::none(), TraceContext::of(cx));
-        let mut message = message;
-        loop {
-            if let Some(chain) = cell.circle(&asked) {
-                return Err(NotDelivered::Deadlock { chain });
-            }
-            let refused = match self.push(class, message, meta) {
-                Ok(()) => return Ok(()),
-                Err(refused) => refused,
-            };
-            match (refused.why, cell.capacity_of(class)) {
-                // The deadline bounds the wait for room.
-                (Refusal::Full, Some(capacity)) => capacity.available().await,
-                (why, _) => {
-                    let port_id = PortId::new(cell.actor_id().clone(), M::port());
-                    return Err(cell.reason_of(why, port_id));
-                }
-            }
-            (message, meta) = (refused.message, refused.meta);
-        }
-    }
-
     #[allow(clippy::result_large_err)]
     #[inline(always)]
     fn place<M: Message>(&self, cx: &(impl Outbox + ?Sized), message: M) -> Result<(), Refused<M>>
@@ -207,6 +177,75 @@ impl<A: Actor> Near<A> {
         cx.return_handle()
             .report(self.cell.report_of(why, envelope, class));
     }
+}
+
+/// Why a request is not in the queue of its actor.
+pub(crate) enum Unplaced {
+    /// There is [room](room) for it later.
+    Full,
+    Never(NotDelivered),
+}
+
+/// Places a request in the queue of an actor of the sender's own proc; it stays where it is if that cannot be.
+#[inline(always)]
+pub(crate) fn ask<A: Receives<M>, M: Message>(
+    cell: &Cell<A>,
+    cx: &(impl Outbox + ?Sized),
+    message: &mut Option<M>,
+    asked: &mut Option<Arc<dyn Asked>>,
+) -> Result<(), Unplaced> {
+    if let Some(chain) = asked.as_ref().and_then(|asked| cell.circle(asked)) {
+        return Err(Unplaced::Never(NotDelivered::Deadlock { chain }));
+    }
+    let class = cell.class_of::<M>();
+    let pushed = match TraceContext::of(cx) {
+        None => {
+            let inbox = &cell.inbox;
+            inbox.push_request(class, message, asked, envelop::<M>)
+        }
+        Some(trace) => push_traced(cell, class, trace, message, asked),
+    };
+    match pushed {
+        Ok(None) => Ok(()),
+        Ok(Some(oldest)) => {
+            cell.displaced(*oldest);
+            Ok(())
+        }
+        Err(Refusal::Full) if cell.inbox.waits(class) => Err(Unplaced::Full),
+        Err(why) => {
+            let port_id = PortId::new(cell.actor_id().clone(), M::port());
+            Err(Unplaced::Never(cell.reason_of(why, port_id)))
+        }
+    }
+}
+
+/// Waits until an actor's queue may have room for such a message.
+pub(crate) async fn room<A: Receives<M>, M: Message>(cell: &Cell<A>) {
+    cell.inbox.available(cell.class_of::<M>()).await;
+}
+
+/// Places a request that is part of a trace; it stays where it is if it is refused.
+#[cold]
+fn push_traced<A: Receives<M>, M: Message>(
+    cell: &Cell<A>,
+    class: Class,
+    trace: TraceContext,
+    message: &mut Option<M>,
+    asked: &mut Option<Arc<dyn Asked>>,
+) -> Result<Option<Box<Unhandled>>, Refusal> {
+    let (Some(request), Some(to)) = (message.take(), asked.take()) else {
+        return Ok(None);
+    };
+    let origin = Origin::Request { asked: to };
+    let meta = Meta::full(origin, Lease::none(), Some(trace));
+    let inbox = &cell.inbox;
+    inbox
+        .push_by_reference(class, request, meta, envelop::<M>)
+        .map_err(|refused| {
+            *message = Some(refused.message);
+            *asked = refused.meta.into_asked();
+            refused.why
+        })
 }
 
 /// A message that waits for room.

@@ -98,21 +98,30 @@ pub(crate) fn caught<F: Future>(
 
 /// The same for a plain call.
 pub(crate) fn caught_sync<T>(call: impl FnOnce() -> T) -> Result<T, PanicReport> {
+    caught_boxed(call).map_err(|report| *report)
+}
+
+/// The same, with an error that is small: for calls that are made for every message.
+#[inline(always)]
+pub(crate) fn caught_boxed<T>(call: impl FnOnce() -> T) -> Result<T, Box<PanicReport>> {
     let section = Section::enter();
     let result = catch_unwind(AssertUnwindSafe(call));
     drop(section);
-    result.map_err(|payload| {
-        // Gone when the thread is being torn down; then the place is not known.
-        let place = LAST.try_with(RefCell::take).ok().flatten();
-        let (location, backtrace) = match place {
-            Some(place) => (place.location, Some(place.backtrace)),
-            None => (None, None),
-        };
-        PanicReport {
-            message: text_of(payload),
-            location,
-            backtrace,
-        }
+    result.map_err(report_of)
+}
+
+#[cold]
+fn report_of(payload: Box<dyn Any + Send>) -> Box<PanicReport> {
+    // Gone when the thread is being torn down; then the place is not known.
+    let place = LAST.try_with(RefCell::take).ok().flatten();
+    let (location, backtrace) = match place {
+        Some(place) => (place.location, Some(place.backtrace)),
+        None => (None, None),
+    };
+    Box::new(PanicReport {
+        message: text_of(payload),
+        location,
+        backtrace,
     })
 }
 

@@ -456,7 +456,10 @@ impl Proc {
             Origin::Handle { sender_hash } | Origin::Reference { sender_hash } => {
                 inner.residents.lock().teller_by_hash(*sender_hash)
             }
-            Origin::Envelope { .. } | Origin::Remote { .. } | Origin::Own { .. } => None,
+            Origin::Envelope { .. }
+            | Origin::Remote { .. }
+            | Origin::Request { .. }
+            | Origin::Own { .. } => None,
         }
     }
 }

@@ -9,13 +9,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use hyperactor_mailbox::{Never, ending_with};
+use hyperactor_mailbox::ending_with;
 
 use crate::batch::{Batch, Woken};
 use crate::blocking::turn;
 use crate::cell::{Cell, unhandled};
 use crate::control::{Control, End};
-use crate::panics::{caught, caught_sync};
+use crate::panics::{caught, caught_boxed, caught_sync};
 use crate::reports::Report;
 use crate::time::within;
 use crate::{
@@ -29,7 +29,8 @@ type Served = Result<ActorResult<ExitReason>, PanicReport>;
 /// Why something that the actor did was not done to its end.
 enum Cut {
     Aborted,
-    Panicked(PanicReport),
+    // Boxed: a step's result is copied a few times for each turn, and is small otherwise.
+    Panicked(Box<PanicReport>),
 }
 
 /// The whole life, as the actor's task.
@@ -78,14 +79,14 @@ pub(crate) fn run<A: Actor>(
             match step {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => break Some(Box::new(Ok(Err(error)))),
-                Err(Cut::Panicked(report)) => break Some(Box::new(Err(report))),
+                Err(Cut::Panicked(report)) => break Some(Box::new(Err(*report))),
                 Err(Cut::Aborted) => break None,
             }
         };
         let exit = match served {
             Some(served) => {
-                let Ending { cx, batch, .. } = &mut ending;
-                let closing = Box::pin(close_down(&mut actor, cx, batch, served));
+                let cx = &ending.cx;
+                let closing = Box::pin(close_down(&mut actor, cx, served));
                 small(guarded(cx, closing).await.map(Err)).err().flatten()
             }
             None => None,
@@ -125,7 +126,7 @@ fn look<A: Actor>(cx: &Context<A>) -> Look {
 fn small(begun: Result<Result<(), ActorExit>, Cut>) -> Result<(), Option<Box<ActorExit>>> {
     match begun {
         Ok(begun) => begun.map_err(|exit| Some(Box::new(exit))),
-        Err(Cut::Panicked(report)) => Err(Some(Box::new(ActorExit::Panicked(report)))),
+        Err(Cut::Panicked(report)) => Err(Some(Box::new(ActorExit::Panicked(*report)))),
         Err(Cut::Aborted) => Err(None),
     }
 }
@@ -141,13 +142,15 @@ fn guarded<A: Actor, F: Future + Unpin>(
         if control.is_aborted() {
             return Poll::Ready(Err(Cut::Aborted));
         }
-        let polled = turn(control.pace(), || {
-            caught_sync(|| Pin::new(&mut future).poll(task))
+        // Written where it is read, instead of being passed through what is called between.
+        let mut step = Poll::Pending;
+        turn(control.pace(), || {
+            step = match caught_boxed(|| Pin::new(&mut future).poll(task)) {
+                Ok(polled) => polled.map(Ok),
+                Err(report) => Poll::Ready(Err(Cut::Panicked(report))),
+            };
         });
-        match polled {
-            Ok(output) => output.map(Ok),
-            Err(report) => Poll::Ready(Err(Cut::Panicked(report))),
-        }
+        step
     })
 }
 
@@ -179,24 +182,20 @@ async fn begin<A: Actor>(actor: &mut A, cx: &Context<A>) -> Result<(), ActorExit
 ///
 /// Whoever waits for the reply to a message that ends the actor is told with the cause, so the message stays marked as in
 /// hand unless its handler succeeds.
-async fn close_down<A: Actor>(
-    actor: &mut A,
-    cx: &Context<A>,
-    batch: &mut Option<Box<Batch<A>>>,
-    served: Box<Served>,
-) -> ActorExit {
+async fn close_down<A: Actor>(actor: &mut A, cx: &Context<A>, served: Box<Served>) -> ActorExit {
     let reason = match *served {
         Ok(Ok(reason)) => reason,
         Ok(Err(error)) => {
             let reason = failed(error);
             // Who waits for this very reply need not wait for the cleanup.
-            tell_in_hand(batch, &waits::ended(&ActorExit::from(reason.clone())));
+            cx.cell()
+                .tell_in_hand(&waits::ended(&ActorExit::from(reason.clone())));
             reason
         }
         Err(report) => {
             cx.control().counters().failed();
             let exit = ActorExit::Panicked(report);
-            tell_in_hand(batch, &waits::ended(&exit));
+            cx.cell().tell_in_hand(&waits::ended(&exit));
             finish(cx, End::Stop).await;
             return exit;
         }
@@ -207,13 +206,6 @@ async fn close_down<A: Actor>(
     };
     finish(cx, end).await;
     clean_up(actor, cx, reason).await
-}
-
-/// Tells whoever waits for a reply to the message in hand, if there is one.
-fn tell_in_hand<A: Actor>(batch: &mut Option<Box<Batch<A>>>, cause: &Never) {
-    if let Some(batch) = batch {
-        batch.tell_in_hand(cause);
-    }
 }
 
 fn failed(error: ActorError) -> ExitReason {
@@ -314,8 +306,7 @@ impl<A: Actor> Ending<A> {
             proc.unbind(cell.actor_id());
         }
         let cause = waits::ended(exit);
-        cell.set_in_hand(None);
-        batch.tell_in_hand(&cause);
+        cell.tell_in_hand(&cause);
         while let Some(message) = batch.pop_unhandled() {
             // The message's own `Drop` may run here, and it is the user's code.
             if let Err(report) = caught_sync(|| unhandled(cell, *message, &cause)) {

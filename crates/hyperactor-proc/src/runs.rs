@@ -31,6 +31,8 @@ pub(crate) enum Origin {
     /// By the actor itself, later: a timer, or a future whose result it waits for. The token counts the messages of one
     /// such source that still wait.
     Own { _token: Arc<()> },
+    /// By somebody of the same proc who waits for the reply.
+    Request { asked: Arc<dyn Asked> },
     /// By an envelope of this process.
     Envelope {
         sender: ActorId,
@@ -48,7 +50,18 @@ impl Origin {
     pub(crate) fn asked(&self) -> Option<&Arc<dyn Asked>> {
         match self {
             Self::Handle { .. } | Self::Reference { .. } | Self::Own { .. } => None,
+            Self::Request { asked } => Some(asked),
             Self::Envelope { asked, .. } | Self::Remote { asked, .. } => asked.as_ref(),
+        }
+    }
+}
+
+impl Origin {
+    pub(crate) fn into_asked(self) -> Option<Arc<dyn Asked>> {
+        match self {
+            Self::Handle { .. } | Self::Reference { .. } | Self::Own { .. } => None,
+            Self::Request { asked } => Some(asked),
+            Self::Envelope { asked, .. } | Self::Remote { asked, .. } => asked,
         }
     }
 }
@@ -59,6 +72,7 @@ impl fmt::Display for Origin {
             Self::Handle { .. } => f.write_str("through a handle"),
             Self::Reference { .. } => f.write_str("through a reference"),
             Self::Own { .. } => f.write_str("from itself"),
+            Self::Request { .. } => f.write_str("by an ask"),
             Self::Envelope { sender, .. } | Self::Remote { sender, .. } => {
                 write!(f, "from `{sender}`")
             }
@@ -71,6 +85,8 @@ impl fmt::Display for Origin {
 pub(crate) enum Meta {
     Handle(u64),
     Reference(u64),
+    /// A request from within the proc: who asked, the run has in a row of its own.
+    Request,
     Remote(Remote),
     Full(Box<Full>),
 }
@@ -176,9 +192,17 @@ impl Meta {
     #[inline]
     pub(crate) fn is_local(&self) -> bool {
         match self {
-            Self::Handle(_) | Self::Reference(_) => true,
+            Self::Handle(_) | Self::Reference(_) | Self::Request => true,
             Self::Remote(_) => false,
             Self::Full(full) => full.lease.is_local(),
+        }
+    }
+
+    /// The request that the message is, if it is one that has it.
+    pub(crate) fn into_asked(self) -> Option<Arc<dyn Asked>> {
+        match self {
+            Self::Full(full) => full.origin.into_asked(),
+            Self::Handle(_) | Self::Reference(_) | Self::Remote(_) | Self::Request => None,
         }
     }
 
@@ -187,14 +211,22 @@ impl Meta {
         match self {
             Self::Full(full) => full.lease.forget(),
             Self::Remote(remote) => remote.forget_lease(),
-            Self::Handle(_) | Self::Reference(_) => {}
+            Self::Handle(_) | Self::Reference(_) | Self::Request => {}
         }
     }
 
-    fn into_full(self) -> Box<Full> {
+    /// `asked` is the request, where that is what the message is.
+    fn into_full(self, asked: impl FnOnce() -> Option<Arc<dyn Asked>>) -> Box<Full> {
         let origin = match self {
             Self::Handle(sender_hash) => Origin::Handle { sender_hash },
             Self::Reference(sender_hash) => Origin::Reference { sender_hash },
+            Self::Request => match asked() {
+                Some(asked) => Origin::Request { asked },
+                // There is one for each, so this is never come to.
+                None => Origin::Own {
+                    _token: Arc::default(),
+                },
+            },
             Self::Remote(remote) => return remote.into_full(),
             Self::Full(full) => return full,
         };
@@ -260,9 +292,25 @@ pub(crate) const fn is_inline<M>() -> bool {
     size_of::<M>() <= limits::INLINE_BYTES_MAX
 }
 
+/// Apart from the run, which most messages have no use for it in.
+#[derive(Default)]
+struct Requests(VecDeque<Arc<dyn Asked>>);
+
+/// What lies beside a message that comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing to look at, as with most.
+    Plain,
+    /// A request from within the proc.
+    Request,
+    Other,
+}
+
 /// Messages of type `M` in a row.
 pub(crate) struct Run<A, M, K> {
     entries: VecDeque<(K, Meta)>,
+    /// Who asked, for each entry that is a [`Meta::Request`], in their order. Nothing before the first of them.
+    requests: Option<Box<Requests>>,
     /// How many of them hold a lease.
     leased: usize,
     /// Set by the first message that came through a port.
@@ -274,6 +322,7 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self {
             entries: VecDeque::with_capacity(capacity),
+            requests: None,
             leased: 0,
             envelop: None,
             actor: PhantomData,
@@ -291,6 +340,39 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
         self.entries.push_back((K::keep(message), meta));
     }
 
+    /// As [`push`](Self::push), for a message of which nothing but its sender is known.
+    #[inline(always)]
+    pub(crate) fn push_plain(
+        &mut self,
+        message: M,
+        sender_hash: u64,
+        by_reference: Option<Envelop<M>>,
+    ) {
+        let message = K::keep(message);
+        match by_reference {
+            Some(envelop) => {
+                self.envelop = Some(envelop);
+                let entry = (message, Meta::Reference(sender_hash));
+                self.entries.push_back(entry);
+            }
+            None => self.entries.push_back((message, Meta::Handle(sender_hash))),
+        }
+    }
+
+    /// As [`push`](Self::push), for a request from within the proc.
+    #[inline(always)]
+    pub(crate) fn push_request(&mut self, message: M, asked: Arc<dyn Asked>, envelop: Envelop<M>) {
+        self.envelop = Some(envelop);
+        self.requests.get_or_insert_default().0.push_back(asked);
+        self.entries.push_back((K::keep(message), Meta::Request));
+    }
+
+    /// The request that the first entry is, or that was just taken out, where it is a [`Meta::Request`].
+    #[inline(always)]
+    pub(crate) fn pop_request(&mut self) -> Option<Arc<dyn Asked>> {
+        self.requests.as_mut()?.0.pop_front()
+    }
+
     /// From one place to a few, and from those to all that a run may have; whether there were fewer.
     #[cold]
     fn grow(&mut self) -> bool {
@@ -306,14 +388,18 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
         true
     }
 
-    /// Whether there is nothing to look at beside the next message: most have nothing. `None` where there is none.
+    /// What lies beside the next message; `None` where there is none.
     #[inline(always)]
-    pub(crate) fn is_next_plain(&self) -> Option<bool> {
+    pub(crate) fn next(&self) -> Option<Next> {
         let (_, meta) = self.entries.front()?;
-        Some(matches!(meta, Meta::Handle(_) | Meta::Reference(_)))
+        Some(match meta {
+            Meta::Handle(_) | Meta::Reference(_) => Next::Plain,
+            Meta::Request => Next::Request,
+            Meta::Remote(_) | Meta::Full(_) => Next::Other,
+        })
     }
 
-    /// Takes the first message out, of which [nothing else](Self::is_next_plain) is to be looked at.
+    /// Takes the first message out, of which nothing in its own place is to be looked at: [`Next::Plain`], [`Next::Request`].
     #[inline(always)]
     pub(crate) fn pop_plain(&mut self) -> Option<M> {
         let (kept, meta) = self.entries.pop_front()?;
@@ -402,7 +488,7 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> AnyRun<A> for Run<A, M, K> {
 
     fn pop_unhandled(&mut self) -> Option<Box<Unhandled>> {
         let (message, meta) = self.pop()?;
-        let Full { origin, lease, .. } = *meta.into_full();
+        let Full { origin, lease, .. } = *meta.into_full(|| self.pop_request());
         let envelop = match (&origin, self.envelop) {
             (Origin::Handle { .. } | Origin::Own { .. }, _) | (_, None) => envelop_local::<M>,
             (_, Some(envelop)) => envelop,

@@ -11,7 +11,6 @@ use hyperactor_mailbox::{
 use hyperactor_refs::{ActorId, PortId};
 
 use crate::ask::{self, AskError};
-use crate::near::Near;
 use crate::{Actor, ActorHandle, ActorRef, Context, Receives, cell, limits};
 
 /// A reference through which `M` may be sent: an [`ActorRef`], an [`ActorHandle`], a
@@ -100,8 +99,8 @@ impl<A: Receives<M>, M: Message> Accepts<M> for ActorHandle<A> {
         deadline: Duration,
         request: impl FnOnce(OncePortRef<R>) -> M + Send,
     ) -> Result<R, AskError> {
-        if let Some(near) = Near::of(self.cell(), cx) {
-            return ask::ask_near(cx, near, deadline, request).await;
+        if self.cell().shares_proc(cx.actor_id()) {
+            return ask::ask_near(cx, self.cell(), deadline, request).await;
         }
         let dest = PortId::new(self.actor_id().clone(), M::port());
         let cx = Straight {

@@ -210,7 +210,11 @@ impl Asked for RemoteReply {
         }
     }
 
-    fn chain(&self) -> Vec<WaitLink> {
+    fn is_behind(&self, actor_id: &ActorId) -> bool {
+        self.chain.iter().any(|link| link.actor_id == *actor_id)
+    }
+
+    fn chain(self: Arc<Self>) -> Vec<WaitLink> {
         self.chain.clone()
     }
 }

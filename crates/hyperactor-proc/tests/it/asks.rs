@@ -237,6 +237,79 @@ near_and_far! {
     }
 }
 
+/// A number, for whoever wants it back.
+#[derive(Message, Serialize, Deserialize)]
+struct Echo(u64, Option<OncePortRef<u64>>);
+
+/// Handles nothing before it is let go on, and then notes the numbers.
+#[derive(Actor)]
+#[actor(messages(Echo))]
+struct Noting {
+    go_on: Option<tokio::sync::oneshot::Receiver<()>>,
+    noted: mpsc::UnboundedSender<u64>,
+}
+
+impl Handler<Echo> for Noting {
+    async fn handle(&mut self, cx: &Context<Self>, Echo(number, reply): Echo) -> ActorResult {
+        if let Some(go_on) = self.go_on.take() {
+            go_on.await?;
+        }
+        self.noted.send(number)?;
+        if let Some(reply) = reply {
+            cx.reply(reply, number);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_among_posts_of_their_type_are_each_answered_and_those_given_up_alone_left_out() {
+    let proc = Proc::isolated("p");
+    let client = proc.client("main").unwrap();
+    let (go_on, gate) = tokio::sync::oneshot::channel();
+    let (tell, mut noted) = mpsc::unbounded_channel();
+    let noting = Noting {
+        go_on: Some(gate),
+        noted: tell,
+    };
+    let noting = proc.spawn("noting", noting).unwrap().bind();
+    noting.post(&client, Echo(0, None));
+    let mut asks = Vec::new();
+    for number in 1..=40 {
+        if number % 3 == 0 {
+            noting.post(&client, Echo(number, None));
+        } else {
+            let ask = noting.ask(&client, move |reply| Echo(number, Some(reply)));
+            let mut ask = Box::pin(ask);
+            assert!(polled_once(ask.as_mut()).await.is_pending());
+            asks.push((number, ask));
+        }
+    }
+    // Every second question is given up while it is in the queue.
+    let mut kept = Vec::new();
+    for (at, ask) in asks.into_iter().enumerate() {
+        if at % 2 == 0 {
+            kept.push(ask);
+        }
+    }
+    let expected: Vec<u64> = (0..=40)
+        .filter(|number| number % 3 == 0 || kept.iter().any(|(kept, _)| kept == number))
+        .collect();
+    assert!(expected.len() < 41 && kept.len() > 10);
+    go_on.send(()).unwrap();
+    for (number, ask) in kept {
+        assert_eq!(ask.await, Ok(number));
+    }
+    // What was posted last comes after all of them.
+    let last = noting.ask(&client, |reply| Echo(41, Some(reply))).await;
+    assert_eq!(last, Ok(41));
+    let mut seen = Vec::new();
+    while let Ok(number) = noted.try_recv() {
+        seen.push(number);
+    }
+    assert_eq!(seen, [expected, vec![41]].concat());
+}
+
 /// Sees what becomes of a port that no question stands behind.
 #[tokio::test(start_paused = true)]
 async fn a_once_port_that_was_sent_in_a_plain_message_ends_when_it_is_dropped_far_away() {

@@ -175,7 +175,8 @@ async fn the_deadline_of_a_later_question_counts_from_that_question() {
     let asked = proc.spawn("asked", Asked).unwrap().bind();
     // In a task, which keeps its timer from question to question.
     let asking = tokio::spawn(async move {
-        for pause in [0, 700, 900, 1_500] {
+        // The last pause leaves a timer that fires within the next wait, and long before its end.
+        for pause in [0, 700, 900, 1_500, 700] {
             let reply = asked.ask_within(&main, Duration::from_secs(1), Quick).await;
             assert_eq!(reply, Ok(1));
             tokio::time::sleep(Duration::from_millis(pause)).await;
