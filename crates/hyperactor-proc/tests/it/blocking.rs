@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hyperactor_proc::{Actor, ActorHandle, ActorResult, Context, Handler, Proc};
+use hyperactor_proc::{Actor, ActorHandle, ActorResult, Client, Context, Handler, Proc};
 
-use crate::common::{PATIENCE, soon};
+use crate::common::{PATIENCE, soon, workers};
 
 /// Tells that it was asked to.
 #[derive(Actor)]
@@ -41,35 +41,50 @@ impl Handler<Block> for Blocking {
     }
 }
 
-#[test]
-fn whom_an_actor_woke_before_it_blocks_its_thread_runs_meanwhile_once_it_is_known_as_slow() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+/// A proc with both, and a client that asks one of them to block.
+struct Scene {
+    main: Client,
+    blocking: ActorHandle<Blocking>,
+    _proc: Proc,
+}
+
+impl Scene {
+    fn new() -> Self {
         let proc = Proc::isolated("p");
         let main = proc.client("main").unwrap();
         let echo = proc.spawn("echo", Echo).unwrap();
         let blocking = proc.spawn("blocking", Blocking { echo }).unwrap();
-        let block = async |at_most| {
-            let (was_handled, told) = tokio::sync::oneshot::channel();
-            let block = Block {
-                at_most,
-                was_handled,
-            };
-            blocking.post(&main, block).unwrap();
-            soon(told).await.unwrap()
+        Self {
+            main,
+            blocking,
+            _proc: proc,
+        }
+    }
+
+    /// Has the actor block its thread for so long at most; whether the other one ran meanwhile.
+    async fn block(&self, at_most: Duration) -> bool {
+        let (was_handled, told) = tokio::sync::oneshot::channel();
+        let block = Block {
+            at_most,
+            was_handled,
         };
+        self.blocking.post(&self.main, block).unwrap();
+        soon(told).await.unwrap()
+    }
+}
+
+#[test]
+fn whom_an_actor_woke_before_it_blocks_its_thread_runs_meanwhile_once_it_is_known_as_slow() {
+    workers(2).block_on(async {
+        let scene = Scene::new();
         // Known as slow after the first turn, unless this machine is too busy to look.
         let mut rounds = 0;
-        while !block(Duration::from_millis(200)).await {
+        while !scene.block(Duration::from_millis(200)).await {
             rounds += 1;
             assert!(rounds < 20, "it keeps whom it woke waiting");
         }
         for _ in 0..6 {
-            assert!(block(PATIENCE / 2).await);
+            assert!(scene.block(PATIENCE / 2).await);
         }
     });
 }
@@ -77,28 +92,16 @@ fn whom_an_actor_woke_before_it_blocks_its_thread_runs_meanwhile_once_it_is_know
 /// Another runtime may be entered, by a guard, where actors are polled; that one could not take over their thread.
 #[test]
 fn an_actor_that_blocks_the_only_thread_of_its_runtime_lives_on_where_another_one_is_entered() {
-    let other = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let other = workers(1);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let proc = Proc::isolated("p");
-        let main = proc.client("main").unwrap();
-        let echo = proc.spawn("echo", Echo).unwrap();
-        let blocking = proc.spawn("blocking", Blocking { echo }).unwrap();
+        let scene = Scene::new();
         let _other = other.enter();
         for _ in 0..5 {
-            let (was_handled, told) = tokio::sync::oneshot::channel();
-            let block = Block {
-                at_most: Duration::from_millis(50),
-                was_handled,
-            };
-            blocking.post(&main, block).unwrap();
-            assert!(!soon(told).await.unwrap(), "on the same thread");
+            let was_handled = scene.block(Duration::from_millis(50)).await;
+            assert!(!was_handled, "on the same thread");
         }
     });
 }

@@ -13,6 +13,7 @@ use hyperactor_proc::{
     Actor, ActorResult, Context, Handler, Message, OncePortRef, Proc, Undeliverable,
 };
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Long enough for a loaded machine; a test that reaches it has failed.
@@ -23,6 +24,15 @@ pub(crate) async fn soon<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("did not happen in time")
+}
+
+/// A runtime of so many threads, for tests that keep one of them from its work.
+pub(crate) fn workers(count: usize) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(count)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Polls a future one time.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::common::{Add, Counter, Event, Forward, Gated, Total, polled_once, soon};
+use crate::common::{Add, Counter, Event, Forward, Gated, Total, polled_once, soon, workers};
 use hyperactor_mailbox::{NotDelivered, Outcome};
 use hyperactor_proc::{
     Actor, ActorRef, ActorResult, AskError, Context, Handler, Message, Proc, SpawnOptions,
@@ -532,11 +532,7 @@ async fn what_an_actor_had_in_hand_and_in_its_queue_comes_back_in_order() {
 
 #[test]
 fn a_stream_of_messages_that_all_fail_leaves_others_their_turn() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = workers(1);
     let turn = runtime.block_on(async {
         let proc = Proc::isolated("p");
         let handle = proc.spawn("counter", Counter::default()).unwrap();

@@ -7,7 +7,7 @@ use hyperactor_proc::{Actor, ActorResult, ActorStatus, Context, Handler, Proc, U
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::common::{Add, Counter, Event, Forward, Gated, Total, soon};
+use crate::common::{Add, Counter, Event, Forward, Gated, Total, soon, workers};
 
 fn number(report: Undeliverable) -> u64 {
     match report.envelope.into_message() {
@@ -301,12 +301,7 @@ fn an_actor_that_blocks_its_thread_is_reported_as_stuck() {
             Ok(self.0.recv()?)
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    workers(2).block_on(async {
         let proc = Proc::isolated("p");
         let main = proc.client("main").unwrap();
         let (release, blocked) = std::sync::mpsc::channel();
