@@ -294,7 +294,7 @@ impl<M: Send + 'static> ChannelRx<M> {
             std::mem::swap(&mut self.batch, &mut self.queue.state.lock().runs);
         }
         let run = self.batch.front_mut()?;
-        // A run is never empty: it is made with one message and removed with its last.
+        // A run is never empty: it is made with those of a batch and removed with its last.
         let (message, size, to) = run.messages.pop_front()?;
         let (messages, bytes) = &mut self.taken;
         *messages += 1;

@@ -16,7 +16,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::limits;
 
-/// What one thread does. Written by that thread, but for the last three. Alone in its cache line.
+/// What one thread does. Written by that thread, but for the three that the watching thread writes: `slow` and what was seen at the
+/// last look. Alone in its cache line.
 #[repr(align(64))]
 struct Slot {
     /// How many turns have begun.
@@ -143,7 +144,8 @@ const DOZING: u8 = 1;
 /// It looks every [`LOOK_PERIOD`](limits::LOOK_PERIOD), and need not be told of turns.
 const LOOKING: u8 = 2;
 
-/// Left for `LOOKING` by whoever has a turn, with the lock of `WATCH`, and for the other two by the watching thread alone.
+/// Set to `LOOKING` by whoever has a turn, with the lock of `WATCH`, or by the watching thread, which sees a turn; to the other
+/// two by the watching thread alone.
 static STATE: AtomicU8 = AtomicU8::new(GONE);
 
 static WATCH: Mutex<Watch> = Mutex::new(Watch {
