@@ -301,6 +301,9 @@ impl ReturnSink for SessionSink {
 
 #[cfg(test)]
 mod tests {
+    use hyperactor_mailbox::Pass;
+    use hyperactor_refs::{ChannelAddr, PortId, ProcId};
+
     use super::*;
 
     #[test]
@@ -340,5 +343,33 @@ mod tests {
             }
         }
         assert_eq!(asked, 10);
+    }
+
+    /// A way that takes all.
+    struct All;
+
+    impl Pass for All {
+        fn pass(&self, run: &mut VecDeque<Sealed>) -> bool {
+            run.clear();
+            true
+        }
+    }
+
+    #[test]
+    fn the_ways_of_a_number_that_is_told_anew_are_forgotten_and_others_are_not() {
+        let addr = ChannelAddr::local(7).unwrap();
+        let proc_id = ProcId::direct(addr, "p").unwrap();
+        let actor = ActorId::root(proc_id, "a");
+        let dest = PortId::new(actor.clone(), 1);
+        let envelope = MessageEnvelope::typed(actor, dest, 1_u64);
+        let pairs = [(1, 2), (3, 1), (4, 5)].map(|(to, from)| Pair { to, from });
+        let mut passages = Passages::default();
+        for pair in pairs {
+            passages.learn(pair, &envelope, Some(Passage::new(All)));
+        }
+        let known = |passages: &Passages| pairs.map(|pair| passages.place(pair).is_some());
+        assert_eq!(known(&passages), [true; 3]);
+        passages.forget(1);
+        assert_eq!(known(&passages), [false, false, true]);
     }
 }

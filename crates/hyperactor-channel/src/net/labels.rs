@@ -320,6 +320,7 @@ mod tests {
             }
         }
         let (first, _) = labels.pair(&mut session, &Numbers, named(&0)).unwrap();
+        let since = labels.since(first);
         labels.refuse(first);
         let room = labels.room(Some(&0)).unwrap();
         assert!(!room.has_room());
@@ -331,5 +332,8 @@ mod tests {
             "the label is still its own"
         );
         assert!(room.has_room());
+        // What stood for the former does not stand for the other one.
+        assert!(labels.name(first).is_some_and(|name| *name != 0));
+        assert_ne!(labels.since(first), since);
     }
 }
