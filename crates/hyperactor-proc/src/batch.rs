@@ -431,7 +431,7 @@ where
                 return Ok(());
             }
             let inbox = &cx.cell().inbox;
-            let found = poll_fn(|task| {
+            let came = poll_fn(|task| {
                 if std::mem::take(&mut is_asleep) && poll_attention(cx).is_pending() {
                     batch.since_yield = 0;
                     return Poll::Pending;
@@ -439,25 +439,38 @@ where
                 let may_sleep = batch.spent.is_empty();
                 if let Some(last) = inbox.exchange_plain(task, run, may_sleep) {
                     is_asleep = last;
-                    return Poll::Ready(Ok(Found::Same { is_urgent: false }));
+                    *is_urgent = false;
+                    return Poll::Ready(Came::Same);
                 }
                 match inbox.poll_exchange(task, run, &mut batch.spent) {
-                    Poll::Ready(found) => Poll::Ready(Ok(found)),
-                    Poll::Pending => poll_attention(cx).map(Err),
+                    Poll::Ready(Found::Same { is_urgent: first }) => {
+                        *is_urgent = first;
+                        Poll::Ready(Came::Same)
+                    }
+                    Poll::Ready(Found::Other(taken)) => {
+                        batch.hold(taken);
+                        Poll::Ready(Came::Other)
+                    }
+                    Poll::Ready(Found::Nothing) => Poll::Ready(Came::Other),
+                    Poll::Pending => poll_attention(cx).map(|Attention| Came::Other),
                 }
             });
-            let found = found.await;
+            let came = came.await;
             control.counters().wakes();
-            match found {
-                Ok(Found::Same { is_urgent: first }) => *is_urgent = first,
-                Ok(Found::Other(taken)) => {
-                    batch.hold(taken);
-                    return Ok(());
-                }
-                Ok(Found::Nothing) | Err(Attention) => return Ok(()),
+            if came == Came::Other {
+                return Ok(());
             }
         }
     })
+}
+
+/// What a row that waited for more has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Messages of its type; it has them.
+    Same,
+    /// Something else: other messages, which the batch has, or what the control wants to be looked at, or an end.
+    Other,
 }
 
 /// Fails the actor: it has come to the panic of a future whose result it waits for.

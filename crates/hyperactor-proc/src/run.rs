@@ -7,9 +7,9 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context as TaskContext, Poll};
 
-use hyperactor_mailbox::ending_with;
+use hyperactor_mailbox::{BoxFuture, ending_with};
 
 use crate::batch::{Batch, Woken};
 use crate::blocking::turn;
@@ -31,6 +31,12 @@ enum Cut {
     Aborted,
     // Boxed: a step's result is copied a few times for each turn, and is small otherwise.
     Panicked(Box<PanicReport>),
+}
+
+/// Why the loop ends, as far as nobody asked for it.
+enum Broken {
+    Failed(ActorError),
+    Cut(Cut),
 }
 
 /// The whole life, as the actor's task.
@@ -65,22 +71,25 @@ pub(crate) fn run<A: Actor>(
             // neither may keep the other waiting for ever.
             is_message_next = matches!(report, Some(Report::Undeliverable(_)));
             let step = if let Some(report) = report {
-                guarded(cx, Box::pin(attend(&mut actor, cx, report))).await
+                stepped(cx, Box::pin(attend(&mut actor, cx, report))).await
             } else if let Some(work) = batch.as_mut().and_then(|batch| batch.run(&mut actor, cx)) {
-                guarded(cx, work).await
+                stepped(cx, work).await
             } else {
-                let woken = guarded(cx, Batch::wait_for_more(batch, cx)).await;
-                // What came back of the last messages is still looked at.
-                if matches!(woken, Ok(Woken::Empty)) && cx.control().is_quiet() {
-                    break Some(Box::new(Ok(Ok(ExitReason::Drained))));
+                match guarded(cx, Batch::wait_for_more(batch, cx)).await {
+                    // What came back of the last messages is still looked at.
+                    Ok(Woken::Empty) if cx.control().is_quiet() => {
+                        break Some(Box::new(Ok(Ok(ExitReason::Drained))));
+                    }
+                    Ok(_) => Ok(()),
+                    Err(cut) => Err(Box::new(Broken::Cut(cut))),
                 }
-                woken.map(|_| Ok(()))
             };
-            match step {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => break Some(Box::new(Ok(Err(error)))),
-                Err(Cut::Panicked(report)) => break Some(Box::new(Err(*report))),
-                Err(Cut::Aborted) => break None,
+            if let Err(broken) = step {
+                break match *broken {
+                    Broken::Failed(error) => Some(Box::new(Ok(Err(error)))),
+                    Broken::Cut(Cut::Panicked(report)) => Some(Box::new(Err(*report))),
+                    Broken::Cut(Cut::Aborted) => None,
+                };
             }
         };
         let exit = match served {
@@ -137,21 +146,58 @@ fn guarded<A: Actor, F: Future + Unpin>(
     mut future: F,
 ) -> impl Future<Output = Result<F::Output, Cut>> {
     poll_fn(move |task| {
-        let control = cx.control();
-        control.watch_task(task);
-        if control.is_aborted() {
-            return Poll::Ready(Err(Cut::Aborted));
-        }
-        // Written where it is read, instead of being passed through what is called between.
-        let mut step = Poll::Pending;
-        turn(control.pace(), || {
-            step = match caught_boxed(|| Pin::new(&mut future).poll(task)) {
+        let mut turn = Poll::Pending;
+        take_turn(cx, task, |task| {
+            let polled = caught_boxed(|| Pin::new(&mut future).poll(task));
+            turn = match polled {
                 Ok(polled) => polled.map(Ok),
                 Err(report) => Poll::Ready(Err(Cut::Panicked(report))),
             };
-        });
-        step
+        })
+        .map_or_else(|cut| Poll::Ready(Err(cut)), |()| turn)
     })
+}
+
+/// The same of what may fail. Its result fits into a register through all that a turn passes it: one that lies in memory is
+/// copied right after it was written in parts, for which the processor waits.
+fn stepped<'a, A: Actor>(
+    cx: &'a Context<A>,
+    mut step: BoxFuture<'a, ActorResult>,
+) -> impl Future<Output = Result<(), Box<Broken>>> + Send + 'a {
+    poll_fn(move |task| {
+        let mut turn = Poll::Pending;
+        take_turn(cx, task, |task| {
+            let polled = caught_boxed(|| match step.as_mut().poll(task) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(Box::new(Broken::Failed(error)))),
+            });
+            turn = match polled {
+                Ok(polled) => polled,
+                Err(report) => Poll::Ready(Err(Box::new(Broken::Cut(Cut::Panicked(report))))),
+            };
+        })
+        .map_or_else(
+            |cut| Poll::Ready(Err(Box::new(Broken::Cut(cut)))),
+            |()| turn,
+        )
+    })
+}
+
+/// Polls the actor for one turn, unless it was aborted.
+#[inline(always)]
+fn take_turn<A: Actor>(
+    cx: &Context<A>,
+    task: &mut TaskContext<'_>,
+    poll: impl FnOnce(&mut TaskContext<'_>),
+) -> Result<(), Cut> {
+    let control = cx.control();
+    control.watch_task(task);
+    if control.is_aborted() {
+        return Err(Cut::Aborted);
+    }
+    turn(control.pace(), || poll(task));
+    Ok(())
 }
 
 async fn aborted(control: &Control) {
