@@ -16,7 +16,7 @@ use hyperactor_mailbox::{
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
 use tokio::runtime::{self, Handle};
-use tokio::task;
+use tokio::task::{self, coop};
 use tokio::time::{Instant, Sleep};
 
 use crate::cell::Cell;
@@ -393,9 +393,15 @@ impl SetTimer {
         if waker.will_wake(context.waker()) && !sleep.is_elapsed() {
             return Poll::Pending;
         }
-        waker.clone_from(context.waker());
+        *waker = Waker::noop().clone();
         loop {
-            ready!(sleep.as_mut().poll(context));
+            // A task whose turn is at its end is told to come again, and not yet of the timer.
+            let is_registered = coop::has_budget_remaining();
+            let polled = sleep.as_mut().poll(context);
+            if polled.is_pending() && is_registered {
+                waker.clone_from(context.waker());
+            }
+            ready!(polled);
             if Instant::now() >= self.until {
                 return Poll::Ready(());
             }

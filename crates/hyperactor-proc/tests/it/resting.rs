@@ -1,8 +1,9 @@
 //! Messages that come alone: an actor that takes one is asleep already, and is woken by the next one whatever it does meanwhile.
 //! And the timer that is kept from one question to the next.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyperactor_proc::{
@@ -10,6 +11,7 @@ use hyperactor_proc::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use crate::common::soon;
@@ -184,6 +186,35 @@ async fn the_deadline_of_a_later_question_counts_from_that_question() {
         for deadline in [Duration::from_secs(1), Duration::from_millis(300)] {
             let began = Instant::now();
             let reply = asked.ask_within(&main, deadline, Never).await;
+            assert!(matches!(reply, Err(AskError::TimedOut { .. })), "{reply:?}");
+            let late = began.elapsed() - deadline;
+            assert!(late <= Duration::from_millis(1), "{late:?}");
+        }
+    });
+    soon(asking).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_at_the_end_of_a_turn_ends_at_its_deadline() {
+    let proc = Proc::isolated("p");
+    let main = proc.client("main").unwrap();
+    let asked = proc.spawn("asked", Asked).unwrap().bind();
+    let asking = tokio::spawn(async move {
+        let deadline = Duration::from_secs(1);
+        // The second one finds the timer of the first.
+        for _ in 0..2 {
+            let began = Instant::now();
+            let mut question = Box::pin(asked.ask_within(&main, deadline, Never));
+            let polled = poll_fn(|task| {
+                while coop::has_budget_remaining() {
+                    if let Poll::Ready(part) = coop::poll_proceed(task) {
+                        part.made_progress();
+                    }
+                }
+                Poll::Ready(question.as_mut().poll(task))
+            });
+            assert!(polled.await.is_pending());
+            let reply = question.await;
             assert!(matches!(reply, Err(AskError::TimedOut { .. })), "{reply:?}");
             let late = began.elapsed() - deadline;
             assert!(late <= Duration::from_millis(1), "{late:?}");
