@@ -5,16 +5,20 @@
 //! itself by the host's entry in `/proc`, and has the kernel send the signal when something happens there: when the host ends, in
 //! whatever way, the writing end is closed. Where that cannot be set up, as without `/proc`, a proc that is stopped ends when
 //! somebody lets it go on.
+//!
+//! Until a child has come so far, the host does the same for it, with a pipe that lasts as long as the start. What is stopped
+//! before it has become the program (by `exec`) has copies of all that its host has open, so that nothing is closed when the
+//! host ends: it, too, ends when somebody lets it go on.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, getpgrp, getpid};
+use rustix::process::{Pid, Signal, getpgrp, getpid};
 use serde::{Deserialize, Serialize};
 
-use crate::startup;
+use crate::startup::{self, Told};
 
 /// The host's end. It lasts as long as the host does.
 #[derive(Debug)]
@@ -57,6 +61,45 @@ impl Pulse {
     }
 }
 
+/// The host's care for one child that is being started. Dropped when the child cares for itself.
+#[derive(Debug)]
+pub(crate) struct StartPulse {
+    /// Of the same pipe. Whichever of them the kernel closes first, it is the other that tells of it.
+    ends: [OwnedFd; 2],
+}
+
+impl StartPulse {
+    /// Has the kernel let a child go on when this process ends. The child must not be reaped yet.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn of(child: u32) -> io::Result<Self> {
+        let child = i32::try_from(child).ok().and_then(Pid::from_raw);
+        let child = child.ok_or(io::ErrorKind::InvalidInput)?;
+        let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+        let pulse = Self {
+            ends: [reading, writing],
+        };
+        for end in &pulse.ends {
+            startup::signal_on_events(end.as_fd(), Told::Process(child), Signal::CONT)?;
+        }
+        Ok(pulse)
+    }
+}
+
+impl Drop for StartPulse {
+    fn drop(&mut self) {
+        // Whoever stopped the child meanwhile did not mean it to go on now.
+        for end in &self.ends {
+            let silenced = rustix::fs::fcntl_getfl(end)
+                .and_then(|flags| rustix::fs::fcntl_setfl(end, flags - OFlags::ASYNC));
+            if let Err(error) = silenced {
+                tracing::debug!(target: "hyperactor::bootstrap", %error, "a child that is stopped goes on at the end of its start");
+            }
+        }
+    }
+}
+
 impl PulsePlace {
     /// An error where something else is found.
     fn is_at(&self, found: &Stat) -> io::Result<()> {
@@ -83,9 +126,7 @@ pub(crate) fn go_on_without(place: &PulsePlace) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let reading = rustix::fs::open(path, flags, Mode::empty())?;
     place.is_at(&rustix::fs::fstat(&reading)?)?;
-    startup::signal_group_on_events(reading.as_fd(), own, Signal::CONT)?;
-    let flags = rustix::fs::fcntl_getfl(&reading)?;
-    rustix::fs::fcntl_setfl(&reading, flags | OFlags::ASYNC)?;
+    startup::signal_on_events(reading.as_fd(), Told::Group(own), Signal::CONT)?;
     // Open for as long as this process lives.
     std::mem::forget(reading);
     Ok(())

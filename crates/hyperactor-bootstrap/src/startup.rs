@@ -152,20 +152,32 @@ fn take_control() -> Result<UnixStream, BootError> {
 /// Which signal stands for an event: the same number in every architecture of Linux that Rust has.
 const F_SETSIG: libc::c_int = 10;
 
-/// Has the kernel send a signal to a process group whenever something happens on a descriptor that has `O_ASYNC` set. The
-/// kernel remembers the group itself and not its number, which may be another's later.
-pub(crate) fn signal_group_on_events(
+/// Whom the kernel tells of events on a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told {
+    Process(Pid),
+    /// All that are in the group.
+    Group(Pid),
+}
+
+/// Has the kernel send a signal whenever something happens on a descriptor. The kernel remembers the process or the group
+/// itself and not its number, which may be another's later.
+pub(crate) fn signal_on_events(
     descriptor: BorrowedFd<'_>,
-    group: Pid,
+    told: Told,
     signal: Signal,
 ) -> std::io::Result<()> {
     let number = descriptor.as_raw_fd();
-    let owner = -group.as_raw_nonzero().get();
+    let owner = match told {
+        Told::Process(pid) => pid.as_raw_nonzero().get(),
+        Told::Group(pid) => -pid.as_raw_nonzero().get(),
+    };
     for (request, argument) in [(libc::F_SETOWN, owner), (F_SETSIG, signal.as_raw())] {
         // SAFETY: the descriptor is open for as long as it is borrowed, and both requests take a number and no pointer.
         if unsafe { libc::fcntl(number, request, argument) } == -1 {
             return Err(std::io::Error::last_os_error());
         }
     }
-    Ok(())
+    let flags = rustix::fs::fcntl_getfl(descriptor)?;
+    Ok(rustix::fs::fcntl_setfl(descriptor, flags | OFlags::ASYNC)?)
 }

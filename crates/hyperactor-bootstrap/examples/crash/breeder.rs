@@ -8,6 +8,8 @@ use hyperactor_proc::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::world::ROLE;
+
 /// What a proc's actor may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
@@ -39,7 +41,7 @@ impl Kind {
         let script = match self {
             Self::Host => {
                 let mut host = Command::new("/proc/self/exe");
-                host.args(["--role", "inner"]);
+                host.args([ROLE, "inner"]);
                 return host;
             }
             Self::Plain => "exec sleep 600",

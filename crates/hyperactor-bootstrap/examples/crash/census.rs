@@ -44,6 +44,23 @@ pub(crate) fn named(pid: u32) -> String {
     format!("{pid} `{}`", words.join(" ").trim())
 }
 
+/// The parent of a process that lives.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
+}
+
+/// What a report says of a process that should have ended: which it is, and what it does instead.
+pub(crate) fn described(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:"))
+        .unwrap_or("gone");
+    format!("{}, {}", named(pid), state.trim())
+}
+
 /// Reaps the processes that came to this one when their parents died, but those that others wait for.
 pub(crate) fn reap_orphans(but: &BTreeSet<u32>) {
     for pid in children_of(std::process::id()) {

@@ -86,7 +86,9 @@ fn main() -> ExitCode {
         .run_if_child();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match &arguments[..] {
-        [flag, role, rest @ ..] if flag == "--role" => play(role, rest).map(|()| ExitCode::SUCCESS),
+        [flag, role, rest @ ..] if flag == world::ROLE => {
+            play(role, rest).map(|()| ExitCode::SUCCESS)
+        }
         _ => parse(&arguments).map(|(suite, seed, scale)| run(suite, seed, scale)),
     };
     outcome.unwrap_or_else(|error| {

@@ -15,10 +15,10 @@ use rustix::process::Signal;
 
 use crate::actors::ReceiverParams;
 use crate::breeder::{Breed, Breeder, Kind};
-use crate::census::{self, Things, bound, listing, marked, named};
+use crate::census::{self, Things, bound, described, listing, marked, named, parent_of};
 use crate::lanes;
 use crate::report::{BUSY, Context, Result};
-use crate::world::{Batch, Role, World, signal};
+use crate::world::{Batch, ROLE, Role, World, signal};
 
 /// How many rounds there are.
 const ROUNDS: u64 = 200;
@@ -51,6 +51,7 @@ struct Done {
     procs: u64,
     programs: u64,
     stopped: u64,
+    procs_stopped: u64,
     at_once: u64,
     early: u64,
     survived: u64,
@@ -113,6 +114,7 @@ impl Done {
         self.procs += other.procs;
         self.programs += other.programs;
         self.stopped += other.stopped;
+        self.procs_stopped += other.procs_stopped;
         self.at_once += other.at_once;
         self.early += other.early;
         self.survived += other.survived;
@@ -128,7 +130,8 @@ impl Done {
             ("hosts killed", self.hosts),
             ("procs killed", self.procs),
             ("programs of procs killed", self.programs),
-            ("processes stopped before", self.stopped),
+            ("programs stopped before", self.stopped),
+            ("procs stopped before", self.procs_stopped),
             ("rounds in which all were killed at once", self.at_once),
             ("hosts killed before they worked", self.early),
             ("hosts that lived on and ended in order", self.survived),
@@ -260,21 +263,12 @@ impl Lane<'_> {
             order.push(victims.host);
         }
         rng.shuffle(&mut order);
-        for pid in &others {
-            // Some programs stand still before anybody dies.
-            if rng.chance(1, 12)
-                && census::is_marked(*pid, mark)
-                && !named(*pid).contains("hyperactor")
-                && signal(*pid, Signal::STOP).is_ok()
-            {
-                self.done.stopped += 1;
-            }
-        }
+        self.stop_some(plan, mark, victims, rng);
         let at_once = rng.chance(1, 2);
         let mut killed = Killed::default();
         for pid in order {
-            // Not one that has ended by itself: its number may soon be another's.
-            let lives = census::is_marked(pid, mark);
+            // Not one that has ended by itself: its number may soon be another's. The host's is its own until it is waited for.
+            let lives = pid == victims.host || census::is_marked(pid, mark);
             if !lives || signal(pid, Signal::KILL).is_err() || !killed.pids.insert(pid) {
                 continue;
             }
@@ -293,6 +287,28 @@ impl Lane<'_> {
         }
         self.done.at_once += u64::from(at_once && killed.pids.len() > 1);
         killed
+    }
+
+    /// Some stand still before anybody dies: programs, and procs that are ready and whose host is among those who will die.
+    /// What is just becoming a proc is spared: nobody lets it go on before it has come to its first statement.
+    fn stop_some(&mut self, plan: Plan, mark: &str, victims: &Victims, rng: &mut Rng) {
+        for pid in victims.all.iter().filter(|pid| **pid != victims.host) {
+            let is_ready_proc = victims.procs.contains(pid);
+            let is_chosen = if is_ready_proc {
+                rng.chance(1, 4) && plan == Plan::Host
+            } else {
+                rng.chance(1, 12) && is_program(*pid)
+            };
+            // Not one that has ended by itself: its number may soon be another's.
+            let lives = is_chosen && census::is_marked(*pid, mark);
+            if lives && signal(*pid, Signal::STOP).is_ok() {
+                if is_ready_proc {
+                    self.done.procs_stopped += 1;
+                } else {
+                    self.done.stopped += 1;
+                }
+            }
+        }
     }
 
     /// The host goes on: it reaps the dead procs, keeps the others, and ends in order.
@@ -341,7 +357,7 @@ impl Lane<'_> {
             std::thread::sleep(Duration::from_millis(4));
         }
         let took = start.elapsed();
-        let left: Vec<_> = marked(mark).into_iter().map(named).collect();
+        let left: Vec<_> = marked(mark).into_iter().map(described).collect();
         self.report.check(
             "every process ends with those it belongs to",
             left.is_empty(),
@@ -368,6 +384,14 @@ impl Lane<'_> {
         );
         Ok(())
     }
+}
+
+/// Whether a process is what a proc started, and no host that a suite started, no proc, and none that is becoming one. That is
+/// told by its parent, which is a host: its own name is still its parent's for a while.
+fn is_program(pid: u32) -> bool {
+    let is_proc = |pid| named(pid).contains("hyperactor proc");
+    let is_child_of_host = || parent_of(pid).is_none_or(|parent| named(parent).contains(ROLE));
+    !is_proc(pid) && !is_child_of_host()
 }
 
 /// The role of a host: has procs, which start programs and talk, until it is told to end.

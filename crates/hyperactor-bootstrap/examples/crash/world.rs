@@ -16,6 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::actors::{Item, Open, Opened, Posts, Receiver, ReceiverParams, Send, Sender, Told};
 use crate::report::Result;
 
+/// What stands before the role on the command line of a process that plays one, as every host does.
+pub(crate) const ROLE: &str = "--role";
+
 /// How long an answer may take before a suite calls it missing.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
@@ -121,7 +124,7 @@ impl Role {
         environment: &[(&str, &str)],
     ) -> Result<Self> {
         let mut process = Command::new("/proc/self/exe")
-            .arg("--role")
+            .arg(ROLE)
             .arg(role)
             .args(arguments)
             .envs(environment.iter().copied())

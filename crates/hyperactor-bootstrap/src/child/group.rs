@@ -4,12 +4,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::OFlags;
 use rustix::io::FdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpgrp, getpid, kill_process_group, setpgid};
 
-use crate::startup;
+use crate::startup::{self, Told};
 
 /// The lowest number for the descriptors of the leash: scripts of a shell name those below by hand.
 const LEASH_FD_MIN: i32 = 10;
@@ -33,9 +32,7 @@ pub(super) fn tie_to_this_process() -> io::Result<()> {
     let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
     let reading = rustix::io::fcntl_dupfd_cloexec(reading, LEASH_FD_MIN)?;
     let writing = rustix::io::fcntl_dupfd_cloexec(writing, reading.as_raw_fd() + 1)?;
-    startup::signal_group_on_events(reading.as_fd(), own, Signal::KILL)?;
-    let flags = rustix::fs::fcntl_getfl(&reading)?;
-    rustix::fs::fcntl_setfl(&reading, flags | OFlags::ASYNC)?;
+    startup::signal_on_events(reading.as_fd(), Told::Group(own), Signal::KILL)?;
     rustix::io::fcntl_setfd(&reading, FdFlags::empty())?;
     // Open until the kernel closes them: nothing in this process may do that earlier.
     std::mem::forget((reading, writing));

@@ -29,7 +29,7 @@ use crate::control::ToChild;
 use crate::error::ManagerError;
 use crate::instructions::Instructions;
 use crate::launch::{ForkExec, LaunchOrder, Launcher, Program};
-use crate::pulse::Pulse;
+use crate::pulse::{Pulse, StartPulse};
 use crate::socket_dir::SocketDir;
 use crate::{limits, startup};
 use output::Capture;
@@ -174,7 +174,11 @@ impl ProcessManager {
         self.shared.wait_for_former(&name).await?;
         // Never closed; written so that nothing can panic.
         let _starting = self.shared.starting.acquire().await.ok();
-        let (mut process, start) = self.start(&name, &spec)?;
+        let Started {
+            mut process,
+            outcome: start,
+            pulse: _pulse,
+        } = self.start(&name, &spec)?;
         let outcome = tokio::time::timeout(self.ready_timeout, start).await;
         let error = match outcome {
             Ok(Ok(Start::Ready(addr))) => {
@@ -212,11 +216,7 @@ impl ProcessManager {
     }
 
     /// Starts the process and the task that owns it.
-    fn start(
-        &self,
-        name: &str,
-        spec: &ProcSpec,
-    ) -> Result<(ChildProcess, oneshot::Receiver<Start>), ProcSpawnError> {
+    fn start(&self, name: &str, spec: &ProcSpec) -> Result<Started, ProcSpawnError> {
         let failed = |source: std::io::Error| ProcSpawnError::Start {
             program: self.program.to_string(),
             source,
@@ -279,6 +279,9 @@ impl ProcessManager {
                 return Err(failed(error));
             }
         };
+        let pulse = StartPulse::of(child.pid())
+            .inspect_err(|error| tracing::debug!(target: "hyperactor::bootstrap", event = "host.pulse", proc = name, %error, "a child that is stopped at its start will not notice the end of its host before it goes on"))
+            .ok();
         let with_memory = !self.launcher.bounds_memory();
         if let Err(error) = bounds::apply(child.pid(), &spec.config.limits, with_memory) {
             // Dropped, the child is killed.
@@ -306,7 +309,11 @@ impl ProcessManager {
             readers,
             shared: Arc::clone(&self.shared),
         };
-        Ok((ChildProcess::supervised(supervisor, tail), started))
+        Ok(Started {
+            process: ChildProcess::supervised(supervisor, tail),
+            outcome: started,
+            pulse,
+        })
     }
 }
 
@@ -407,6 +414,14 @@ impl std::fmt::Debug for ProcessManager {
             .field("procs", &self.shared.table.lock().procs.len())
             .finish_non_exhaustive()
     }
+}
+
+/// A process that was just started.
+struct Started {
+    process: ChildProcess,
+    outcome: oneshot::Receiver<Start>,
+    /// Kept until the outcome is known.
+    pulse: Option<StartPulse>,
 }
 
 /// One child process.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::actors::{Exit, Inspector, Sink, Sleep};
 use crate::trial;
-use crate::world::{Actor, TestResult, World, send_signal};
+use crate::world::{Actor, LONG, TestResult, World, is_stopped, send_signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -19,6 +19,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "a_proc_that_is_stopped_when_its_host_is_killed_ends_too",
             stopped_child,
+        ),
+        trial(
+            "a_proc_that_is_stopped_at_its_start_when_its_host_is_killed_ends_too",
+            stopped_start,
         ),
         trial(
             "a_host_killed_before_its_first_child_boots_leaves_nothing",
@@ -105,6 +109,19 @@ async fn stopped_child() -> TestResult {
     host.process.wait()?;
     let orphans = children_of(std::process::id());
     assert!(pids.iter().any(|pid| orphans.contains(pid)), "{orphans:?}");
+    assert_gone(&pids, &dir);
+    Ok(())
+}
+
+/// The child is stopped before its first statement: only the host can have seen to it.
+async fn stopped_start() -> TestResult {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let (mut host, pids, dir) = playing_host("halting-host")?;
+    let is_stopped_child = |pid: &u32| is_stopped(*pid) && is_alive(*pid);
+    eventually(LONG, || pids.iter().all(is_stopped_child)).await;
+    host.signal(Signal::KILL)?;
+    host.process.wait()?;
+    assert_eq!(children_of(std::process::id()), pids);
     assert_gone(&pids, &dir);
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! What the test binary does when it is started to play a role: hosts to be killed, and programs that make the mistakes
 //! that people make.
 
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use hyperactor_bootstrap::{ProcessManager, SocketDir};
+use hyperactor_bootstrap::{LaunchOrder, Launcher, ProcessManager, SocketDir};
 use hyperactor_host::{Host, ProcConfig, RoutePolicy};
 use hyperactor_refs::ChannelTransport;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,6 +79,9 @@ pub(crate) fn after_boot(role: &str) -> TestResult {
         return runtime.block_on(crate::keeps::keep());
     }
     end_with_the_test();
+    if role == "halting-host" {
+        return halting_host();
+    }
     runtime.block_on(async {
         if role == "impatient-host" {
             return impatient_host().await;
@@ -137,4 +142,44 @@ async fn impatient_host() -> TestResult {
     println!("BUSY");
     host.spawn("late", ProcConfig::new()).await?;
     Err("a child that sleeps was ready".into())
+}
+
+/// Starts a child that is stopped before it becomes the program. On a runtime with one thread: when it is said that there is a
+/// child, the host has done for it whatever it does before it waits for it.
+fn halting_host() -> TestResult {
+    static CHILD: AtomicU32 = AtomicU32::new(0);
+
+    struct Halting;
+
+    impl Launcher for Halting {
+        fn launch(&self, order: LaunchOrder) -> std::io::Result<Child> {
+            // Not the order's program, which leads through the host.
+            let program = std::env::current_exe()?;
+            let mut command = order.into_command("sh");
+            command.args(["-c", "kill -STOP $$; exec \"$0\""]);
+            let child = command.arg(program).spawn()?;
+            CHILD.store(child.id(), Ordering::Relaxed);
+            Ok(child)
+        }
+    }
+
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(async {
+        let manager = ProcessManager::new()?
+            .with_launcher(Halting)
+            // As a child it plays no role.
+            .with_env(crate::world::ROLE, "");
+        println!("DIR {}", manager.socket_dir().display());
+        let host = Host::new(manager, ChannelTransport::Unix).await?;
+        let spawn = host.spawn("late", ProcConfig::new());
+        let tell = async {
+            while CHILD.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            println!("PIDS {}", CHILD.load(Ordering::Relaxed));
+            println!("BUSY");
+        };
+        tokio::join!(spawn, tell).0?;
+        Err("a child that stands still was ready".into())
+    })
 }

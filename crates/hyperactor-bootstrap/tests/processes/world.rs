@@ -222,7 +222,7 @@ pub(crate) fn send_signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
 }
 
 /// Whether no thread of a process runs any more.
-fn is_stopped(pid: u32) -> bool {
+pub(crate) fn is_stopped(pid: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
     };
