@@ -83,6 +83,25 @@ pub const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 /// How many reads or writes of one connection happen before other tasks of the runtime get their turn.
 pub const IO_TURNS_MAX: usize = 16;
 
+/// How many bytes of one connection are moved before others get their turn while another connection of the process carries
+/// little: other tasks of the thread, and other threads that wait for the processor. As many are little, in a window.
+pub const COURTESY_BYTES: usize = 256 * 1024;
+
+/// For how long the bytes of a connection are counted, to tell whether it carries little. For twice as long after it did, others
+/// let it go first.
+pub const COURTESY_WINDOW: Duration = Duration::from_millis(8);
+
+/// A processor that comes back so long after it was offered was kept by a program that computes: another that moves bytes gives
+/// it back sooner.
+pub const COURTESY_LATE: Duration = Duration::from_millis(1);
+
+/// After it came back late, no connection of the process offers it for so many times as long: waiting for it is at most this part
+/// of the time, as long as [`COURTESY_PAUSE_MAX`] is not less.
+pub const COURTESY_PAUSE: u32 = 32;
+
+/// The longest such time.
+pub const COURTESY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// The longest text kept of an error that a peer or the system reported.
 pub const DETAIL_BYTES_MAX: usize = 512;
 

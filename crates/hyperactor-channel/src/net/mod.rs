@@ -4,6 +4,7 @@
 pub(crate) mod acceptor;
 pub(crate) mod admission;
 mod alarm;
+mod courtesy;
 mod dialer;
 mod ends;
 mod handshake;

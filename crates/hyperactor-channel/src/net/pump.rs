@@ -21,6 +21,7 @@ use crate::limits::{
     FAREWELL_DEADLINE, FRAMES_BATCH_MAX, IO_TURNS_MAX, WRITE_BATCH_BYTES, WRITE_PARTS_MAX,
 };
 use crate::net::alarm::Alarm;
+use crate::net::courtesy::Courtesy;
 use crate::net::memory;
 use crate::spin::Spinner;
 use crate::transport::ByteStream;
@@ -121,6 +122,7 @@ pub(crate) struct Pump {
     /// The session is over: until then its last words may wait for a peer that does not read.
     over_by: Option<Time>,
     frames: Vec<Frame>,
+    courtesy: Courtesy,
     _memory: memory::User,
 }
 
@@ -145,6 +147,7 @@ impl Pump {
             is_new: true,
             over_by: None,
             frames: Vec::new(),
+            courtesy: Courtesy::new(),
             _memory: memory::pool().user(),
         }
     }
@@ -152,19 +155,32 @@ impl Pump {
     /// Pumps until the connection or the session ends. Dropping the future stops it between two steps; the pump can go on
     /// with another call.
     pub(crate) async fn run(&mut self, endpoint: &mut impl Endpoint) -> Ended {
-        std::future::poll_fn(|cx| self.poll(cx, endpoint)).await
+        loop {
+            if let Some(ended) = std::future::poll_fn(|cx| self.poll(cx, endpoint)).await {
+                return ended;
+            }
+            self.courtesy.give_way();
+            // Not just woken again: this thread may be the one that is to notice what comes for others, and as long as a task is
+            // ready it seldom looks.
+            tokio::task::yield_now().await;
+        }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint) -> Poll<Ended> {
+    /// Ready without an end when a turn is over and there is more to do.
+    fn poll(&mut self, cx: &mut Context<'_>, endpoint: &mut impl Endpoint) -> Poll<Option<Ended>> {
+        self.courtesy.begin();
         let mut held = std::mem::take(&mut self.is_new) && self.decoder.pending_bytes() != 0;
         for _ in 0..IO_TURNS_MAX {
             let read = self.poll_read(cx);
             // S-26. Asked when the bytes are there: they may have lain before a process that was stopped.
             let now = clock::now();
             let mut moved = match read {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ended::Lost(None)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(Some(error))),
-                Poll::Ready(Ok(_)) => true,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Ended::Lost(None))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Ended::Lost(Some(error)))),
+                Poll::Ready(Ok(read)) => {
+                    self.courtesy.moved(read);
+                    true
+                }
                 Poll::Pending => std::mem::take(&mut held),
             };
             if moved {
@@ -174,7 +190,7 @@ impl Pump {
                 Poll::Ready(Ok(wrote)) => moved |= wrote,
                 Poll::Ready(Err(error)) => {
                     self.hear_out(cx, endpoint);
-                    return Poll::Ready(Ended::Lost(Some(error)));
+                    return Poll::Ready(Some(Ended::Lost(Some(error))));
                 }
                 Poll::Pending => {}
             }
@@ -184,10 +200,13 @@ impl Pump {
                 let by = *self.over_by.get_or_insert(now + FAREWELL_DEADLINE);
                 if (self.out.is_empty() && !has_output) || now >= by {
                     endpoint.finish();
-                    return Poll::Ready(Ended::Over);
+                    return Poll::Ready(Some(Ended::Over));
                 }
             }
             if moved {
+                if self.courtesy.is_over(now) {
+                    return Poll::Ready(None);
+                }
                 continue;
             }
             // Nothing to read, nothing to write, or no room to write it: wait for either, or for the next deadline.
@@ -205,11 +224,10 @@ impl Pump {
                 return Poll::Pending;
             }
             if let Some(ended) = self.keep_time(endpoint) {
-                return Poll::Ready(ended);
+                return Poll::Ready(Some(ended));
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(None)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -292,6 +310,9 @@ impl Pump {
         let mut moved = false;
         // A stream that takes everything at once must not keep this from reading.
         for _ in 0..IO_TURNS_MAX {
+            if moved && self.courtesy.is_over(now) {
+                break;
+            }
             if self.out.is_empty() {
                 self.fetch(endpoint, now);
             }
@@ -306,6 +327,7 @@ impl Pump {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(written);
+            self.courtesy.moved(written);
             moved = true;
             self.spinner.note_sent();
         }

@@ -7,6 +7,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,7 +21,9 @@ use hyperactor_refs::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 
+use super::courtesy::Courtesy;
 use super::pump::{Arrived, Ended, Endpoint, Pump};
+use crate::limits::{COURTESY_BYTES, COURTESY_WINDOW, IO_TURNS_MAX};
 use crate::transport::ByteStream;
 use crate::{Spin, clock};
 
@@ -160,5 +164,99 @@ async fn what_a_peer_acknowledged_before_it_went_away_counts() {
             first: PostId(0),
             count: 1
         })
+    );
+}
+
+/// A stream that never has an end, nor anything worth an answer; counts what is read of it.
+struct Endless {
+    frames: Bytes,
+    read: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // A frame may be read in two pieces.
+        let at = self.read.load(Ordering::Relaxed) % self.frames.len();
+        let count = buf.remaining().min(self.frames.len() - at);
+        buf.put_slice(&self.frames[at..at + count]);
+        self.read.fetch_add(count, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ByteStream for Endless {}
+
+/// The most bytes that such a stream moves before another task of its thread is polled, of twenty times.
+async fn most_in_a_turn() -> usize {
+    let (_, acceptor, epoch) = connected(&Config::default(), clock::now());
+    let mut frames = BytesMut::new();
+    for nonce in 0..65_536 {
+        Frame::Pong { nonce }.encode(&mut frames);
+    }
+    let read = Arc::new(AtomicUsize::new(0));
+    let stream = Endless {
+        frames: frames.freeze(),
+        read: Arc::clone(&read),
+    };
+    let pumping = tokio::spawn(async move {
+        let decoder = FrameDecoder::new(1 << 20);
+        let mut pump = Pump::new(Box::new(stream), decoder, epoch, Spin::Never);
+        pump.run(&mut Bare(acceptor, 0)).await
+    });
+    let (mut last, mut most) = (0, 0);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        let now = read.load(Ordering::Relaxed);
+        most = most.max(now - std::mem::replace(&mut last, now));
+    }
+    assert!(!pumping.is_finished());
+    pumping.abort();
+    most
+}
+
+/// More than one read takes of small frames.
+const READ_BYTES: usize = 128 * 1024;
+
+#[tokio::test]
+async fn a_connection_that_always_has_more_lets_others_have_their_turn() {
+    let most = most_in_a_turn().await;
+    assert!(
+        (1..IO_TURNS_MAX * READ_BYTES).contains(&most),
+        "{most} bytes in a turn"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_another_connection_carries_little_others_have_their_turn_sooner() {
+    let mut little = Courtesy::new();
+    little.moved(1);
+    // Time stands still, so it is never too long ago.
+    little.is_over(clock::now() + COURTESY_WINDOW);
+    let most = most_in_a_turn().await;
+    assert!(
+        (1..COURTESY_BYTES + READ_BYTES).contains(&most),
+        "{most} bytes in a turn"
     );
 }
