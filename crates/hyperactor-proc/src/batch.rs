@@ -13,7 +13,7 @@ use tracing::Instrument;
 use crate::control::Control;
 use crate::inbox::{Found, Taken};
 use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Next, Run, Unhandled};
-use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, TraceContext, limits};
+use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, TraceContext};
 
 /// Why a wait for messages ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -420,7 +420,7 @@ where
                     }
                     batch.handled(cx);
                 }
-                if batch.since_yield >= limits::MESSAGES_PER_TURN {
+                if batch.since_yield >= control.pace().messages_per_turn() {
                     // Lets the neighbours of an actor run that always has messages.
                     batch.since_yield = 0;
                     is_asleep = false;

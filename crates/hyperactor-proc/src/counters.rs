@@ -59,6 +59,10 @@ impl Counters {
         Self::add(&self.handled, 1);
     }
 
+    pub(crate) fn handled_so_far(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn failed(&self) {
         Self::add(&self.failed, 1);
     }

@@ -46,8 +46,9 @@ pub const QUIET_LOOKS: u32 = 10;
 /// How long the thread that looks is kept when there is nothing to look at.
 pub const WATCHDOG_LINGER: Duration = Duration::from_secs(1);
 
-/// From which time on a turn of an actor that has taken long keeps it slow.
-pub const SLOW_TURN: Duration = Duration::from_millis(1);
+/// From which time on a turn of an actor that has taken long keeps it slow, if it computed for so long, or slept: as long as a turn
+/// takes at least that is found to take long.
+pub const SLOW_TURN: Duration = LOOK_PERIOD;
 
 /// Quick turns after which an actor that has taken long counts as quick again.
 pub const SLOW_TURNS_REMEMBERED: u8 = 8;

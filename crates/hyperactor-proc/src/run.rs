@@ -196,7 +196,7 @@ fn take_turn<A: Actor>(
     if control.is_aborted() {
         return Err(Cut::Aborted);
     }
-    turn(control.pace(), || poll(task));
+    turn(control.pace(), control.counters(), || poll(task));
     Ok(())
 }
 

@@ -6,21 +6,28 @@
 //! for the same worker. So an actor that lately took long is polled **apart**: its worker's duties go to another thread of
 //! the runtime before, tasks that it wakes go to the other workers, and its own thread may block. Of an actor that was
 //! always quick nothing is known before its first long turn: there the watchdog wakes another worker.
+//!
+//! A turn that takes long says nothing of the actor where it neither computed nor slept: others had the processors. And an actor
+//! whose turns take long by their many messages handles fewer in each, until none does.
 
+mod thread_use;
 mod watchdog;
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::counters::Counters;
 use crate::limits;
+use thread_use::Own;
 
 /// How an actor's turns went lately. Written by its own task alone.
-#[derive(Default)]
 pub(crate) struct Pace {
     /// Quick turns until it counts as quick again; 0 where it does.
     slow: AtomicU8,
+    /// How many messages it handles before others have their turn.
+    most: AtomicU32,
     /// Whether its task's runtime has other threads that could take over. Noted when the task begins: the runtime that a turn
     /// finds itself in may be another one, entered by a guard, whose workers have no part in it.
     has_workers: bool,
@@ -30,9 +37,21 @@ impl Pace {
     /// For an actor whose task that runtime polls.
     pub(crate) fn on(runtime: &Handle) -> Self {
         Self {
+            slow: AtomicU8::new(0),
+            most: AtomicU32::new(limits::MESSAGES_PER_TURN),
             has_workers: runtime.runtime_flavor() == RuntimeFlavor::MultiThread,
-            ..Self::default()
         }
+    }
+
+    /// How many messages the actor may handle before it lets others run.
+    #[inline(always)]
+    pub(crate) fn messages_per_turn(&self) -> u32 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn is_usual(&self) -> bool {
+        !self.is_slow() && self.messages_per_turn() == limits::MESSAGES_PER_TURN
     }
 
     fn is_slow(&self) -> bool {
@@ -46,13 +65,28 @@ impl Pace {
         };
         self.slow.store(slow, Ordering::Relaxed);
     }
+
+    /// Finds the number of messages that make no turn slow: a turn that was slow by many of them need not have been, and then
+    /// nobody needs to poll it apart.
+    fn learn_messages(&self, was_slow: bool, took: Duration, handled: u64) {
+        let most = self.most.load(Ordering::Relaxed);
+        let was_full = handled >= u64::from(most);
+        let most = if was_slow {
+            u32::try_from(handled / 2).unwrap_or(most).clamp(1, most)
+        } else if was_full && took < limits::SLOW_TURN / 4 {
+            most.saturating_mul(2).min(limits::MESSAGES_PER_TURN)
+        } else {
+            most
+        };
+        self.most.store(most, Ordering::Relaxed);
+    }
 }
 
-/// Polls an actor for one turn. The call must not panic.
+/// Polls an actor for one turn, in which it counts the messages that it handles. The call must not panic.
 #[inline(always)]
-pub(crate) fn turn<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
-    if pace.is_slow() {
-        return apart(pace, poll);
+pub(crate) fn turn<T>(pace: &Pace, counters: &Counters, poll: impl FnOnce() -> T) -> T {
+    if !pace.is_usual() {
+        return unusual(pace, counters, poll);
     }
     let (polled, was_slow) = watchdog::watched(pace.has_workers, poll);
     if was_slow {
@@ -61,23 +95,32 @@ pub(crate) fn turn<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
     polled
 }
 
-/// Polls an actor that was slow lately, on a thread that is no worker of the runtime meanwhile.
+/// Polls an actor that took long lately, and learns from how long it takes.
 #[cold]
+fn unusual<T>(pace: &Pace, counters: &Counters, poll: impl FnOnce() -> T) -> T {
+    let (begun, before, handled) = (Instant::now(), Own::so_far(), counters.handled_so_far());
+    let polled = match pace.is_slow() {
+        true => apart(pace, poll),
+        false => watchdog::watched(pace.has_workers, poll).0,
+    };
+    let took = begun.elapsed();
+    let was_slow = Own::was_slow(before, Own::so_far(), took);
+    pace.learn(was_slow);
+    pace.learn_messages(was_slow, took, counters.handled_so_far() - handled);
+    polled
+}
+
+/// Polls on a thread that is no worker of the runtime meanwhile, where there is another one.
 fn apart<T>(pace: &Pace, poll: impl FnOnce() -> T) -> T {
     let handle = Handle::try_current().ok().filter(|_| pace.has_workers);
     let handle = handle.filter(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     let place = handle.as_ref().and_then(Place::take);
     let (Some(handle), Some(_place)) = (handle, place) else {
-        let (polled, was_slow) = watchdog::watched(pace.has_workers, poll);
-        pace.learn(was_slow);
-        return polled;
+        return watchdog::watched(pace.has_workers, poll).0;
     };
-    let begun = Instant::now();
     // The inner call is ready at once. It is there for what a turn has on a worker, and has not while the thread blocks: the budget
     // by which a task that always finds something to do gives way.
-    let polled = tokio::task::block_in_place(|| handle.block_on(async { poll() }));
-    pace.learn(begun.elapsed() >= limits::SLOW_TURN);
-    polled
+    tokio::task::block_in_place(|| handle.block_on(async { poll() }))
 }
 
 /// The turns that are apart now, in the whole process. Each runtime compares it with the number of its own workers: where a process
@@ -107,9 +150,46 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn pace() -> Pace {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        Pace::on(runtime.handle())
+    }
+
+    #[test]
+    fn a_turn_that_was_slow_by_its_messages_gets_fewer_of_them() {
+        const QUICK: Duration = Duration::ZERO;
+        let pace = pace();
+        let all = pace.messages_per_turn();
+        pace.learn_messages(true, limits::SLOW_TURN, u64::from(all));
+        assert_eq!(pace.messages_per_turn(), all / 2);
+        pace.learn_messages(true, limits::SLOW_TURN, 12);
+        assert_eq!(pace.messages_per_turn(), 6);
+        // Near what is slow: neither more nor fewer.
+        pace.learn_messages(false, limits::SLOW_TURN / 2, 6);
+        assert_eq!(pace.messages_per_turn(), 6);
+        pace.learn_messages(true, limits::SLOW_TURN, 1);
+        assert_eq!(pace.messages_per_turn(), 1);
+        pace.learn_messages(true, limits::SLOW_TURN, 0);
+        assert_eq!(pace.messages_per_turn(), 1);
+        for _ in 0..4 {
+            pace.learn_messages(false, QUICK, 8);
+        }
+        assert_eq!(
+            pace.messages_per_turn(),
+            16,
+            "more were not there: they say nothing"
+        );
+        for _ in 0..8 {
+            pace.learn_messages(false, QUICK, u64::from(all));
+        }
+        assert_eq!(pace.messages_per_turn(), all);
+    }
+
     #[test]
     fn one_slow_turn_is_remembered_for_a_number_of_quick_ones() {
-        let pace = Pace::default();
+        let pace = pace();
         assert!(!pace.is_slow());
         pace.learn(true);
         for _ in 0..limits::SLOW_TURNS_REMEMBERED {
@@ -128,7 +208,10 @@ mod tests {
             .unwrap();
         let pace = Pace::on(runtime.handle());
         pace.learn(true);
-        assert_eq!(turn(&pace, || 1), 1);
-        assert_eq!(runtime.block_on(async { turn(&pace, || 2) }), 2);
+        assert_eq!(turn(&pace, &Counters::default(), || 1), 1);
+        assert_eq!(
+            runtime.block_on(async { turn(&pace, &Counters::default(), || 2) }),
+            2
+        );
     }
 }

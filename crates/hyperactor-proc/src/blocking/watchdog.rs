@@ -9,15 +9,19 @@ use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::thread_use::{Observed, Watched, is_own_doing};
 use crate::limits;
 
-/// What one thread does. Written by that thread, but for the three that the watching thread writes: `slow` and what was seen at the
-/// last look. Alone in its cache line.
+/// Stands for a processor time that is not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// What one thread does. The first two are written by that thread, the others by the watching one. Shares its cache lines with nothing
+/// else.
 #[repr(align(64))]
 struct Slot {
     /// How many turns have begun.
@@ -29,6 +33,12 @@ struct Slot {
     /// The two first ones as they were at the last look.
     begun_seen: AtomicU64,
     now_seen: AtomicU64,
+    /// The processor time that the thread had used when the turn of `now_seen` was seen first; nanoseconds, and that there is none
+    /// where it is not known.
+    computed_seen: AtomicU64,
+    /// The number of the last turn for which another worker was woken.
+    told: AtomicU64,
+    thread: Watched,
     runtime: Handle,
 }
 
@@ -85,6 +95,9 @@ impl Slot {
             slow: AtomicU64::new(0),
             begun_seen: AtomicU64::new(0),
             now_seen: AtomicU64::new(0),
+            computed_seen: AtomicU64::new(UNKNOWN),
+            told: AtomicU64::new(0),
+            thread: Watched::this(),
             runtime,
         }
     }
@@ -108,6 +121,10 @@ impl Slot {
 
     /// Compares with the last look.
     fn look(&self) -> Seen {
+        self.look_at(&self.thread)
+    }
+
+    fn look_at(&self, thread: &impl Observed) -> Seen {
         let begun = self.begun.load(Ordering::Relaxed);
         let now = self.now.load(Ordering::Relaxed);
         let has_begun = self.begun_seen.swap(begun, Ordering::Relaxed) != begun;
@@ -120,11 +137,23 @@ impl Slot {
                 Seen::Nothing
             };
         }
-        if was_here {
-            self.slow.store(now, Ordering::Relaxed);
-            return Seen::Slow;
+        if !was_here {
+            let computed = thread.computed().map(|computed| computed.as_nanos());
+            // 584 years.
+            let computed = computed.and_then(|nanos| u64::try_from(nanos).ok());
+            let computed = computed.unwrap_or(UNKNOWN);
+            self.computed_seen.store(computed, Ordering::Relaxed);
+            return Seen::Turns;
         }
-        Seen::Turns
+        let before = self.computed_seen.load(Ordering::Relaxed);
+        let before = (before != UNKNOWN).then(|| Duration::from_nanos(before));
+        if is_own_doing(thread, before) {
+            self.slow.store(now, Ordering::Relaxed);
+        }
+        match self.told.swap(now, Ordering::Relaxed) == now {
+            true => Seen::Turns,
+            false => Seen::Long,
+        }
     }
 }
 
@@ -133,8 +162,8 @@ impl Slot {
 enum Seen {
     Nothing,
     Turns,
-    /// One turn took all the time, and this was not known yet.
-    Slow,
+    /// One turn took all the time, and this was not known yet; whether by its own doing stands in the slot.
+    Long,
 }
 
 /// There is no watching thread.
@@ -236,7 +265,7 @@ fn look(slots: &mut Vec<Arc<Slot>>) -> bool {
     for slot in slots.drain(..) {
         let seen = slot.look();
         has_turns |= seen != Seen::Nothing;
-        if seen == Seen::Slow {
+        if seen == Seen::Long {
             // Comes from no worker, so the runtime wakes one that sleeps, if any does; having done this it looks for input.
             slot.runtime.spawn(async {});
         }
@@ -256,16 +285,59 @@ mod tests {
         (runtime, slot)
     }
 
+    /// A thread as it would have to be for the test.
+    struct Thread {
+        computed: Duration,
+        is_ready: bool,
+    }
+
+    impl Observed for Thread {
+        fn computed(&self) -> Option<Duration> {
+            Some(self.computed)
+        }
+
+        fn is_ready(&self) -> bool {
+            self.is_ready
+        }
+    }
+
+    const ASLEEP: Thread = Thread {
+        computed: Duration::ZERO,
+        is_ready: false,
+    };
+
     #[test]
     fn a_turn_that_is_seen_twice_took_long_and_is_told_so_once() {
         let (_runtime, slot) = slot();
-        assert_eq!(slot.look(), Seen::Nothing);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Nothing);
         let turn = slot.begin();
-        assert_eq!(slot.look(), Seen::Turns);
-        assert_eq!(slot.look(), Seen::Slow);
-        assert_eq!(slot.look(), Seen::Nothing);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Turns);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Long);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Nothing);
         assert!(slot.end(turn));
-        assert_eq!(slot.look(), Seen::Nothing);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Nothing);
+    }
+
+    #[test]
+    fn a_thread_that_is_kept_from_the_processor_is_told_of_and_not_held_to_be_slow() {
+        let (_runtime, slot) = slot();
+        let mut thread = Thread {
+            computed: Duration::from_secs(1),
+            is_ready: true,
+        };
+        let turn = slot.begin();
+        assert_eq!(slot.look_at(&thread), Seen::Turns);
+        assert_eq!(slot.look_at(&thread), Seen::Long);
+        assert_eq!(slot.look_at(&thread), Seen::Turns, "once");
+        assert!(!slot.end(turn));
+        let turn = slot.begin();
+        assert_eq!(slot.look_at(&thread), Seen::Turns);
+        // A little with each look: it is the turn's sum that counts.
+        for _ in 0..3 {
+            thread.computed += limits::LOOK_PERIOD / 5;
+            slot.look_at(&thread);
+        }
+        assert!(slot.end(turn));
     }
 
     #[test]
@@ -273,25 +345,25 @@ mod tests {
         let (_runtime, slot) = slot();
         for _ in 0..3 {
             let turn = slot.begin();
-            assert_eq!(slot.look(), Seen::Turns);
+            assert_eq!(slot.look_at(&ASLEEP), Seen::Turns);
             assert!(!slot.end(turn));
         }
         let turn = slot.begin();
         assert!(!slot.end(turn));
-        assert_eq!(slot.look(), Seen::Turns);
-        assert_eq!(slot.look(), Seen::Nothing);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Turns);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Nothing);
     }
 
     #[test]
     fn a_turn_within_a_turn_leaves_the_outer_one_in_its_place() {
         let (_runtime, slot) = slot();
         let outer = slot.begin();
-        assert_eq!(slot.look(), Seen::Turns);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Turns);
         let inner = slot.begin();
-        assert_eq!(slot.look(), Seen::Turns);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Turns);
         assert!(!slot.end(inner));
-        assert_eq!(slot.look(), Seen::Turns);
-        assert_eq!(slot.look(), Seen::Slow);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Turns);
+        assert_eq!(slot.look_at(&ASLEEP), Seen::Long);
         assert!(slot.end(outer));
     }
 }

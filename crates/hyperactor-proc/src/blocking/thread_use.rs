@@ -1,0 +1,271 @@
+//! What a thread did while time passed: it computed, it slept, or it was ready all the while and others had the processors. Only the
+//! first two are its own doing. Where the system does not tell, what took long counts as the thread's own.
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{Own, Watched};
+#[cfg(not(target_os = "linux"))]
+pub(super) use unknown::{Own, Watched};
+
+use std::time::Duration;
+
+use crate::limits;
+
+/// What the watching thread asks of another.
+pub(super) trait Observed {
+    /// The processor time it has used so far; `None` where that is not known.
+    fn computed(&self) -> Option<Duration>;
+    /// Whether it is ready to run, or runs; `false` where that is not known.
+    fn is_ready(&self) -> bool;
+}
+
+/// Whether a turn that is seen for at least the second time takes long by its own doing.
+pub(super) fn is_own_doing(thread: &impl Observed, computed_before: Option<Duration>) -> bool {
+    let computed = thread.computed().zip(computed_before);
+    let computed = computed.map(|(now, before)| now.saturating_sub(before));
+    computed.is_none_or(|computed| computed >= limits::LOOK_PERIOD / 2) || !thread.is_ready()
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs;
+    use std::time::Duration;
+
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::time::{ClockId, clock_gettime};
+    use nix::unistd::{Pid, gettid};
+
+    use super::Observed;
+    use crate::limits;
+
+    /// A thread as another one of its process sees it.
+    pub(in crate::blocking) struct Watched {
+        thread: Pid,
+        clock: ClockId,
+    }
+
+    impl Watched {
+        pub(in crate::blocking) fn this() -> Self {
+            let thread = gettid();
+            // The clock of one thread's processor time, as `clock_getres(2)` has the numbers of such clocks: the thread's number
+            // inverted, above three bits that say whose time (4: a thread's) and which (2: the scheduler's count).
+            let clock = ClockId::from_raw((!thread.as_raw() << 3) | 4 | 2);
+            Self { thread, clock }
+        }
+    }
+
+    impl Observed for Watched {
+        fn computed(&self) -> Option<Duration> {
+            clock_gettime(self.clock).ok().map(Duration::from)
+        }
+
+        fn is_ready(&self) -> bool {
+            // `proc_pid_stat(5)`: the state comes after the name, which stands in parentheses and may have some itself.
+            let stat = fs::read_to_string(format!("/proc/self/task/{}/stat", self.thread));
+            let stat = stat.unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            state.is_some_and(|state| state.starts_with('R'))
+        }
+    }
+
+    /// What this thread used so far.
+    #[derive(Clone, Copy)]
+    pub(in crate::blocking) struct Own {
+        computed: Duration,
+        /// How often it waited for something else than a processor.
+        slept: i64,
+    }
+
+    impl Own {
+        pub(in crate::blocking) fn so_far() -> Option<Self> {
+            let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+            let spent = [usage.user_time(), usage.system_time()];
+            let micros = spent.map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
+            let micros = micros.iter().sum::<i64>();
+            Some(Self {
+                computed: Duration::from_micros(micros.try_into().unwrap_or(0)),
+                slept: usage.voluntary_context_switches(),
+            })
+        }
+
+        /// Whether what lay between was long for a turn, by the doing of this thread.
+        pub(in crate::blocking) fn was_slow(
+            before: Option<Self>,
+            after: Option<Self>,
+            took: Duration,
+        ) -> bool {
+            let used = before.zip(after);
+            took >= limits::SLOW_TURN
+                && used.is_none_or(|(before, after)| {
+                    after.slept != before.slept
+                        || after.computed.saturating_sub(before.computed) >= limits::SLOW_TURN
+                })
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::mpsc;
+        use std::thread;
+        use std::time::Instant;
+
+        use super::*;
+
+        const LONG: Duration = Duration::from_millis(20);
+
+        fn compute(at_least: Duration) {
+            let before = Own::so_far().unwrap().computed;
+            while Own::so_far().unwrap().computed - before < at_least {}
+        }
+
+        #[test]
+        fn a_thread_that_computed_or_slept_was_slow_itself() {
+            let before = Own::so_far();
+            compute(limits::SLOW_TURN * 2);
+            assert!(Own::was_slow(before, Own::so_far(), LONG));
+            let before = Own::so_far();
+            thread::sleep(limits::SLOW_TURN);
+            assert!(Own::was_slow(before, Own::so_far(), LONG));
+        }
+
+        #[test]
+        fn a_thread_that_others_kept_from_the_processor_was_not_slow_itself() {
+            let now = Own::so_far();
+            assert!(!Own::was_slow(now, now, LONG));
+        }
+
+        #[test]
+        fn what_took_no_time_was_not_slow() {
+            let before = Own::so_far();
+            thread::sleep(limits::SLOW_TURN);
+            assert!(!Own::was_slow(before, Own::so_far(), Duration::ZERO));
+        }
+
+        #[test]
+        fn what_is_not_known_counts_as_the_threads_own() {
+            assert!(Own::was_slow(None, None, LONG));
+        }
+
+        #[test]
+        fn others_see_whether_a_thread_computes_or_sleeps() {
+            let (tell, told) = mpsc::channel();
+            let (end, until) = mpsc::channel::<()>();
+            let (go, begin) = mpsc::channel::<()>();
+            let sleeper = thread::Builder::new().name("a) R (b".to_owned());
+            let sleeper = sleeper.spawn(move || {
+                tell.send(Watched::this()).unwrap();
+                begin.recv().unwrap();
+                compute(LONG);
+                until.recv().unwrap();
+            });
+            let watched = told.recv().unwrap();
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while watched.is_ready() {
+                assert!(Instant::now() < deadline, "it is to be found asleep");
+            }
+            let before = watched.computed().unwrap();
+            go.send(()).unwrap();
+            let mut was_ready = false;
+            while watched.computed().unwrap() < before + LONG {
+                was_ready |= watched.is_ready();
+                assert!(Instant::now() < deadline, "it is to be found computing");
+            }
+            assert!(was_ready);
+            end.send(()).unwrap();
+            sleeper.unwrap().join().unwrap();
+            assert_eq!(watched.computed(), None);
+            assert!(!watched.is_ready());
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod unknown {
+    use std::time::Duration;
+
+    use super::Observed;
+    use crate::limits;
+
+    pub(in crate::blocking) struct Watched;
+
+    impl Watched {
+        pub(in crate::blocking) fn this() -> Self {
+            Self
+        }
+    }
+
+    impl Observed for Watched {
+        fn computed(&self) -> Option<Duration> {
+            None
+        }
+
+        fn is_ready(&self) -> bool {
+            false
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub(in crate::blocking) struct Own;
+
+    impl Own {
+        pub(in crate::blocking) fn so_far() -> Option<Self> {
+            None
+        }
+
+        pub(in crate::blocking) fn was_slow(
+            _: Option<Self>,
+            _: Option<Self>,
+            took: Duration,
+        ) -> bool {
+            took >= limits::SLOW_TURN
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thread {
+        computed: Option<Duration>,
+        is_ready: bool,
+    }
+
+    fn after(computed: Duration, is_ready: bool) -> bool {
+        let thread = Thread {
+            computed: Some(Duration::from_secs(1) + computed),
+            is_ready,
+        };
+        is_own_doing(&thread, Some(Duration::from_secs(1)))
+    }
+
+    impl Observed for Thread {
+        fn computed(&self) -> Option<Duration> {
+            self.computed
+        }
+
+        fn is_ready(&self) -> bool {
+            self.is_ready
+        }
+    }
+
+    #[test]
+    fn a_long_turn_is_a_threads_own_doing_when_it_computes_or_sleeps() {
+        assert!(after(limits::LOOK_PERIOD, true));
+        assert!(after(Duration::ZERO, false));
+    }
+
+    #[test]
+    fn a_thread_that_is_ready_and_hardly_computes_waits_for_a_processor() {
+        assert!(!after(limits::LOOK_PERIOD / 4, true));
+    }
+
+    #[test]
+    fn what_is_not_known_counts_as_the_threads_own() {
+        let thread = Thread {
+            computed: None,
+            is_ready: true,
+        };
+        assert!(is_own_doing(&thread, Some(Duration::ZERO)));
+        assert!(is_own_doing(&thread, None));
+    }
+}
