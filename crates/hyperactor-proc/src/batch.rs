@@ -10,6 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use hyperactor_mailbox::{Asked, BoxFuture, Outbox};
 use tracing::Instrument;
 
+use crate::blocking::Finds;
 use crate::control::Control;
 use crate::inbox::{Found, Taken};
 use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Next, Run, Unhandled};
@@ -355,6 +356,7 @@ where
         let mut is_first = true;
         // The one message in the run is the last one, and a later one wakes the actor.
         let mut is_asleep = false;
+        let mut finds = Finds::so_far();
         loop {
             while is_first || !is_interrupted(cx) {
                 is_first = false;
@@ -420,8 +422,8 @@ where
                     }
                     batch.handled(cx);
                 }
-                if batch.since_yield >= control.pace().messages_per_turn() {
-                    // Lets the neighbours of an actor run that always has messages.
+                if batch.since_yield >= control.pace().messages_per_turn() || finds.has_this() {
+                    // Lets the neighbours of an actor run that always has messages, or takes long for one.
                     batch.since_yield = 0;
                     is_asleep = false;
                     tokio::task::yield_now().await;

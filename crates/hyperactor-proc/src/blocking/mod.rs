@@ -20,7 +20,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::counters::Counters;
 use crate::limits;
-use thread_use::Own;
+use thread_use::waited;
 
 /// How an actor's turns went lately. Written by its own task alone.
 pub(crate) struct Pace {
@@ -71,7 +71,10 @@ impl Pace {
     fn learn_messages(&self, was_slow: bool, took: Duration, handled: u64) {
         let most = self.most.load(Ordering::Relaxed);
         let was_full = handled >= u64::from(most);
-        let most = if was_slow {
+        let most = if was_slow && handled < 2 {
+            // By itself, not by their number.
+            most
+        } else if was_slow {
             u32::try_from(handled / 2).unwrap_or(most).clamp(1, most)
         } else if was_full && took < limits::SLOW_TURN / 4 {
             most.saturating_mul(2).min(limits::MESSAGES_PER_TURN)
@@ -79,6 +82,22 @@ impl Pace {
             most
         };
         self.most.store(most, Ordering::Relaxed);
+    }
+}
+
+/// What an actor knows of the turns of its process that were found to take long.
+pub(crate) struct Finds(u64);
+
+impl Finds {
+    pub(crate) fn so_far() -> Self {
+        Self(watchdog::found())
+    }
+
+    /// Whether the turn of this thread is among those that were found since this was asked last, so that it is to end.
+    #[inline(always)]
+    pub(crate) fn has_this(&mut self) -> bool {
+        let found = watchdog::found();
+        found != std::mem::replace(&mut self.0, found) && watchdog::is_long()
     }
 }
 
@@ -98,13 +117,18 @@ pub(crate) fn turn<T>(pace: &Pace, counters: &Counters, poll: impl FnOnce() -> T
 /// Polls an actor that took long lately, and learns from how long it takes.
 #[cold]
 fn unusual<T>(pace: &Pace, counters: &Counters, poll: impl FnOnce() -> T) -> T {
-    let (begun, before, handled) = (Instant::now(), Own::so_far(), counters.handled_so_far());
+    let (begun, before, handled) = (Instant::now(), waited(), counters.handled_so_far());
     let polled = match pace.is_slow() {
         true => apart(pace, poll),
         false => watchdog::watched(pace.has_workers, poll).0,
     };
-    let took = begun.elapsed();
-    let was_slow = Own::was_slow(before, Own::so_far(), took);
+    let passed = begun.elapsed();
+    // Not what it waited for a processor that others had.
+    let kept = waited()
+        .zip(before)
+        .map(|(now, before)| now.saturating_sub(before));
+    let took = passed.saturating_sub(kept.unwrap_or_default());
+    let was_slow = took >= limits::SLOW_TURN;
     pace.learn(was_slow);
     pace.learn_messages(was_slow, took, counters.handled_so_far() - handled);
     polled
@@ -170,8 +194,8 @@ mod tests {
         pace.learn_messages(false, limits::SLOW_TURN / 2, 6);
         assert_eq!(pace.messages_per_turn(), 6);
         pace.learn_messages(true, limits::SLOW_TURN, 1);
-        assert_eq!(pace.messages_per_turn(), 1);
-        pace.learn_messages(true, limits::SLOW_TURN, 0);
+        assert_eq!(pace.messages_per_turn(), 6, "one is slow by itself");
+        pace.learn_messages(true, limits::SLOW_TURN, 2);
         assert_eq!(pace.messages_per_turn(), 1);
         for _ in 0..4 {
             pace.learn_messages(false, QUICK, 8);

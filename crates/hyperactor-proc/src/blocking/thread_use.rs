@@ -2,9 +2,9 @@
 //! first two are its own doing. Where the system does not tell, what took long counts as the thread's own.
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{Own, Watched};
+pub(super) use linux::{Watched, waited};
 #[cfg(not(target_os = "linux"))]
-pub(super) use unknown::{Own, Watched};
+pub(super) use unknown::{Watched, waited};
 
 use std::time::Duration;
 
@@ -30,12 +30,10 @@ mod linux {
     use std::fs;
     use std::time::Duration;
 
-    use nix::sys::resource::{UsageWho, getrusage};
     use nix::time::{ClockId, clock_gettime};
     use nix::unistd::{Pid, gettid};
 
     use super::Observed;
-    use crate::limits;
 
     /// A thread as another one of its process sees it.
     pub(in crate::blocking) struct Watched {
@@ -67,39 +65,13 @@ mod linux {
         }
     }
 
-    /// What this thread used so far.
-    #[derive(Clone, Copy)]
-    pub(in crate::blocking) struct Own {
-        computed: Duration,
-        /// How often it waited for something else than a processor.
-        slept: i64,
-    }
-
-    impl Own {
-        pub(in crate::blocking) fn so_far() -> Option<Self> {
-            let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
-            let spent = [usage.user_time(), usage.system_time()];
-            let micros = spent.map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
-            let micros = micros.iter().sum::<i64>();
-            Some(Self {
-                computed: Duration::from_micros(micros.try_into().unwrap_or(0)),
-                slept: usage.voluntary_context_switches(),
-            })
-        }
-
-        /// Whether what lay between was long for a turn, by the doing of this thread.
-        pub(in crate::blocking) fn was_slow(
-            before: Option<Self>,
-            after: Option<Self>,
-            took: Duration,
-        ) -> bool {
-            let used = before.zip(after);
-            took >= limits::SLOW_TURN
-                && used.is_none_or(|(before, after)| {
-                    after.slept != before.slept
-                        || after.computed.saturating_sub(before.computed) >= limits::SLOW_TURN
-                })
-        }
+    /// How long this thread, ready to run, has waited for a processor so far. Exact, since it has one now.
+    pub(in crate::blocking) fn waited() -> Option<Duration> {
+        // What it computed, how long it waited, both in nanoseconds, and how often it ran: `proc(5)` of the kernel's documentation,
+        // "scheduler statistics".
+        let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let waited = stat.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Duration::from_nanos(waited))
     }
 
     #[cfg(test)]
@@ -108,41 +80,48 @@ mod linux {
         use std::thread;
         use std::time::Instant;
 
+        use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+
         use super::*;
 
         const LONG: Duration = Duration::from_millis(20);
 
-        fn compute(at_least: Duration) {
-            let before = Own::so_far().unwrap().computed;
-            while Own::so_far().unwrap().computed - before < at_least {}
+        fn compute(thread: &Watched, at_least: Duration) {
+            let before = thread.computed().unwrap();
+            while thread.computed().unwrap() - before < at_least {}
         }
 
         #[test]
-        fn a_thread_that_computed_or_slept_was_slow_itself() {
-            let before = Own::so_far();
-            compute(limits::SLOW_TURN * 2);
-            assert!(Own::was_slow(before, Own::so_far(), LONG));
-            let before = Own::so_far();
-            thread::sleep(limits::SLOW_TURN);
-            assert!(Own::was_slow(before, Own::so_far(), LONG));
+        fn who_sleeps_or_computes_waits_for_no_processor_meanwhile() {
+            let (begun, before) = (Instant::now(), waited().unwrap());
+            thread::sleep(LONG);
+            let slept = begun.elapsed();
+            // However busy the machine is: what it slept for certain is no wait.
+            let waited = waited().unwrap() - before;
+            assert!(slept - waited >= LONG, "{waited:?} of {slept:?}");
         }
 
         #[test]
-        fn a_thread_that_others_kept_from_the_processor_was_not_slow_itself() {
-            let now = Own::so_far();
-            assert!(!Own::was_slow(now, now, LONG));
-        }
-
-        #[test]
-        fn what_took_no_time_was_not_slow() {
-            let before = Own::so_far();
-            thread::sleep(limits::SLOW_TURN);
-            assert!(!Own::was_slow(before, Own::so_far(), Duration::ZERO));
-        }
-
-        #[test]
-        fn what_is_not_known_counts_as_the_threads_own() {
-            assert!(Own::was_slow(None, None, LONG));
+        fn two_threads_that_compute_on_one_processor_wait_for_each_other() {
+            let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
+            let here = (0..CpuSet::count()).find(|cpu| all.is_set(*cpu).unwrap());
+            let mut one = CpuSet::new();
+            one.set(here.unwrap()).unwrap();
+            let computing = [(); 2].map(|()| {
+                thread::spawn(move || {
+                    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+                    let (begun, before) = (Instant::now(), waited().unwrap());
+                    let deadline = begun + Duration::from_secs(30);
+                    // Until both have, however the system divides the processor.
+                    while waited().unwrap() - before < LONG {
+                        assert!(Instant::now() < deadline, "nobody waited");
+                    }
+                    begun.elapsed() >= LONG
+                })
+            });
+            for thread in computing {
+                assert!(thread.join().unwrap());
+            }
         }
 
         #[test]
@@ -154,7 +133,7 @@ mod linux {
             let sleeper = sleeper.spawn(move || {
                 tell.send(Watched::this()).unwrap();
                 begin.recv().unwrap();
-                compute(LONG);
+                compute(&Watched::this(), LONG);
                 until.recv().unwrap();
             });
             let watched = told.recv().unwrap();
@@ -183,7 +162,6 @@ mod unknown {
     use std::time::Duration;
 
     use super::Observed;
-    use crate::limits;
 
     pub(in crate::blocking) struct Watched;
 
@@ -203,21 +181,8 @@ mod unknown {
         }
     }
 
-    #[derive(Clone, Copy)]
-    pub(in crate::blocking) struct Own;
-
-    impl Own {
-        pub(in crate::blocking) fn so_far() -> Option<Self> {
-            None
-        }
-
-        pub(in crate::blocking) fn was_slow(
-            _: Option<Self>,
-            _: Option<Self>,
-            took: Duration,
-        ) -> bool {
-            took >= limits::SLOW_TURN
-        }
+    pub(in crate::blocking) fn waited() -> Option<Duration> {
+        None
     }
 }
 

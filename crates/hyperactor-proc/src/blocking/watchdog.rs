@@ -59,6 +59,26 @@ pub(super) fn watched<T>(has_workers: bool, poll: impl FnOnce() -> T) -> (T, boo
     (polled, was_slow.unwrap_or(false))
 }
 
+/// How many turns of the process have been found to take long so far: as long as that stays the same, none has that is under way.
+static FOUND: AtomicU64 = AtomicU64::new(0);
+
+/// See [`FOUND`].
+#[inline(always)]
+pub(super) fn found() -> u64 {
+    FOUND.load(Ordering::Relaxed)
+}
+
+/// Whether the turn in which this thread is was found to take long.
+#[cold]
+pub(super) fn is_long() -> bool {
+    here(|slot| {
+        let now = slot.now.load(Ordering::Relaxed);
+        (now != 0 && slot.told.load(Ordering::Relaxed) == now).then_some(())
+    })
+    .flatten()
+    .is_some()
+}
+
 /// What a call finds in this thread's slot; nothing where the thread has none, or is ending.
 #[inline(always)]
 fn here<T>(call: impl FnOnce(&Slot) -> T) -> Option<T> {
@@ -195,26 +215,27 @@ struct Watch {
 #[cold]
 fn rouse() {
     let mut watch = WATCH.lock();
-    match (STATE.load(Ordering::Relaxed), &watch.thread) {
-        (LOOKING, _) => return,
-        (DOZING, Some(thread)) => thread.unpark(),
-        _ => {
-            let refused = watch.refused.map(|refused| refused.elapsed());
-            if refused.is_some_and(|since| since < limits::WATCHDOG_LINGER) {
-                return;
-            }
-            let thread = thread::Builder::new().name("actor-watch".to_owned());
-            match thread.spawn(keep_watch) {
-                Ok(handle) => watch.thread = Some(handle.thread().clone()),
-                Err(error) => {
-                    tracing::warn!(%error, "no thread to watch actors: one that blocks may hold up what comes in");
-                    watch.refused = Some(Instant::now());
-                    return;
-                }
-            }
+    let state = STATE.load(Ordering::Relaxed);
+    let refused = watch.refused.map(|refused| refused.elapsed());
+    if state == LOOKING
+        || (state == GONE && refused.is_some_and(|since| since < limits::WATCHDOG_LINGER))
+    {
+        return;
+    }
+    // First: who is woken, or begins, looks at this, and may do so before another line of this is run.
+    STATE.store(LOOKING, Ordering::Relaxed);
+    if let (DOZING, Some(thread)) = (state, &watch.thread) {
+        return thread.unpark();
+    }
+    let thread = thread::Builder::new().name("actor-watch".to_owned());
+    match thread.spawn(keep_watch) {
+        Ok(handle) => watch.thread = Some(handle.thread().clone()),
+        Err(error) => {
+            tracing::warn!(%error, "no thread to watch actors: one that blocks may hold up what comes in");
+            watch.refused = Some(Instant::now());
+            STATE.store(GONE, Ordering::Relaxed);
         }
     }
-    STATE.store(LOOKING, Ordering::Relaxed);
 }
 
 /// The watching thread.
@@ -266,6 +287,7 @@ fn look(slots: &mut Vec<Arc<Slot>>) -> bool {
         let seen = slot.look();
         has_turns |= seen != Seen::Nothing;
         if seen == Seen::Long {
+            FOUND.fetch_add(1, Ordering::Relaxed);
             // Comes from no worker, so the runtime wakes one that sleeps, if any does; having done this it looks for input.
             slot.runtime.spawn(async {});
         }
