@@ -27,7 +27,8 @@ pub(super) fn is_own_doing(thread: &impl Observed, computed_before: Option<Durat
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::fs;
+    use std::fs::File;
+    use std::io::Read;
     use std::time::Duration;
 
     use nix::time::{ClockId, clock_gettime};
@@ -58,18 +59,24 @@ mod linux {
 
         fn is_ready(&self) -> bool {
             // `proc_pid_stat(5)`: the state comes after the name, which stands in parentheses and may have some itself.
-            let stat = fs::read_to_string(format!("/proc/self/task/{}/stat", self.thread));
-            let stat = stat.unwrap_or_default();
+            let stat = line(&format!("/proc/self/task/{}/stat", self.thread)).unwrap_or_default();
             let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
             state.is_some_and(|state| state.starts_with('R'))
         }
+    }
+
+    /// The one short line of such a file. One call of the system to open it and one to read it.
+    fn line(path: &str) -> Option<String> {
+        let mut line = [0; 512];
+        let len = File::open(path).ok()?.read(&mut line).ok()?;
+        Some(String::from_utf8_lossy(line.get(..len)?).into_owned())
     }
 
     /// How long this thread, ready to run, has waited for a processor so far. Exact, since it has one now.
     pub(in crate::blocking) fn waited() -> Option<Duration> {
         // What it computed, how long it waited, both in nanoseconds, and how often it ran: `proc(5)` of the kernel's documentation,
         // "scheduler statistics".
-        let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let stat = line("/proc/thread-self/schedstat")?;
         let waited = stat.split_whitespace().nth(1)?.parse().ok()?;
         Some(Duration::from_nanos(waited))
     }
