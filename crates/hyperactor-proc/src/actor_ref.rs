@@ -1,24 +1,19 @@
 //! A reference to an actor anywhere, as a value: sent in messages, printed, compared.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
-use std::fmt;
 use std::future::poll_fn;
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::str::FromStr;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hyperactor_mailbox::{
     BoxFuture, KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, begin_feed, post_by,
-    send, type_hash,
+    send,
 };
-use hyperactor_refs::{ActorId, ParseError, PortId};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use hyperactor_refs::{ActorId, PortId};
 use tokio::task::coop;
 
 use crate::ask::{self, AskError};
+use crate::claim::is_an_id_with_a_claim;
 use crate::near::Near;
 use crate::{Receives, limits};
 
@@ -33,7 +28,7 @@ pub struct ActorRef<A> {
     actor_id: ActorId,
     known: KnownMailbox,
     // Neither owns an actor nor depends on it being `Send` or `Sync`.
-    actor: PhantomData<fn(A)>,
+    claim: PhantomData<fn(A)>,
 }
 
 impl<A> ActorRef<A> {
@@ -43,7 +38,7 @@ impl<A> ActorRef<A> {
         Self {
             actor_id,
             known: KnownMailbox::default(),
-            actor: PhantomData,
+            claim: PhantomData,
         }
     }
 
@@ -204,80 +199,4 @@ impl<A> ActorRef<A> {
     }
 }
 
-impl<A: 'static> Message for ActorRef<A> {
-    // The actor's type is a claim of whoever made the reference; it is not part of the encoding.
-    const TYPE_HASH: u64 = type_hash("ActorRef");
-
-    fn type_name() -> Cow<'static, str> {
-        Cow::Borrowed("ActorRef")
-    }
-}
-
-impl<A> Clone for ActorRef<A> {
-    fn clone(&self) -> Self {
-        Self {
-            actor_id: self.actor_id.clone(),
-            known: self.known.clone(),
-            actor: PhantomData,
-        }
-    }
-}
-
-impl<A> PartialEq for ActorRef<A> {
-    fn eq(&self, other: &Self) -> bool {
-        self.actor_id == other.actor_id
-    }
-}
-
-impl<A> Eq for ActorRef<A> {}
-
-impl<A> PartialOrd for ActorRef<A> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<A> Ord for ActorRef<A> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.actor_id.cmp(&other.actor_id)
-    }
-}
-
-impl<A> Hash for ActorRef<A> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.actor_id.hash(state);
-    }
-}
-
-impl<A> fmt::Display for ActorRef<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.actor_id.fmt(f)
-    }
-}
-
-impl<A> fmt::Debug for ActorRef<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ActorRef({})", self.actor_id)
-    }
-}
-
-/// Parses the text of an actor id. That the actor is an `A` is the caller's claim, as with [`ActorRef::attest`].
-impl<A> FromStr for ActorRef<A> {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        text.parse().map(Self::attest)
-    }
-}
-
-impl<A> Serialize for ActorRef<A> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.actor_id.serialize(serializer)
-    }
-}
-
-impl<'de, A> Deserialize<'de> for ActorRef<A> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        ActorId::deserialize(deserializer).map(Self::attest)
-    }
-}
+is_an_id_with_a_claim!(ActorRef<A>);

@@ -11,6 +11,7 @@ mod ask;
 mod batch;
 mod blocking;
 mod cell;
+mod claim;
 mod client;
 mod collect;
 mod context;

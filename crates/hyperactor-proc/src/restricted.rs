@@ -1,22 +1,17 @@
 //! References that accept only some of an actor's messages: facades, named by types. The derive of [`Facade`] is in
 //! `hyperactor-macros`; how messages are sent is `hyperactor-mailbox`'s and `ask.rs`'s matter.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
-use std::fmt;
 use std::future::Future;
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::str::FromStr;
 use std::time::Duration;
 
 use hyperactor_mailbox::{
-    KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, feed, post_by, send, type_hash,
+    KnownMailbox, Message, OncePortRef, Outbox, Outcome, PortRef, feed, post_by, send,
 };
-use hyperactor_refs::{ActorId, ParseError, PortId};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use hyperactor_refs::{ActorId, PortId};
 
 use crate::ask::{self, AskError};
+use crate::claim::is_an_id_with_a_claim;
 use crate::{Accepts, ActorRef, limits};
 
 /// A list of messages with a name, for a [`RestrictedRef`]. Derived.
@@ -84,7 +79,7 @@ pub trait FacadeOf<T>: Facade {}
 pub struct RestrictedRef<F> {
     actor_id: ActorId,
     known: KnownMailbox,
-    facade: PhantomData<fn(F)>,
+    claim: PhantomData<fn(F)>,
 }
 
 impl<A> ActorRef<A> {
@@ -101,7 +96,7 @@ impl<F> RestrictedRef<F> {
         Self {
             actor_id,
             known: KnownMailbox::default(),
-            facade: PhantomData,
+            claim: PhantomData,
         }
     }
 
@@ -220,81 +215,4 @@ impl<F: Includes<M>, M: Message> Accepts<M> for RestrictedRef<F> {
     }
 }
 
-impl<F: 'static> Message for RestrictedRef<F> {
-    // As with `ActorRef`: what it refers to is a claim, and not part of the encoding.
-    const TYPE_HASH: u64 = type_hash("RestrictedRef");
-
-    fn type_name() -> Cow<'static, str> {
-        Cow::Borrowed("RestrictedRef")
-    }
-}
-
-impl<F> Clone for RestrictedRef<F> {
-    fn clone(&self) -> Self {
-        Self {
-            actor_id: self.actor_id.clone(),
-            known: self.known.clone(),
-            facade: PhantomData,
-        }
-    }
-}
-
-impl<F> PartialEq for RestrictedRef<F> {
-    fn eq(&self, other: &Self) -> bool {
-        self.actor_id == other.actor_id
-    }
-}
-
-impl<F> Eq for RestrictedRef<F> {}
-
-impl<F> PartialOrd for RestrictedRef<F> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<F> Ord for RestrictedRef<F> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.actor_id.cmp(&other.actor_id)
-    }
-}
-
-impl<F> Hash for RestrictedRef<F> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.actor_id.hash(state);
-    }
-}
-
-impl<F> fmt::Display for RestrictedRef<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.actor_id.fmt(f)
-    }
-}
-
-impl<F> fmt::Debug for RestrictedRef<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RestrictedRef({})", self.actor_id)
-    }
-}
-
-/// Parses the text of an actor id. That the actor takes the facade's messages is the caller's claim, as with
-/// [`RestrictedRef::attest`].
-impl<F> FromStr for RestrictedRef<F> {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        text.parse().map(Self::attest)
-    }
-}
-
-impl<F> Serialize for RestrictedRef<F> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.actor_id.serialize(serializer)
-    }
-}
-
-impl<'de, F> Deserialize<'de> for RestrictedRef<F> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        ActorId::deserialize(deserializer).map(Self::attest)
-    }
-}
+is_an_id_with_a_claim!(RestrictedRef<F>);
