@@ -145,6 +145,7 @@ pub trait Codec<M>: Send + Sync + 'static {
 }
 
 /// What a codec knows of a message before it is encoded; none when it panicked.
+#[inline(always)]
 pub(crate) fn parts<'m, M: 'static, C: Codec<M>>(
     codec: &C,
     message: &'m M,
@@ -160,6 +161,7 @@ pub(crate) fn parts<'m, M: 'static, C: Codec<M>>(
 }
 
 /// Encodes a message; a panic of its serialiser is that message's failure.
+#[inline(always)]
 pub(crate) fn encode<M: 'static>(
     codec: &impl Codec<M>,
     message: &M,

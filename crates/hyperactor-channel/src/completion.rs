@@ -47,28 +47,28 @@ pub(crate) enum TxCompletion {
 }
 
 impl TxCompletion {
-    fn finish(self, outcome: Outcome) {
+    fn fail(self, failure: Failure) {
         match self {
-            Self::Ignore => {
-                if let Some(failure) = outcome.failure() {
-                    tracing::debug!(%failure, "a posted message failed");
-                }
-            }
+            Self::Ignore => tracing::debug!(%failure, "a posted message failed"),
             // The waiter may have stopped waiting: then nobody wants to know.
-            Self::Waiter(waiter) => drop(waiter.send(outcome)),
+            Self::Waiter(waiter) => drop(waiter.send(failure.into())),
         }
     }
 }
 
 impl<M> Completion<M> for TxCompletion {
+    #[inline]
     fn delivered(self) {
-        self.finish(Outcome::Delivered);
+        if let Self::Waiter(waiter) = self {
+            // As above.
+            drop(waiter.send(Outcome::Delivered));
+        }
     }
     fn undelivered(self, _message: M, failure: Failure) {
-        self.finish(failure.into());
+        self.fail(failure);
     }
     fn lost(self, failure: Failure) {
-        self.finish(failure.into());
+        self.fail(failure);
     }
     fn wants_outcome(&self) -> bool {
         matches!(self, Self::Waiter(_))

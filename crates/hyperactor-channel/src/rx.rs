@@ -108,6 +108,7 @@ impl<M: Send + 'static> Accept<M> for QueueAcceptor<M> {
 }
 
 impl<M: Send + 'static> Deliver<M> for QueueSession<M> {
+    #[inline]
     fn deliver(&mut self, message: M, ticket: Ticket) {
         if ticket.seq != self.next {
             self.end_run();

@@ -61,13 +61,14 @@ impl<T> Slots<T> {
         self.recent.push_back(Some(value));
         self.count += 1;
         // Paid for by those that were taken out since the last time.
-        if self.recent.len() > 4 * self.count + SLACK {
+        if self.recent.len() > SLACK && self.recent.len() - SLACK > 4 * self.count {
             self.set_apart();
         }
     }
 
     /// Sets the old ones apart: they hold the room of many that were taken out.
     #[cold]
+    #[inline(never)]
     fn set_apart(&mut self) {
         while self.recent.len() > self.count {
             if let Some(Some(value)) = self.recent.pop_front() {
@@ -96,23 +97,32 @@ impl<T> Slots<T> {
         Some(taken)
     }
 
-    /// Takes those of `count` numbers out that there are, in their order.
-    pub(crate) fn take_run(&mut self, first: u64, count: u64, mut each: impl FnMut(T)) {
+    /// Takes those of `count` numbers out that there are, in their order, and adds of each what `of` makes of it.
+    pub(crate) fn take_run<U>(
+        &mut self,
+        first: u64,
+        count: u64,
+        of: impl Fn(T) -> U,
+        taken: &mut Vec<U>,
+    ) {
         if first != self.floor {
-            for number in first..first.saturating_add(count).min(self.next()) {
-                if let Some(value) = self.take(number) {
-                    each(value);
-                }
-            }
+            let numbers = first..first.saturating_add(count).min(self.next());
+            taken.extend(numbers.filter_map(|number| self.take(number)).map(of));
             return;
         }
         // The oldest, as a rule.
         let run =
             usize::try_from(count).map_or(self.recent.len(), |run| run.min(self.recent.len()));
-        for value in self.recent.drain(..run).flatten() {
-            self.count -= 1;
-            each(value);
+        let before = taken.len();
+        taken.reserve(run.min(self.count));
+        // Both ends of the ring: whole slices are gone through with less than a queue's own iterator.
+        let (front, back) = self.recent.as_mut_slices();
+        let split = run.min(front.len());
+        for places in [&mut front[..split], &mut back[..run - split]] {
+            taken.extend(places.iter_mut().filter_map(Option::take).map(&of));
         }
+        self.recent.drain(..run);
+        self.count -= taken.len() - before;
         self.floor += run as u64;
         self.pass_taken();
     }
@@ -168,7 +178,7 @@ mod tests {
                     assert_eq!(slots.take(gone), model.take(gone));
                 }
                 let mut taken = Vec::new();
-                slots.take_run(first, count, |value| taken.push(value));
+                slots.take_run(first, count, |value| value, &mut taken);
                 let numbers = first..first.saturating_add(count).min(12);
                 let expected: Vec<_> = numbers.filter_map(|number| model.take(number)).collect();
                 assert_eq!(taken, expected, "{count} from {first}");

@@ -12,7 +12,7 @@ use crate::limits::{
     CONTROL_HEADER_BYTES, DATA_HEADER_BYTES, FRAGMENT_TOTAL_BYTES, FRAME_MAX_CEILING,
     FRAME_MAX_FLOOR, LANDING_BYTES, LENGTH_BYTES, READ_STEP_BYTES,
 };
-use crate::{DataFlags, Frame, HelloError, Violation};
+use crate::{Cut, DataFlags, Frame, HelloError, Run, Violation};
 
 /// Capacity of the first read buffer, bytes: an idle connection stays small.
 const FIRST_READ_BYTES: usize = 4096;
@@ -246,6 +246,37 @@ impl FrameDecoder {
             Err(violation) => self.broken = Some(*violation),
         }
         cut
+    }
+
+    /// As [`next_frame`](Self::next_frame), with messages that follow each other as one [`Run`]. What is cut is the same in the same
+    /// order, however the calls of both are mixed.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_frame`](Self::next_frame).
+    pub fn next_cut(&mut self) -> Result<Option<Cut>, Violation> {
+        if let Some(violation) = self.broken {
+            return Err(violation);
+        }
+        if self.landing.is_some() {
+            return Ok(None);
+        }
+        if self.run.is_empty() {
+            match self.cut_run() {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(violation) => {
+                    self.broken = Some(violation);
+                    return Err(violation);
+                }
+            }
+        }
+        if let Some(run) = Run::cut(&mut self.run, self.max_frame) {
+            self.is_peeking = false;
+            return Ok(Some(Cut::Run(run)));
+        }
+        let frame = self.next_frame()?;
+        Ok(frame.map(Cut::Frame))
     }
 
     fn cut(&mut self) -> Result<Option<Frame>, Violation> {

@@ -352,6 +352,30 @@ pub(crate) fn read_whole_data(
     Some((head, LENGTH_BYTES + length as usize))
 }
 
+/// Whether the frame with this header is one as [`read_whole_data`] reads them, without flags, that comes `after` frames later than
+/// the one with the `first` header: with its labels, and the number that follows. Returns its size.
+#[inline]
+pub(crate) fn follows_whole_data(
+    header: &[u8; DATA_HEADER_BYTES],
+    first: &[u8; DATA_HEADER_BYTES],
+    after: u64,
+    max: u32,
+) -> Option<usize> {
+    let (words, _) = header.as_chunks::<8>();
+    let (before, _) = first.as_chunks::<8>();
+    let ([start, seq, labels], [_, seq_before, labels_before]) = (words, before) else {
+        return None;
+    };
+    let start = u64::from_le_bytes(*start);
+    // The narrowings take the fields apart.
+    let (length, rest) = (start as u32, (start >> 32) as u32);
+    let follows = rest == u32::from(kind::DATA)
+        && u64::from_le_bytes(*seq).checked_sub(u64::from_le_bytes(*seq_before)) == Some(after)
+        && labels == labels_before
+        && (DATA_OVERHEAD_BYTES..=max as usize).contains(&(length as usize));
+    follows.then_some(LENGTH_BYTES + length as usize)
+}
+
 /// Appends a name frame. The names of a session's own labels have a lawful length.
 pub(crate) fn encode_name(out: &mut BytesMut, label: Label, name: &[u8]) {
     let name = name.get(..LABEL_NAME_MAX).unwrap_or(name);

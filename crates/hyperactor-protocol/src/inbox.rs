@@ -7,7 +7,7 @@ use crate::lanes::Amount;
 use crate::limits::{CREDIT_FRACTION, SPAN_WINDOWS};
 use crate::marks::Marks;
 use crate::shares::Telling;
-use crate::{Seq, Verdict, Violation};
+use crate::{Run, Seq, Verdict, Violation};
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -111,11 +111,24 @@ impl Inbox {
         Ok(Arrival::New)
     }
 
+    /// Whether these messages are the next ones, and each of them within the credit, as [`arrival`](Self::arrival) judges.
+    pub(crate) fn awaits(&self, run: &Run) -> bool {
+        run.first().0 == self.next
+            && self.next + run.count() <= self.granted_messages
+            && self.bytes + run.bytes_before_last() < self.granted_bytes
+    }
+
     /// Takes the next frame in.
     #[inline]
     pub(crate) fn receive(&mut self, size: u64) {
-        self.next += 1;
-        self.bytes += size;
+        self.receive_run(1, size);
+    }
+
+    /// Takes the next frames in.
+    #[inline]
+    pub(crate) fn receive_run(&mut self, count: u64, bytes: u64) {
+        self.next += count;
+        self.bytes += bytes;
     }
 
     /// Records an outcome; returns whether it was new. Strange numbers change nothing: they come from before a fresh

@@ -16,6 +16,7 @@ pub mod limits;
 mod marks;
 mod outbox;
 mod pieces;
+mod run;
 mod session;
 mod shares;
 mod time;
@@ -36,6 +37,7 @@ pub use crate::ids::{ConnectionEpoch, Label, PostId, Seq, SessionId};
 pub use crate::landing::{Buffers, Landed, PartHead};
 pub use crate::life::{EDGES, Life, Step};
 pub use crate::pieces::SharedParts;
+pub use crate::run::{Cut, Messages, Run};
 pub use crate::session::{
     Accept, Dump, Established, Outgoing, PushError, Session, Timeout, Transmit, Wake,
 };

@@ -70,6 +70,14 @@ pub const HELLO_MAX: usize = 256;
 pub const READ_STEP_BYTES: usize = 64 * 1024;
 /// Bytes missing of a part from which on it is read to where it stays, by a read of its own.
 pub const LANDING_BYTES: usize = 8 * 1024;
+/// Messages that are taken in as one run.
+pub const RUN_MESSAGES_MAX: u64 = 1_024;
+/// Messages to one label that may enter the log before it is asked again whether they may.
+pub const AHEAD_MESSAGES: u64 = 64;
+/// Body bytes that they may have before the last of them.
+pub const AHEAD_BYTES: u64 = 64 * 1024;
+/// Messages that are asked one by one after it was found that few may.
+pub const AHEAD_REST: u64 = 16;
 /// Bytes after which the outgoing log starts a new segment, and the capacity of a fresh one.
 pub const SEGMENT_BYTES: usize = 64 * 1024;
 /// Free bytes below which the outgoing log starts a new buffer rather than let an encoder grow the old one.

@@ -142,6 +142,16 @@ impl Shares {
         }
     }
 
+    /// Messages in one frame each were delivered, of so many bytes in all.
+    pub(crate) fn deliver_run(&mut self, to: Label, count: u64, bytes: u64) {
+        // The label has a name, so it has a slot.
+        let slot = &mut self.slots[to.index()];
+        slot.held_small += bytes;
+        if !to.is_none() {
+            slot.received.add(count, bytes);
+        }
+    }
+
     /// Messages left their queue. More is never released than came.
     #[inline]
     pub(crate) fn release(&mut self, to: Label, messages: u64, bytes: u64) -> Freed {

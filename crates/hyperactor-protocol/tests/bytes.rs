@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use common::{ACCEPTOR, Pair, at, push_flags, written};
 use hyperactor_protocol::{
-    Accept, Config, ConnectionEpoch, DataFlags, Extensions, Frame, FrameDecoder, Goodbye, Hello,
-    HelloCode, HelloKind, Incarnation, Label, Outgoing, Refusal, Released, Seq, SessionId, Verdict,
-    limits,
+    Accept, Config, ConnectionEpoch, Cut, DataFlags, Extensions, Frame, FrameDecoder, Goodbye,
+    Hello, HelloCode, HelloKind, Incarnation, Label, Outgoing, Refusal, Released, Seq, SessionId,
+    Verdict, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -163,10 +163,24 @@ fn decode(stream: &[u8], pieces: &[usize], max_frame: u32) -> (Vec<Frame>, bool)
         buffer.extend_from_slice(piece);
         rest = tail;
         loop {
-            match decoder.next_frame() {
-                Ok(Some(frame)) => frames.push(frame),
+            // Some one by one, some together.
+            let cut = if frames.len() % 3 == 0 {
+                decoder.next_frame().map(|frame| frame.map(Cut::Frame))
+            } else {
+                decoder.next_cut()
+            };
+            match cut {
+                Ok(Some(Cut::Frame(frame))) => frames.push(frame),
+                Ok(Some(Cut::Run(run))) => {
+                    assert!(run.count() >= 2 && run.count() <= limits::RUN_MESSAGES_MAX);
+                    frames.extend(run.frames());
+                }
                 Ok(None) => break,
-                Err(_) => return (frames, true),
+                Err(violation) => {
+                    assert_eq!(decoder.next_frame(), Err(violation), "said twice");
+                    assert_eq!(decoder.next_cut(), Err(violation), "said twice");
+                    return (frames, true);
+                }
             }
         }
         let arrived = decoder.pending_bytes();

@@ -64,6 +64,8 @@ seen! {
     named = 5000, "names told";
     /// A message came in parts.
     in_parts = 1000, "messages in parts";
+    /// Messages were judged and counted as one.
+    runs = 1000, "runs taken in as a whole";
     /// A part was read past the buffer.
     landed = 1000, "parts that were read to where they stay";
     /// Settled, and not released until its place took something again.

@@ -1,16 +1,18 @@
 //! One end of a session as the pump sees it, the same at the dialer and at the acceptor: the sending half behind its lock,
 //! the settlements of the receiving half, and what takes the messages that come in.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use hyperactor_protocol::{Frame, Label, Seq, Session, Time};
+use hyperactor_protocol::{Cut, DataFlags, Frame, Label, Messages, Seq, Session, Time};
 
 use crate::net::inbound::{Gathered, NetInbound};
 use crate::net::labels::Known;
-use crate::net::link::{Outcomes, Shared};
+use crate::net::link::Shared;
+use crate::net::outcomes::Outcomes;
 use crate::net::pump::{Arrived, Endpoint};
 use crate::{Codec, Completion, DecodeError, Deliver, Names, Parcel, Reason, Ticket, codec, codes};
 
@@ -53,6 +55,9 @@ impl<M, D: Deliver<M>> Drop for Receiver<M, D> {
         }
     }
 }
+
+/// The number of a message whose decoder runs, its destination and its size.
+type Decoding = (Seq, Label, u32);
 
 /// Both halves of one end.
 pub(crate) struct Ends<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> {
@@ -122,7 +127,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
 }
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K, C, D> {
-    #[inline]
+    #[inline(always)]
     fn deliver_decoded(
         &mut self,
         message: Arrived,
@@ -164,6 +169,31 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Ends<M, K,
                 }
             }
             Err(error) => self.refuse(seq, to, size, &error),
+        }
+    }
+
+    /// Takes one of several messages; `decoding` says whose decoder runs.
+    #[inline(always)]
+    fn take_message(&mut self, message: Arrived, decoding: &Cell<Option<Decoding>>) {
+        let whose = (message.seq, message.to, message.size);
+        self.deliver_decoded(message, |codec, body, names| {
+            decoding.set(Some(whose));
+            let decoded = codec.decode(body, names);
+            decoding.set(None);
+            decoded
+        });
+    }
+
+    /// Takes the messages of a run.
+    fn take_run(
+        &mut self,
+        (to, from): (Label, Label),
+        messages: &mut Messages,
+        decoding: &Cell<Option<Decoding>>,
+    ) {
+        for (seq, body) in messages {
+            let message = Arrived::whole(seq, DataFlags::NONE, to, from, body);
+            self.take_message(message, decoding);
         }
     }
 
@@ -220,35 +250,37 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>, D: Deliver<M>> Endpoint
         self.deliver_decoded(message, codec::decode);
     }
 
-    fn take(&mut self, frames: &mut Vec<Frame>) {
-        let mut frames = frames.drain(..);
+    fn take(&mut self, cuts: &mut Vec<Cut>) {
+        let mut cuts = cuts.drain(..);
         let inbound = Arc::clone(&self.inbound);
         let _delivering = inbound.deliver();
         // Whose decoder runs: a guard against its panic for all of them costs less than one for each.
-        let decoding = std::cell::Cell::new(None);
+        let decoding = Cell::new(None);
+        // What is left of a run, also after a panic.
+        let mut run = None;
         loop {
             let taken = catch_unwind(AssertUnwindSafe(|| {
-                for frame in frames.by_ref() {
-                    match frame {
-                        Frame::Data {
+                loop {
+                    if let Some((labels, left)) = &mut run {
+                        self.take_run(*labels, left, &decoding);
+                        run = None;
+                    }
+                    match cuts.next() {
+                        None => return,
+                        Some(Cut::Run(next)) => run = Some((next.labels(), next.messages())),
+                        Some(Cut::Frame(Frame::Data {
                             seq,
                             flags,
                             to,
                             from,
                             body,
-                        } => {
+                        })) => {
                             let message = Arrived::whole(seq, flags, to, from, body);
-                            let whose = (seq, to, message.size);
-                            self.deliver_decoded(message, |codec, body, names| {
-                                decoding.set(Some(whose));
-                                let decoded = codec.decode(body, names);
-                                decoding.set(None);
-                                decoded
-                            });
+                            self.take_message(message, &decoding);
                         }
-                        Frame::Name { label, name } => self.learn(label, name),
+                        Some(Cut::Frame(Frame::Name { label, name })) => self.learn(label, name),
                         // The session has acted on all others.
-                        _ => {}
+                        Some(Cut::Frame(_)) => {}
                     }
                 }
             }));

@@ -8,10 +8,7 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::limits::SHARED_BODY_BYTES;
-use hyperactor_protocol::{
-    Cause, DataFlags, Event, Failure as CoreFailure, HelloCode, Label, Outgoing, PushError,
-    Session, SessionId, Time,
-};
+use hyperactor_protocol::{Cause, DataFlags, Label, Outgoing, PushError, Session, SessionId, Time};
 use hyperactor_refs::ChannelAddr;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
@@ -22,12 +19,13 @@ use crate::net::ends::{Ends, Owner};
 use crate::net::inbound::NetInbound;
 use crate::net::labels::Labels;
 use crate::net::memory;
+use crate::net::outcomes::Outcomes;
 use crate::options::random_u64;
 use crate::outbound::{Capacity, Common, Labelled, Link, Passed, Passing};
 use crate::slots::Slots;
 use crate::{
-    Codec, Completion, Deliver, DialOptions, EncodeError, Failure, Inbound, Names, Reason,
-    Rejected, Status, clock, codec, codes,
+    Codec, Completion, Deliver, DialOptions, EncodeError, Inbound, Reason, Rejected, Status, clock,
+    codec,
 };
 
 /// The sending side of one channel over a byte stream: a dialled one, or the way back of an accepted one.
@@ -40,61 +38,38 @@ pub(crate) struct NetLink<M, K, C: Codec<M>> {
 /// What the handles and the driver share.
 pub(crate) struct Shared<M, K, C: Codec<M>> {
     pub(crate) common: Common,
-    codec: Arc<C>,
+    pub(super) codec: Arc<C>,
     state: Mutex<State<K, C::Name>>,
 }
 
 pub(crate) struct State<K, N> {
-    session: Session,
-    labels: Labels<N>,
+    pub(super) session: Session,
+    pub(super) labels: Labels<N>,
     /// By post id; they are consecutive from 0, as those of the slots.
-    slots: Slots<Slot<K>>,
+    pub(super) slots: Slots<Slot<K>>,
     /// The driver, while it has nothing to do.
     parked: Option<Waker>,
     /// There is a driver.
     driven: bool,
     /// What an end of the session means, when the driver knows better than the session.
-    reason: Option<Reason>,
-    closed: Option<Reason>,
+    pub(super) reason: Option<Reason>,
+    pub(super) closed: Option<Reason>,
 }
 
 /// One message without an outcome.
-struct Slot<K> {
-    completion: K,
-    to: Label,
-    from: Label,
+pub(super) struct Slot<K> {
+    pub(super) completion: K,
+    pub(super) to: Label,
+    pub(super) from: Label,
 }
 
-/// An outcome, on its way to its completion.
-struct Finished<K, N> {
-    completion: K,
-    failed: Option<Box<Failed<N>>>,
-}
-
-/// Why a message failed, and what it can be rebuilt from.
-struct Failed<N> {
-    failure: Failure,
-    body: Option<Bytes>,
-    to: Option<N>,
-    from: Option<N>,
-}
-
-/// Outcomes gathered under the lock, to be told without it.
-pub(crate) struct Outcomes<K, N> {
-    finished: Vec<Finished<K, N>>,
-    floor: u64,
-    /// Why the channel ended, if it has.
-    closed: Option<Reason>,
-}
-
-impl<K, N> Default for Outcomes<K, N> {
-    fn default() -> Self {
-        Self {
-            finished: Vec::new(),
-            floor: 0,
-            closed: None,
-        }
-    }
+/// What a post leaves to be done.
+enum Next {
+    Nothing,
+    /// The driver waits for this one.
+    Wake(Waker),
+    /// There is no driver yet.
+    Start,
 }
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
@@ -176,18 +151,10 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
 
     fn offer(&self, message: M, completion: K) -> Result<(), Rejected<M, K>> {
         let shared = &self.shared;
-        let flags = if completion.wants_outcome() {
-            DataFlags::ACK_NOW
-        } else {
-            DataFlags::NONE
-        };
+        let flags = flags_for(&completion);
         let Some((tail, room, names)) = codec::parts(&*shared.codec, &message) else {
             let reason = Reason::Encode("its codec panicked".to_owned());
-            return Err(Rejected {
-                message,
-                completion,
-                reason,
-            });
+            return Err(rejected(message, completion, reason));
         };
         let mut guard = shared.state.lock();
         let state = &mut *guard;
@@ -204,11 +171,7 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
                     state.labels.refuse_name(names.to);
                 }
                 drop(guard);
-                return Err(Rejected {
-                    message,
-                    completion,
-                    reason,
-                });
+                return Err(rejected(message, completion, reason));
             }
         };
         let outgoing = Outgoing {
@@ -229,42 +192,14 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
                     to,
                     from,
                 });
-                // A driver that waits for credit is left alone; one that has nothing under way must learn of the first.
-                let waker = if first || state.session.has_output() {
-                    state.parked.take()
-                } else {
-                    None
-                };
-                let start = !std::mem::replace(&mut state.driven, true);
+                let next = state.next_step(first);
                 drop(guard);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-                if start {
-                    self.start();
-                }
+                self.take_step(next);
                 Ok(())
             }
             Err(error) => {
-                if matches!(error, PushError::Full) {
-                    if !to.is_none() {
-                        state.labels.refuse(to);
-                    }
-                    if to.is_none() || !state.session.has_room() {
-                        shared.common.capacity.set(false);
-                    }
-                }
-                // A damaged log has failed the session.
-                if state.session.is_closed() {
-                    self.end(guard);
-                } else {
-                    drop(guard);
-                }
-                Err(Rejected {
-                    message,
-                    completion,
-                    reason: push_reason(error),
-                })
+                let reason = self.refused(guard, error, to);
+                Err(rejected(message, completion, reason))
             }
         }
     }
@@ -305,21 +240,13 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
                 break;
             }
         }
-        // As for a message that is offered.
-        let has_any = !state.slots.is_empty();
-        let waker = if has_any && (first || state.session.has_output()) {
-            state.parked.take()
+        let next = if state.slots.is_empty() {
+            Next::Nothing
         } else {
-            None
+            state.next_step(first)
         };
-        let start = has_any && !std::mem::replace(&mut state.driven, true);
         drop(guard);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        if start {
-            self.start();
-        }
+        self.take_step(next);
         refused.map_or(Passed::All, Passed::Refused)
     }
 
@@ -344,6 +271,43 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Link<M, K> for NetLink<M,
 }
 
 impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
+    #[inline]
+    fn take_step(&self, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Wake(waker) => waker.wake(),
+            Next::Start => self.start(),
+        }
+    }
+
+    /// A message to this label was not taken into the session: notes who waits for room, ends a session that is over, and
+    /// says why.
+    #[cold]
+    #[inline(never)]
+    fn refused(
+        &self,
+        mut guard: MutexGuard<'_, State<K, C::Name>>,
+        error: PushError<EncodeError>,
+        to: Label,
+    ) -> Reason {
+        let state = &mut *guard;
+        if matches!(error, PushError::Full) {
+            if !to.is_none() {
+                state.labels.refuse(to);
+            }
+            if to.is_none() || !state.session.has_room() {
+                self.shared.common.capacity.set(false);
+            }
+        }
+        // A damaged log has failed the session.
+        if state.session.is_closed() {
+            self.end(guard);
+        } else {
+            drop(guard);
+        }
+        push_reason(error)
+    }
+
     /// Wakes the driver for the end of the session; without a driver, tells it here.
     fn end(&self, mut state: MutexGuard<'_, State<K, C::Name>>) {
         if state.driven {
@@ -377,6 +341,25 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> NetLink<M, K, C> {
     }
 }
 
+/// What a message that asks for its outcome says on its way.
+#[inline]
+fn flags_for<M>(completion: &impl Completion<M>) -> DataFlags {
+    if completion.wants_outcome() {
+        DataFlags::ACK_NOW
+    } else {
+        DataFlags::NONE
+    }
+}
+
+#[inline]
+fn rejected<M, K>(message: M, completion: K, reason: Reason) -> Rejected<M, K> {
+    Rejected {
+        message,
+        completion,
+        reason,
+    }
+}
+
 fn push_reason(error: PushError<EncodeError>) -> Reason {
     match error {
         PushError::Full => Reason::Full,
@@ -391,7 +374,7 @@ fn push_reason(error: PushError<EncodeError>) -> Reason {
     }
 }
 
-fn saturate(size: u64) -> usize {
+pub(super) fn saturate(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
@@ -489,51 +472,6 @@ impl<M: Send + 'static, K: Completion<M>, C: Codec<M>> Shared<M, K, C> {
     pub(crate) fn note(&self, reason: Option<Reason>) {
         self.state.lock().reason = reason;
     }
-
-    /// Tells gathered outcomes to their completions, in order and without the lock.
-    pub(crate) fn tell(&self, outcomes: &mut Outcomes<K, C::Name>) -> usize {
-        // First of all, so that whoever learns of a failure knows that this channel is of no more use.
-        if let Some(reason) = outcomes.closed.take() {
-            self.common.capacity.set(true);
-            self.common.publish(Status::Closed(reason));
-        }
-        let told = outcomes.finished.len();
-        let mut finished = outcomes.finished.drain(..);
-        let mut tell = || {
-            for Finished { completion, failed } in finished.by_ref() {
-                self.call(completion, failed);
-            }
-        };
-        // A completion that panics is its user's fault and must not keep the others from being called.
-        while catch_unwind(AssertUnwindSafe(&mut tell)).is_err() {
-            tracing::error!(addr = %self.common.addr, "a completion panicked");
-        }
-        drop(finished);
-        if told != 0 {
-            self.common.settled.advance(outcomes.floor);
-        }
-        told
-    }
-
-    fn call(&self, completion: K, failed: Option<Box<Failed<C::Name>>>) {
-        let Some(failed) = failed else {
-            return completion.delivered();
-        };
-        let Failed {
-            failure,
-            body,
-            to,
-            from,
-        } = *failed;
-        let names = Names {
-            to: to.as_ref(),
-            from: from.as_ref(),
-        };
-        match body.and_then(|body| codec::decode(&*self.codec, body, names).ok()) {
-            Some(message) => completion.undelivered(message, failure),
-            None => completion.lost(failure),
-        }
-    }
 }
 
 impl<K, N: Clone + Eq + Hash> State<K, N> {
@@ -548,11 +486,7 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
         K: Completion<M>,
     {
         let Passing { body, completion } = passing;
-        let flags = if completion.wants_outcome() {
-            DataFlags::ACK_NOW
-        } else {
-            DataFlags::NONE
-        };
+        let flags = flags_for(&completion);
         let mut outgoing = Outgoing {
             flags,
             to,
@@ -591,6 +525,20 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
         }
     }
 
+    /// What is to be done without the lock once messages were taken: behind others or, if they are the `first`, alone.
+    #[inline]
+    fn next_step(&mut self, first: bool) -> Next {
+        if !self.driven {
+            self.driven = true;
+            return Next::Start;
+        }
+        // A driver that waits for credit is left alone; one that has nothing under way must learn of the first.
+        if self.parked.is_some() && (first || self.session.has_output()) {
+            return self.parked.take().map_or(Next::Nothing, Next::Wake);
+        }
+        Next::Nothing
+    }
+
     fn keep(&mut self, waker: &Waker, busy: bool) -> bool {
         if busy {
             self.parked = None;
@@ -601,94 +549,5 @@ impl<K, N: Clone + Eq + Hash> State<K, N> {
             None => self.parked = Some(waker.clone()),
         }
         true
-    }
-
-    fn gather<M, C: Codec<M, Name = N>>(
-        &mut self,
-        shared: &Shared<M, K, C>,
-        outcomes: &mut Outcomes<K, N>,
-    ) {
-        while let Some(event) = self.session.poll_event() {
-            match event {
-                Event::Resolved { first, count } => {
-                    self.slots
-                        .take_run(first.0, count, |Slot { completion, .. }| {
-                            let failed = None;
-                            outcomes.finished.push(Finished { completion, failed });
-                        });
-                }
-                Event::Failed {
-                    post,
-                    failure,
-                    body,
-                } => {
-                    let failure = self.failure(shared, failure);
-                    if let Some(slot) = self.slots.take(post.0) {
-                        // Its labels are its own until now: another name may get them from here on.
-                        let failed = Failed {
-                            failure,
-                            body,
-                            to: self.labels.name(slot.to).cloned(),
-                            from: self.labels.name(slot.from).cloned(),
-                        };
-                        outcomes.finished.push(Finished {
-                            completion: slot.completion,
-                            failed: Some(Box::new(failed)),
-                        });
-                    }
-                }
-                Event::Room { label } if label.is_none() => {
-                    shared.common.capacity.set(true);
-                    self.labels.open_all();
-                }
-                Event::Room { label } => self.labels.open(label),
-                Event::PeerGoodbye(_) => self.closed = Some(Reason::PeerClosed),
-                Event::Drained => self.closed = Some(Reason::Closed),
-                Event::Closed(cause) => self.closed = Some(self.reason(shared, cause)),
-                _ => {}
-            }
-        }
-        if self.closed.is_some() {
-            // A post that is tried again learns of it.
-            self.labels.open_all();
-            outcomes.closed.clone_from(&self.closed);
-        }
-        outcomes.floor = self.slots.taken_below();
-    }
-
-    fn failure<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, failure: CoreFailure) -> Failure {
-        match failure {
-            CoreFailure::NotDelivered(cause) => Failure::NotDelivered(self.reason(shared, cause)),
-            // Why there is no other connection says nothing of what was sent over an earlier one.
-            CoreFailure::Unknown(Cause::TimedOut) => Failure::Unknown(self.silent()),
-            CoreFailure::Unknown(cause) => Failure::Unknown(self.reason(shared, cause)),
-        }
-    }
-
-    fn silent(&self) -> Reason {
-        Reason::Silent(self.session.config().delivery_timeout)
-    }
-
-    fn reason<M, C: Codec<M>>(&self, shared: &Shared<M, K, C>, cause: Cause) -> Reason {
-        match cause {
-            Cause::Refused(refusal) => codes::refused(refusal),
-            Cause::PeerClosed { .. } => Reason::PeerClosed,
-            Cause::PeerRestarted => Reason::PeerRestarted,
-            Cause::SessionLost => Reason::SessionLost,
-            Cause::TooLarge { size, max } => Reason::TooLarge {
-                size: saturate(size),
-                max: saturate(max),
-            },
-            Cause::HelloRefused(HelloCode::WrongIncarnation) => Reason::PeerRestarted,
-            Cause::HelloRefused(code) => Reason::Refused {
-                addr: shared.common.addr.clone(),
-                code: code.number(),
-                text: code.to_string(),
-            },
-            Cause::Violation(violation) => Reason::Violation(violation.to_string()),
-            Cause::TimedOut => self.reason.clone().unwrap_or_else(|| self.silent()),
-            Cause::Damaged => Reason::Encode("an encoder damaged the outgoing log".to_owned()),
-            _ => self.reason.clone().unwrap_or(Reason::Dropped),
-        }
     }
 }

@@ -12,6 +12,7 @@ mod inbound;
 mod labels;
 pub(crate) mod link;
 pub(crate) mod memory;
+mod outcomes;
 mod pump;
 mod session;
 

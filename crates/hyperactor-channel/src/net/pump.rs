@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyperactor_protocol::{
-    Accept, ConnectionEpoch, DataFlags, Frame, FrameDecoder, Label, Seq, Session, Time, Timeout,
+    Accept, ConnectionEpoch, Cut, DataFlags, FrameDecoder, Label, Seq, Session, Time, Timeout,
     Violation,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -43,7 +43,7 @@ pub(crate) trait Endpoint {
 
     /// Takes the messages and the names among these frames, in their order, and leaves none. The session has acted on all
     /// others. No lock is held.
-    fn take(&mut self, frames: &mut Vec<Frame>);
+    fn take(&mut self, frames: &mut Vec<Cut>);
 
     /// Those that were at hand are delivered or taken. No lock is held.
     fn delivered(&mut self) {}
@@ -121,7 +121,7 @@ pub(crate) struct Pump {
     is_new: bool,
     /// The session is over: until then its last words may wait for a peer that does not read.
     over_by: Option<Time>,
-    frames: Vec<Frame>,
+    frames: Vec<Cut>,
     courtesy: Courtesy,
     _memory: memory::User,
 }
@@ -250,8 +250,8 @@ impl Pump {
             let landed = self.decoder.take_landed();
             let mut violation = None;
             while self.frames.len() < FRAMES_BATCH_MAX {
-                match self.decoder.next_frame() {
-                    Ok(Some(frame)) => self.frames.push(frame),
+                match self.decoder.next_cut() {
+                    Ok(Some(cut)) => self.frames.push(cut),
                     Ok(None) => break,
                     Err(error) => {
                         violation = Some(error);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Config, ConnectionEpoch, DataFlags, Event, Frame, FrameDecoder, PostId, Seq, Session,
+    Config, ConnectionEpoch, Cut, DataFlags, Event, Frame, FrameDecoder, PostId, Seq, Session,
     SessionId, Time, Verdict,
 };
 use hyperactor_refs::Incarnation;
@@ -78,11 +78,14 @@ impl Endpoint for Bare {
     fn deliver(&mut self, _message: Arrived) {
         self.1 += 1;
     }
-    fn take(&mut self, frames: &mut Vec<Frame>) {
-        let messages = frames.drain(..);
-        self.1 += messages
-            .filter(|frame| matches!(frame, Frame::Data { .. }))
-            .count();
+    fn take(&mut self, cuts: &mut Vec<Cut>) {
+        for cut in cuts.drain(..) {
+            self.1 += match cut {
+                Cut::Frame(Frame::Data { .. }) => 1,
+                Cut::Frame(_) => 0,
+                Cut::Run(run) => run.messages().count(),
+            };
+        }
     }
     fn finish(&mut self) {}
     fn park(&mut self, _waker: &Waker) -> bool {

@@ -45,6 +45,14 @@ impl Amount {
     }
 
     #[inline]
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    #[inline]
     fn minus(self, other: Self) -> Self {
         Self {
             messages: self.messages - other.messages,
@@ -69,6 +77,9 @@ impl Amount {
         bytes: u64::MAX,
     };
 }
+
+/// Parts of what might go ahead that are tried, each a quarter of the one before.
+const AHEAD_TRIES: u32 = 3;
 
 /// S-30: a label's share is the free part of what is free. A threshold that follows what is free is an old way to share a
 /// buffer (Choudhury and Hahne, 1998); one that follows it in proportion loses a constant part of the rest to each label
@@ -299,6 +310,44 @@ impl Lanes {
         }
         self.refer(to, seq);
         self.refer(from, seq);
+    }
+
+    /// As [`logged`](Self::logged), for a message with the labels of the one before it.
+    #[inline]
+    pub(crate) fn logged_again(&mut self, to: Label, from: Label, seq: u64, size: u64) {
+        if !to.is_none() {
+            let lane = &mut self.lanes[to.index()];
+            lane.sent.add(1, size);
+            lane.referred = seq + 1;
+        }
+        if !from.is_none() {
+            self.lanes[from.index()].referred = seq + 1;
+        }
+    }
+
+    /// How much of `most` may go into the log for a label, by the rules of [`is_direct`](Self::is_direct), while so much is `free`
+    /// of the credit: all, or a part of it, or nothing.
+    pub(crate) fn ahead(&self, to: Label, free: Amount, mut most: Amount) -> Amount {
+        if to.is_none() {
+            // Where nobody waits for credit, what has no label does not, either.
+            let waits = !(self.small.is_empty() && self.large.is_empty());
+            if waits {
+                most.lower(free);
+            }
+            return most;
+        }
+        most.lower(free);
+        let lane = &self.lanes[to.index()];
+        let out = lane.sent.minus(lane.released);
+        // More outstanding and less free: what is a share then is one at each step before.
+        for _ in 0..AHEAD_TRIES {
+            if most.is_open() && out.plus(most).is_share(free.minus(most), self.window) {
+                return most;
+            }
+            most.messages /= 4;
+            most.bytes /= 4;
+        }
+        Amount::default()
     }
 
     #[inline]

@@ -103,6 +103,16 @@ fn is_intact(found: &[u8; DATA_HEADER_BYTES], written: &[u8; DATA_HEADER_BYTES])
         && u64::from_le_bytes(*labels) == u64::from_le_bytes(*wrote_labels)
 }
 
+/// As how many bytes of a shared end are to be copied: all or none.
+#[inline]
+fn copied_of(shared: usize) -> usize {
+    if shared < SHARED_BODY_BYTES {
+        shared
+    } else {
+        0
+    }
+}
+
 impl Outbox {
     pub(crate) fn new(max_span: u64, first: u64) -> Self {
         Self {
@@ -183,6 +193,11 @@ impl Outbox {
         self.next - self.resolved < self.max_span
     }
 
+    /// How many numbers more are.
+    pub(crate) fn span_left(&self) -> u64 {
+        self.max_span.saturating_sub(self.next - self.resolved)
+    }
+
     /// What a number stands for.
     pub(crate) fn entry(&self, seq: u64) -> Option<Entry> {
         self.posts.find(seq)
@@ -204,12 +219,8 @@ impl Outbox {
         encode: impl FnOnce(&mut BytesMut) -> Result<S, E>,
     ) -> Result<Pushed, PushError<E>> {
         let shared = outgoing.shared.len();
-        let inline = if shared < SHARED_BODY_BYTES {
-            shared
-        } else {
-            0
-        };
-        self.make_room(DATA_HEADER_BYTES + inline + outgoing.room.max(SEGMENT_ROOM_BYTES));
+        let room = outgoing.room.max(SEGMENT_ROOM_BYTES);
+        self.make_room(DATA_HEADER_BYTES + copied_of(shared) + room);
         let start = self.tail_len;
         let labels = (outgoing.to, outgoing.from);
         let header = data_header(Seq(self.next), outgoing.flags, labels, 0);
@@ -227,11 +238,29 @@ impl Outbox {
                 return Err(PushError::Encode(error));
             }
         };
-        let size = self.tail.len() - start - DATA_HEADER_BYTES + shared;
-        let size = match among.is_empty() {
-            true => size as u64,
-            false => (size + among.size()) as u64,
-        };
+        let own = (self.tail.len() - start - DATA_HEADER_BYTES) as u64;
+        let fits = own <= sizes.fragment && own <= sizes.message && own < SEGMENT_BYTES as u64;
+        if !fits || shared != 0 || !among.is_empty() {
+            return self.push_unusual(post, start, among, outgoing, sizes);
+        }
+        let seq = self.next;
+        self.enter(start, Entry::Whole(post), Bytes::new());
+        Ok(Pushed::Logged { seq, size: own })
+    }
+
+    /// Enters a message whose beginning an encoder wrote behind a header at `start`, and which is large or has shared bytes.
+    #[inline(never)]
+    fn push_unusual<E>(
+        &mut self,
+        post: u64,
+        start: usize,
+        among: SharedParts,
+        outgoing: &mut Outgoing,
+        sizes: Sizes,
+    ) -> Result<Pushed, PushError<E>> {
+        let shared = outgoing.shared.len();
+        let size = self.tail.len() - start - DATA_HEADER_BYTES + shared + among.size();
+        let size = size as u64;
         if size > sizes.message {
             self.cut_back();
             return Err(PushError::TooLarge {
@@ -247,7 +276,7 @@ impl Outbox {
             return Ok(Pushed::Large { body });
         }
         let (inline, shared) = if among.is_empty() {
-            (inline, shared)
+            (copied_of(shared), shared)
         } else {
             self.settle_among(start + DATA_HEADER_BYTES, among, outgoing)
         };
@@ -291,12 +320,7 @@ impl Outbox {
             }
         }
         let shared = outgoing.shared.len();
-        let inline = if shared < SHARED_BODY_BYTES {
-            shared
-        } else {
-            0
-        };
-        (inline, shared)
+        (copied_of(shared), shared)
     }
 
     /// Appends one part of a message, whose memory is counted elsewhere: what precedes it, a copied piece, a shared one.

@@ -1,6 +1,6 @@
 //! The end of a session: closed in order, given up, or finished. Each message gets its outcome here, once.
 
-use super::Session;
+use super::{Ahead, Session};
 use crate::life::{Life, Step};
 use crate::{Cause, Event, Failure, Goodbye, Notice, PostId, Time};
 
@@ -10,6 +10,7 @@ impl Session {
     pub fn close(&mut self) {
         if !self.closing && self.life != Life::Closed {
             self.closing = true;
+            self.ahead = Ahead::default();
             self.finish_if_drained();
         }
     }

@@ -8,8 +8,8 @@ use crate::inbox::Arrival;
 use crate::life::Life;
 use crate::limits::FRAGMENT_TOTAL_BYTES;
 use crate::{
-    Cause, ConnectionEpoch, DataFlags, Frame, Label, Landed, Notice, PartHead, Refusal, Seq, Time,
-    Verdict, Violation,
+    Cause, ConnectionEpoch, Cut, DataFlags, Frame, Label, Landed, Notice, PartHead, Refusal, Run,
+    Seq, Time, Verdict, Violation,
 };
 
 /// What to do with a frame.
@@ -70,11 +70,11 @@ impl Session {
         self.take_frame(frame)
     }
 
-    /// Takes frames that came over the connection of `epoch`, in their order, and leaves in `frames` what the application is
+    /// Takes frames that came over the connection of `epoch`, in their order, and leaves in `cuts` what the application is
     /// to act on: [`Frame::Data`], whole messages to be placed, [settled](Session::settle) and [released](Session::release)
-    /// with the size of their body, whatever they came in; and [`Frame::Name`].
+    /// with the size of their body, whatever they came in; the same as [`Run`](crate::Run)s; and [`Frame::Name`].
     ///
-    /// The same as [`on_frame`](Self::on_frame) for each of them, but what is left is not moved.
+    /// The same as [`on_frame`](Self::on_frame) for each of them, but what is left is not moved, and a run is looked at once.
     ///
     /// # Errors
     ///
@@ -83,38 +83,64 @@ impl Session {
     pub fn on_frames(
         &mut self,
         epoch: ConnectionEpoch,
-        frames: &mut Vec<Frame>,
+        cuts: &mut Vec<Cut>,
         now: Time,
     ) -> Result<(), Violation> {
         let is_current = epoch == self.epoch && self.life == Life::Connected;
         // S-26. One moment for all of them, so once is enough.
-        let is_heard = !frames.is_empty() && is_current && {
+        let is_heard = !cuts.is_empty() && is_current && {
             self.touch(now);
             self.hear()
         };
-        let mut kept = 0;
+        let (mut at, mut kept) = (0, 0);
         let mut taken = Ok(());
         let next = self.inbox.next();
-        for at in 0..frames.len() {
-            let stays = match self.on_frame_in_place(epoch, &mut frames[at], is_heard, now) {
-                Ok(stays) => stays,
-                Err(violation) => {
-                    taken = Err(violation);
-                    break;
-                }
+        while at < cuts.len() {
+            let stays = match &mut cuts[at] {
+                Cut::Run(run) => is_heard && self.take_run(run),
+                Cut::Frame(frame) => match self.on_frame_in_place(epoch, frame, is_heard, now) {
+                    Ok(stays) => stays,
+                    Err(violation) => {
+                        taken = Err(violation);
+                        break;
+                    }
+                },
             };
+            if !stays && let Some(run) = take_run_out(&mut cuts[at]) {
+                // Not as a whole: one by one, each has what it would have had alone.
+                cuts.splice(at..=at, run.frames().map(Cut::Frame));
+                continue;
+            }
             if stays {
                 if kept != at {
-                    frames.swap(kept, at);
+                    cuts.swap(kept, at);
                 }
                 kept += 1;
             }
+            at += 1;
         }
-        frames.truncate(kept);
+        cuts.truncate(kept);
         if self.inbox.next() != next && self.life == Life::Connected {
             self.note_shortage();
         }
         taken
+    }
+
+    /// Takes in messages that are all new and within the credit; `false`, and nothing taken, where they are not, or where
+    /// each needs a look of its own.
+    fn take_run(&mut self, run: &Run) -> bool {
+        let (to, from) = run.labels();
+        let is_lawful = self.life == Life::Connected
+            && !self.closing
+            && self.inbox.awaits(run)
+            && self.shares.check_named(to).is_ok()
+            && self.shares.check_named(from).is_ok()
+            && !self.assemblies.is_open(to);
+        if is_lawful {
+            self.inbox.receive_run(run.count(), run.bytes());
+            self.shares.deliver_run(to, run.count(), run.bytes());
+        }
+        is_lawful
     }
 
     /// As [`on_frame`](Self::on_frame); says whether the frame, or what was put in its place, is to be acted on.
@@ -487,6 +513,17 @@ impl Session {
         let settled = self.settle(seq, verdict);
         let _driver_transmits_after_input = settled.max(self.release(to, size));
         Accept::Handled
+    }
+}
+
+/// The run, if it is one; what is left in its place means nothing.
+fn take_run_out(cut: &mut Cut) -> Option<Run> {
+    if matches!(cut, Cut::Frame(_)) {
+        return None;
+    }
+    match std::mem::replace(cut, Cut::Frame(Frame::Pong { nonce: 0 })) {
+        Cut::Run(run) => Some(run),
+        Cut::Frame(_) => None,
     }
 }
 

@@ -26,6 +26,7 @@ pub use self::connect::Established;
 pub use self::dump::Dump;
 pub use self::input::Accept;
 pub use self::output::Transmit;
+use self::push::Ahead;
 pub use self::push::{Outgoing, PushError};
 pub use self::timers::Timeout;
 use crate::assembly::Assemblies;
@@ -106,6 +107,7 @@ pub struct Session {
     /// Messages without an outcome, in the log or not; and the number of the next.
     open: u64,
     next_post: u64,
+    ahead: Ahead,
     inbox: Inbox,
     shares: Shares,
     assemblies: Assemblies,
@@ -199,6 +201,7 @@ impl Session {
             }),
             open: 0,
             next_post: 0,
+            ahead: Ahead::default(),
             inbox: Inbox::new(config.window_messages, config.window_bytes, first_in),
             shares: Shares::new(config.window_messages, config.window_bytes),
             assemblies: Assemblies::new(config.max_message.into(), config.large_window()),
@@ -405,13 +408,16 @@ impl Session {
 
     /// Walks an edge of the table. The callers have checked that there is one.
     fn step(&mut self, step: Step) {
+        self.ahead = Ahead::default();
         let after = self.life.after(step);
         debug_assert!(after.is_some(), "no edge from {} by {step}", self.life);
         self.life = after.unwrap_or(Life::Closed);
     }
 
+    /// A call brings the time, and something that may change what messages may enter the log.
     #[inline]
     fn touch(&mut self, now: Time) {
+        self.ahead = Ahead::default();
         self.now = self.now.max(now);
         if self.progress_unset {
             self.progress_unset = false;

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::Session;
 use crate::lanes::{Amount, Gate, Waiting, free_of};
 use crate::life::Life;
+use crate::limits::{AHEAD_BYTES, AHEAD_MESSAGES, AHEAD_REST, DATA_HEADER_BYTES};
 use crate::outbox::{Pushed, Sizes};
 use crate::pieces::{Pieces, SharedParts};
 use crate::{Cause, DataFlags, Event, Label, PostId};
@@ -55,6 +56,17 @@ pub struct Outgoing {
     pub room: usize,
     /// The end of the body, which is not copied when it is large.
     pub shared: Bytes,
+}
+
+/// How many messages as the last one may enter the log before their limits are looked at again: those with these labels and with
+/// numbers below this one, while fewer body bytes of the session than this come before them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ahead {
+    to: Label,
+    from: Label,
+    below: Amount,
+    /// From this number on it is worth looking.
+    look_at: u64,
 }
 
 impl Session {
@@ -144,35 +156,122 @@ impl Session {
         mut outgoing: Outgoing,
         encode: impl FnOnce(&mut BytesMut) -> Result<S, E>,
     ) -> Result<PostId, PushError<E>> {
+        let (to, from) = (outgoing.to, outgoing.from);
+        let is_ahead = self.is_ahead(to, from);
+        if !is_ahead {
+            // It may take of what others were to have.
+            self.ahead.below = Amount::default();
+            self.judge_push(to, from)?;
+        }
+        outgoing.room = outgoing.room.min(self.sizes.message as usize);
+        let post = self.next_post;
+        let flags = outgoing.flags;
+        if !is_ahead && !self.lanes.is_direct(to, free_of(self.credit, &self.outbox)) {
+            return self.push_waiting(post, outgoing, encode);
+        }
+        match self.outbox.push(post, &mut outgoing, self.sizes, encode)? {
+            Pushed::Logged { seq, size } if is_ahead => {
+                self.lanes.logged_again(to, from, seq, size);
+            }
+            Pushed::Logged { seq, size } => {
+                self.lanes.logged(to, from, seq, size);
+                self.look_ahead(to, from, seq);
+            }
+            Pushed::Large { body } => {
+                self.ahead = Ahead::default();
+                self.wait(to, waiting(post, flags, from, body));
+            }
+        }
+        Ok(PostId(post))
+    }
+
+    /// Whether a message may enter the log because the last one found that there is enough for several.
+    #[inline]
+    fn is_ahead(&self, to: Label, from: Label) -> bool {
+        let Ahead { below, .. } = self.ahead;
+        let is_ahead = self.outbox.next() < below.messages
+            && self.outbox.next_bytes() < below.bytes
+            && to == self.ahead.to
+            && from == self.ahead.from;
+        if cfg!(debug_assertions) && is_ahead {
+            self.check_ahead();
+        }
+        is_ahead
+    }
+
+    /// Asserts that what was found ahead is still there.
+    pub(super) fn check_ahead(&self) {
+        let Ahead {
+            to, from, below, ..
+        } = self.ahead;
+        if self.outbox.next() < below.messages && self.outbox.next_bytes() < below.bytes {
+            let may_enter = !self.closing
+                && self.life != Life::Closed
+                && self.open != 0
+                && self.lanes.knows(to)
+                && self.lanes.knows(from)
+                && self.is_within_limits()
+                && self.lanes.is_direct(to, free_of(self.credit, &self.outbox));
+            assert!(may_enter, "limits were not looked at again");
+        }
+    }
+
+    /// Whether a message may be taken at all.
+    #[inline(never)]
+    fn judge_push<E>(&mut self, to: Label, from: Label) -> Result<(), PushError<E>> {
         if self.closing || self.life == Life::Closed {
             return Err(PushError::Closed);
         }
         if self.open == 0 {
             self.progress_unset = true;
         }
-        let (to, from) = (outgoing.to, outgoing.from);
-        // One after the other: as a list to go through they would be written to memory first.
-        if !self.lanes.knows(to) {
-            return Err(PushError::UnknownLabel { label: to });
-        }
-        if !self.lanes.knows(from) {
-            return Err(PushError::UnknownLabel { label: from });
+        for label in [to, from] {
+            if !self.lanes.knows(label) {
+                return Err(PushError::UnknownLabel { label });
+            }
         }
         if !self.is_within_limits() {
             self.starved = true;
             return Err(PushError::Full);
         }
-        outgoing.room = outgoing.room.min(self.sizes.message as usize);
-        let post = self.next_post;
-        let flags = outgoing.flags;
-        if !self.lanes.is_direct(to, free_of(self.credit, &self.outbox)) {
-            return self.push_waiting(post, outgoing, encode);
+        Ok(())
+    }
+
+    /// A message went into the log: finds out how many more as this one may follow it, whatever their sizes, before anything has
+    /// to be asked again. Only messages that enter bring the limits nearer; what else changes them, makes this void.
+    #[inline(never)]
+    fn look_ahead(&mut self, to: Label, from: Label, seq: u64) {
+        if (to, from) != (self.ahead.to, self.ahead.from) {
+            // The second of a kind shows that there are several.
+            (self.ahead.to, self.ahead.from) = (to, from);
+            return;
         }
-        match self.outbox.push(post, &mut outgoing, self.sizes, encode)? {
-            Pushed::Logged { seq, size } => self.lanes.logged(to, from, seq, size),
-            Pushed::Large { body } => self.wait(to, waiting(post, flags, from, body)),
+        if seq < self.ahead.look_at {
+            return;
         }
-        Ok(PostId(post))
+        let room = self.room();
+        let mut most = Amount {
+            // The message itself is not counted among those without an outcome yet.
+            messages: AHEAD_MESSAGES
+                .min(room.messages.saturating_sub(1))
+                .min(self.outbox.span_left()),
+            bytes: AHEAD_BYTES,
+        };
+        // What a message holds of the room is more than its body.
+        let heads = most.messages * DATA_HEADER_BYTES as u64;
+        most.bytes = most.bytes.min(room.bytes.saturating_sub(heads));
+        let free = free_of(self.credit, &self.outbox);
+        let next = Amount {
+            messages: self.outbox.next(),
+            bytes: self.outbox.next_bytes(),
+        };
+        let most = self.lanes.ahead(to, free, most);
+        self.ahead = Ahead {
+            to,
+            from,
+            below: next.plus(most),
+            look_at: next.messages + if most.is_open() { 0 } else { AHEAD_REST },
+        };
     }
 
     /// Its lane has no share, or others before it.
@@ -305,6 +404,7 @@ impl Session {
 
     /// Brings into the log what may enter it by now. Called whenever something changed that it depends on.
     pub(super) fn serve(&mut self) {
+        self.ahead = Ahead::default();
         let gate = self.gate();
         self.lanes.serve(&mut self.outbox, &gate);
         self.offer_room();

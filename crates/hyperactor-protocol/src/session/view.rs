@@ -64,6 +64,7 @@ impl Session {
         self.shares.check();
         self.assemblies.check_state();
         self.lanes.check(&self.gate(), &self.outbox);
+        self.check_ahead();
         assert!(self.open <= self.next_post);
         assert!(self.acked_settled <= self.acked_received);
         assert!(self.acked_received <= self.outbox.sent());

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyperactor_protocol::{
-    Accept, Cause, Config, ConnectionEpoch, DataFlags, Event, Failure, Frame, FrameDecoder, Hello,
-    Incarnation, Label, PostId, PushError, Seq, Session, SessionId, Time, Verdict, Violation,
+    Accept, Cause, Config, ConnectionEpoch, Cut, DataFlags, Event, Failure, Frame, FrameDecoder,
+    Hello, Incarnation, Label, PostId, PushError, Seq, Session, SessionId, Time, Verdict,
+    Violation,
 };
 
 /// Marsaglia's xorshift64 with a multiplied output: small, fast, and the same everywhere.
@@ -263,17 +264,17 @@ pub fn hand(
         return session.on_frame(epoch, frame, now);
     }
     // Another before it, so that what is to be acted on is found in another place than it was.
-    let mut frames = vec![Frame::Pong { nonce: 0 }, frame];
-    session.on_frames(epoch, &mut frames, now)?;
-    assert!(frames.len() <= 1, "a pong is nothing to act on");
-    Ok(match frames.pop() {
-        Some(Frame::Data {
+    let mut cuts = vec![Cut::Frame(Frame::Pong { nonce: 0 }), Cut::Frame(frame)];
+    session.on_frames(epoch, &mut cuts, now)?;
+    assert!(cuts.len() <= 1, "a pong is nothing to act on");
+    Ok(match cuts.pop() {
+        Some(Cut::Frame(Frame::Data {
             seq,
             flags,
             to,
             from,
             body,
-        }) => Accept::Deliver {
+        })) => Accept::Deliver {
             seq,
             to,
             from,
@@ -281,8 +282,9 @@ pub fn hand(
             body,
             ack_now: flags.contains(DataFlags::ACK_NOW),
         },
-        Some(Frame::Name { label, name }) => Accept::Named { label, name },
-        Some(other) => panic!("{} is nothing to act on", other.name()),
+        Some(Cut::Frame(Frame::Name { label, name })) => Accept::Named { label, name },
+        Some(Cut::Frame(other)) => panic!("{} is nothing to act on", other.name()),
+        Some(Cut::Run(_)) => panic!("one is no run"),
         None => Accept::Handled,
     })
 }

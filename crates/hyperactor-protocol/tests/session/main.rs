@@ -15,4 +15,5 @@ mod parts;
 mod progress;
 mod resume;
 mod room;
+mod runs;
 mod silence;

@@ -1,7 +1,7 @@
 //! What arrives: hellos are judged, frames are handed to their session, ends of streams are noticed.
 
 use hyperactor_protocol::{
-    Accept, ConnectionEpoch, Frame, Hello, HelloError, Life, Session, Time, Violation,
+    Accept, ConnectionEpoch, Cut, Frame, Hello, HelloError, Life, Run, Session, Time, Violation,
 };
 
 use super::{Ev, Sim};
@@ -100,8 +100,9 @@ impl Sim<'_> {
                 });
                 continue;
             }
-            match end.decoder.next_frame() {
-                Ok(Some(frame)) => self.take_frame(conn, side, half, epoch, frame),
+            match end.decoder.next_cut() {
+                Ok(Some(Cut::Frame(frame))) => self.take_frame(conn, side, half, epoch, frame),
+                Ok(Some(Cut::Run(run))) => self.take_run(conn, side, half, epoch, run),
                 Ok(None) => {
                     // The session may have gone on without this connection: then there is no room.
                     if let Some(head) = end.decoder.part_head()
@@ -265,6 +266,47 @@ impl Sim<'_> {
         self.take(conn, side, half, |session, now| {
             session.on_frame(epoch, frame, now)
         });
+    }
+
+    /// Takes messages together, where the session does; the others one by one.
+    fn take_run(
+        &mut self,
+        conn: usize,
+        side: usize,
+        half: usize,
+        epoch: ConnectionEpoch,
+        run: Run,
+    ) {
+        let this = &self.halves[half];
+        let is_lawful = !this.gone && this.session.life() == Life::Connected;
+        if !is_lawful || this.session.epoch() != epoch || this.conn != Some(conn) {
+            for frame in run.frames() {
+                self.take_frame(conn, side, half, epoch, frame);
+            }
+            return;
+        }
+        let now = self.local(this.node);
+        let mut cuts = vec![Cut::Run(run.clone())];
+        let taken = self.halves[half].session.on_frames(epoch, &mut cuts, now);
+        if let Err(violation) = taken {
+            self.ledger.flaw(FlawKind::Unwarranted, || {
+                format!("a run breaks the protocol: {violation}")
+            });
+            return;
+        }
+        self.seen.runs += u64::from(matches!(&cuts[..], [Cut::Run(_)]));
+        let (to, from) = run.labels();
+        let mut missing = run.count();
+        let messages = cuts.into_iter().flat_map(|cut| match cut {
+            Cut::Run(run) => run.messages().collect(),
+            Cut::Frame(Frame::Data { seq, body, .. }) => vec![(seq, body)],
+            Cut::Frame(_) => Vec::new(),
+        });
+        for (seq, body) in messages {
+            missing -= 1;
+            self.arrived(half, (seq.0, to, body.len() as u32), from, &body);
+        }
+        self.seen.duplicates += missing;
     }
 
     fn take(
