@@ -5,6 +5,7 @@ mod error;
 pub mod limits;
 mod read;
 mod stack;
+mod value;
 
 pub use error::DecodeError;
 pub use read::from_bytes;

@@ -1,11 +1,9 @@
-//! Where the stack of a thread is and ends, and the bytes of a message with a look at it for each level. What is read out of them, and
-//! what an error says, is the crate's root's matter.
+//! Where the stack of a thread is and ends, and how much of it a message may take. When that is looked at is `value`'s matter, and
+//! what an error says that of the crate's root.
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::{fs, io, slice};
-
-use postcard::de_flavors::Flavor;
+use std::{fs, io};
 
 use crate::limits::{
     DECODE_MARGIN_BYTES, DECODE_SHALLOW_BYTES, DECODE_STACK_BYTES, DECODE_UNKNOWN_STACK_BYTES,
@@ -14,27 +12,33 @@ use crate::limits::{
 /// What stands for it among postcard's errors, which are a closed list: one that nothing else returns.
 pub(crate) const TOO_DEEP: postcard::Error = postcard::Error::NotYetImplemented;
 
-/// The bytes of a message, with a look at the depth of the stack for each one that is read alone. A level of a value takes at
-/// least one such byte, to say whether there is another, so that no two levels go by unseen, however large their frames are.
-pub(crate) struct Watched<'de> {
-    /// What was not read.
-    bytes: slice::Iter<'de, u8>,
+/// How deep the stack may be while a message is decoded.
+pub(crate) struct Depth {
     /// Where the stack was at the beginning.
     start: usize,
     /// Below this address the stack is too deep, or, at first, so deep that its end must be known.
     floor: usize,
 }
 
-impl<'de> Watched<'de> {
+impl Depth {
+    /// A message begins.
     #[inline]
-    pub(crate) fn new(bytes: &'de [u8]) -> Self {
+    pub(crate) fn here() -> Self {
         // Stacks grow downwards wherever Linux runs.
         let start = here();
         Self {
-            bytes: bytes.iter(),
             start,
             floor: start.saturating_sub(DECODE_SHALLOW_BYTES),
         }
+    }
+
+    /// Looks whether the stack is too deep by now.
+    #[inline(always)]
+    pub(crate) fn look(&mut self) -> postcard::Result<()> {
+        if here() < self.floor {
+            return self.deep();
+        }
+        Ok(())
     }
 
     /// Puts the floor where it belongs on this thread's stack. Messages that are not nested never come here.
@@ -61,42 +65,6 @@ impl<'de> Watched<'de> {
 fn here() -> usize {
     let mark = 0_u8;
     std::ptr::from_ref(&mark).addr()
-}
-
-impl<'de> Flavor<'de> for Watched<'de> {
-    type Remainder = &'de [u8];
-    type Source = &'de [u8];
-
-    #[inline]
-    fn pop(&mut self) -> postcard::Result<u8> {
-        if here() < self.floor {
-            self.deep()?;
-        }
-        match self.bytes.next() {
-            Some(byte) => Ok(*byte),
-            None => Err(postcard::Error::DeserializeUnexpectedEnd),
-        }
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.bytes.len())
-    }
-
-    #[inline]
-    fn try_take_n(&mut self, count: usize) -> postcard::Result<&'de [u8]> {
-        match self.bytes.as_slice().split_at_checked(count) {
-            Some((taken, rest)) => {
-                self.bytes = rest.iter();
-                Ok(taken)
-            }
-            None => Err(postcard::Error::DeserializeUnexpectedEnd),
-        }
-    }
-
-    fn finalize(self) -> postcard::Result<&'de [u8]> {
-        Ok(self.bytes.as_slice())
-    }
 }
 
 /// The lowest address of this thread's stack, if it can be told: asked for once, and again where it could not be asked.
@@ -259,6 +227,52 @@ mod tests {
         }
         with_stack(256 * 1024, refused);
         with_stack(2 * 1024 * 1024, refused);
+        refused();
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Chain {
+        next: Option<Box<Chain>>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Branches(Vec<Branches>);
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Names {
+        below: std::collections::BTreeMap<u8, Names>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    enum Many {
+        End,
+        Tuple(u8, Box<Many>),
+        Struct { of: (Box<Many>, u8) },
+    }
+
+    /// Takes no byte at all for a level, so that no encoding of it ends.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Endless(Box<Endless>);
+
+    #[test]
+    fn whatever_contains_others_of_its_kind_has_a_bound() {
+        fn refused() {
+            let ones = vec![1; 1_000_000];
+            let pairs = [1, 0x80].repeat(500_000);
+            let errors = [
+                whole::<Chain>(&ones).unwrap_err(),
+                whole::<Branches>(&ones).unwrap_err(),
+                whole::<Names>(&ones).unwrap_err(),
+                whole::<Many>(&ones).unwrap_err(),
+                whole::<Many>(&pairs).unwrap_err(),
+                whole::<Many>(&vec![2; 1_000_000]).unwrap_err(),
+                whole::<Endless>(&[]).unwrap_err(),
+            ];
+            for error in errors {
+                assert!(error.contains("nested too deeply"), "{error}");
+            }
+        }
+        with_stack(256 * 1024, refused);
         refused();
     }
 

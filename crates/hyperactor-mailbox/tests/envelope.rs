@@ -6,7 +6,7 @@ mod common;
 use bytes::{Bytes, BytesMut};
 use common::actor;
 use hyperactor_mailbox::{
-    DecodeError, EncodeError, Message, MessageEnvelope, Payload, PayloadError, limits,
+    DecodeError, EncodeError, Headers, Message, MessageEnvelope, Payload, PayloadError, limits,
 };
 use hyperactor_refs::{ActorId, PortId, ProcId};
 use proptest::prelude::*;
@@ -57,7 +57,23 @@ fn an_envelope_comes_back_from_its_bytes() {
 fn unnamed(envelope: &MessageEnvelope) -> Bytes {
     let mut out = BytesMut::new();
     envelope.encode_unnamed(&mut out).unwrap();
+    // As a connection writes it: behind others, with room in its buffer and without.
+    for room in [0, 20, 1_000] {
+        let mut log = BytesMut::with_capacity(6 + room);
+        log.extend_from_slice(b"before");
+        let parts = envelope.encode_sharing(&mut log).unwrap();
+        assert!(parts.is_empty());
+        assert_eq!((&log[..6], &log[6..]), (&b"before"[..], &out[..]));
+    }
     out.freeze()
+}
+
+#[test]
+fn an_envelope_without_headers_says_so_in_front_of_its_payload() {
+    let mut envelope = golden();
+    *envelope.headers_mut() = Headers::new();
+    let expected = "01 09 3862ebd4ecb3b458 3412000000000000 00 026869";
+    assert_eq!(hex(&unnamed(&envelope)), expected.replace(' ', ""));
 }
 
 /// E-06: between routers the same bytes without the ids.
