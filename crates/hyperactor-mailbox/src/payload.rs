@@ -22,7 +22,7 @@ pub trait ErasedMessage: Any + Send {
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError>;
 
     /// The same behind what stands before a message in an envelope, and without the large [parts](crate::Part) of the message:
-    /// they go to `parts` in their order, each with the place in `out` where it belongs.
+    /// they go to `parts` in their order, each with the place in `out` where it belongs. By default nothing is shared.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -30,8 +30,11 @@ pub trait ErasedMessage: Any + Send {
         &self,
         front: &[u8; ENVELOPE_FRONT_BYTES],
         out: &mut BytesMut,
-        parts: &mut Vec<(usize, Bytes)>,
-    ) -> Result<(), EncodeError>;
+        _parts: &mut Vec<(usize, Bytes)>,
+    ) -> Result<(), EncodeError> {
+        out.extend_from_slice(front);
+        self.encode(out)
+    }
 
     /// The [`wire_hash`] of the message.
     fn type_hash(&self) -> u64;
