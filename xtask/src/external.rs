@@ -23,7 +23,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
 
 /// The most foreign packages that the lock file may hold, those of tests, benchmarks and other systems
 /// included. Raising it is a decision: say in the commit what the new ones are worth.
-const BUDGET: usize = 155;
+const BUDGET: usize = 156;
 
 /// Programs may answer with any error; libraries have typed ones.
 const MAY_USE_ANYHOW: &[&str] = &["hyperactor-cli", "hyperactor-benches", "xtask"];

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::lock::{BriefGuard, BriefMutex};
 use tokio::sync::Notify;
 
 use crate::limits;
@@ -48,7 +48,7 @@ pub struct Lanes<L> {
     capacity: usize,
     /// Where senders wait for room; nothing before the first that does.
     room: OnceLock<Box<Notify>>,
-    state: Mutex<State<L>>,
+    state: BriefMutex<State<L>>,
 }
 
 #[repr(C)]
@@ -111,7 +111,7 @@ pub enum Refusal {
 /// A place in a queue, to be filled before the queue does anything else.
 #[must_use = "an empty place counts as a message"]
 pub struct Admitted<'a, L: Lane> {
-    state: MutexGuard<'a, State<L>>,
+    state: BriefGuard<'a, State<L>>,
     is_urgent: &'a AtomicBool,
     class: Class,
     displaced: Option<L::Oldest>,
@@ -152,7 +152,7 @@ impl<L: Lane> Admitted<'_, L> {
 /// As [`Admitted`], for a message for which nothing else is to be given up.
 #[must_use = "an empty place counts as a message"]
 pub struct AdmittedPlain<'a, L> {
-    state: MutexGuard<'a, State<L>>,
+    state: BriefGuard<'a, State<L>>,
 }
 
 impl<L> AdmittedPlain<'_, L> {
@@ -175,7 +175,7 @@ impl<L> AdmittedPlain<'_, L> {
 #[must_use = "the queue is locked"]
 pub struct Receiving<'a, L> {
     queue: &'a Lanes<L>,
-    state: MutexGuard<'a, State<L>>,
+    state: BriefGuard<'a, State<L>>,
 }
 
 impl<L: Lane> Receiving<'_, L> {
@@ -201,7 +201,7 @@ impl<L: Lane> Receiving<'_, L> {
 
 /// Wakes the receiver, without the lock.
 #[inline]
-fn wake<L>(mut state: MutexGuard<'_, State<L>>) {
+fn wake<L>(mut state: BriefGuard<'_, State<L>>) {
     let waker = state.receiver.take();
     drop(state);
     if let Some(waker) = waker {
@@ -230,7 +230,7 @@ impl<L: Lane> Lanes<L> {
             overflow,
             capacity: capacity.max(1),
             room: OnceLock::new(),
-            state: Mutex::new(state),
+            state: BriefMutex::new(state),
         }
     }
 
@@ -264,7 +264,7 @@ impl<L: Lane> Lanes<L> {
     #[inline(always)]
     fn admitted<'a>(
         &'a self,
-        state: MutexGuard<'a, State<L>>,
+        state: BriefGuard<'a, State<L>>,
         class: Class,
         displaced: Option<L::Oldest>,
     ) -> Admitted<'a, L> {
@@ -280,7 +280,7 @@ impl<L: Lane> Lanes<L> {
     #[cold]
     fn admit_otherwise<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State<L>>,
+        mut state: BriefGuard<'a, State<L>>,
         class: Class,
         is_local: bool,
     ) -> Result<Admitted<'a, L>, Refusal> {

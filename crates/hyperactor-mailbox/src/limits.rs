@@ -1,5 +1,7 @@
 //! Every limit of this crate, by name. What is full is refused or waited for; nothing here grows.
 
+use std::time::Duration;
+
 /// Hops an envelope may take before it is returned as expired.
 pub const TTL_DEFAULT: u8 = 64;
 
@@ -82,3 +84,13 @@ pub const BYTES_RESERVED: usize = 4 * 1024;
 
 /// The smallest [`Part`](crate::Part) of a message that is shared instead of being copied, in bytes.
 pub const PART_SHARED_BYTES: usize = 16 * 1024;
+
+/// Looks at a [`BriefMutex`](crate::BriefMutex) that somebody has, each after twice as long as the one before, before others of the
+/// processor get their turn: some 2⁷ pauses of the processor's own, as long as the lock is held a few times.
+pub const LOCK_SPINS: u32 = 7;
+
+/// Looks after which the next one waits for [`LOCK_PAUSE`].
+pub const LOCK_YIELDS: u32 = 64;
+
+/// How long is waited between two looks at a lock whose holder does not come to run.
+pub const LOCK_PAUSE: Duration = Duration::from_micros(50);

@@ -17,6 +17,7 @@ use crate::failure::NotDelivered;
 use crate::fold_port::{self, FoldReceiver};
 use crate::hash::KeyHash;
 use crate::limits;
+use crate::lock::BriefMutex;
 use crate::message::Message;
 use crate::notice::{self, Notice};
 use crate::once_port::{self, OncePortHandle, OncePortReceiver};
@@ -92,7 +93,7 @@ struct More {
     /// Whom to tell of messages that were delivered elsewhere and not handled, instead of the owner.
     reports: Mutex<Option<Arc<dyn ReturnSink>>>,
     /// What its owner keeps for the next wait.
-    kept: Mutex<Kept>,
+    kept: BriefMutex<Kept>,
 }
 
 /// What is kept with a mailbox for whoever waits at it, as a timer.

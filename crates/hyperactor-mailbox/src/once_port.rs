@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
+use crate::lock::BriefMutex;
 use hyperactor_refs::{ActorId, PortId};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::asked::{Asked, InHand, Never, WaitLink};
@@ -71,7 +71,7 @@ struct Shared<M> {
     in_hand: InHand,
     /// What is known of it, bit by bit: of two that each set one and then look for the other's, one sees the other.
     known: AtomicU8,
-    stage: Mutex<Stage<M>>,
+    stage: BriefMutex<Stage<M>>,
     unwanted: Notify,
     holders: Holders,
     /// Binds the port, where that is put off.
@@ -97,7 +97,7 @@ impl<M> Shared<M> {
             mailbox,
             in_hand,
             known: AtomicU8::new(if when_named.is_some() { UNNAMED } else { 0 }),
-            stage: Mutex::new(Stage::Waiting(None)),
+            stage: BriefMutex::new(Stage::Waiting(None)),
             unwanted: Notify::new(),
             holders: Holders::default(),
             when_named,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperactor_mailbox::{
-    Asked, BoxFuture, Capacity, Class, Dropped, Failure, Lease, Mailbox, Message, MessageEnvelope,
-    Never, NotDelivered, Notice, Payload, PayloadError, PortSink, Refusal, ReturnHandle,
-    ReturnSink, Room, Token, Undeliverable, decode_with_duties,
+    Asked, BoxFuture, BriefMutex, Capacity, Class, Dropped, Failure, Lease, Mailbox, Message,
+    MessageEnvelope, Never, NotDelivered, Notice, Payload, PayloadError, PortSink, Refusal,
+    ReturnHandle, ReturnSink, Room, Token, Undeliverable, decode_with_duties,
 };
 use hyperactor_refs::{ActorId, PortId};
 use parking_lot::Mutex;
@@ -35,7 +35,7 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) is_exported: AtomicBool,
     pub(crate) inbox: Inbox<A>,
     /// The request that the actor is handling, if its message is one.
-    pub(crate) in_hand: Mutex<Option<Arc<dyn Asked>>>,
+    pub(crate) in_hand: BriefMutex<Option<Arc<dyn Asked>>>,
     pub(crate) control: Control,
 }
 
@@ -127,8 +127,8 @@ impl<A: Actor> Cell<A> {
 
     /// Whether messages of a type go before others.
     pub(crate) fn class_of<M: 'static>(&self) -> Class {
-        // Of a few types the comparison of all is the quickest look-up, and of none it costs nothing.
-        match self.control_types.contains(&TypeId::of::<M>()) {
+        // Of a few types the comparison of all is the quickest look-up.
+        match !self.control_types.is_empty() && self.control_types.contains(&TypeId::of::<M>()) {
             true => Class::Control,
             false => Class::User,
         }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hyperactor_mailbox::{
-    BindError, BoxFuture, BoxedMailboxSender, FlushError, Mailbox, MailboxMuxer, MailboxSender,
-    MessageEnvelope, NotDelivered, ReturnHandle, UnroutableMailboxSender,
+    BindError, BoxFuture, BoxedMailboxSender, BriefMutex, FlushError, Mailbox, MailboxMuxer,
+    MailboxSender, MessageEnvelope, NotDelivered, ReturnHandle, UnroutableMailboxSender,
 };
 use hyperactor_refs::{ActorId, ChannelAddr, Incarnation, ProcId, check_name};
 use parking_lot::Mutex;
@@ -236,7 +236,7 @@ impl Proc {
             proc: self.downgrade(),
             is_exported: AtomicBool::new(false),
             inbox: Inbox::new(options.queue_capacity, options.overflow),
-            in_hand: Mutex::default(),
+            in_hand: BriefMutex::default(),
             control: Control::new(id.clone(), parent_of, deadlines, Pace::on(&runtime)),
         });
         let any_cell: Arc<dyn AnyCell> = cell.clone();
