@@ -13,7 +13,7 @@ use tracing::Instrument;
 use crate::blocking::Finds;
 use crate::control::Control;
 use crate::inbox::{Found, Taken};
-use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Next, Run, Unhandled};
+use crate::runs::{AnyRun, Crash, Full, Kept, Meta, Run, Unhandled};
 use crate::{Actor, ActorError, ActorResult, Context, Handler, PanicReport, TraceContext};
 
 /// Why a wait for messages ended.
@@ -178,7 +178,7 @@ impl<A: Actor> Batch<A> {
     #[inline(always)]
     fn handled_plain(&mut self, control: &Control) {
         control.counters().handled();
-        self.since_yield += 1;
+        self.since_yield = self.since_yield.wrapping_add(1);
     }
 
     /// The handler of the message in hand came to its end.
@@ -191,7 +191,7 @@ impl<A: Actor> Batch<A> {
             // If the reply was dropped meanwhile, that was no failure of the handler.
             asked.let_go();
         }
-        self.since_yield += 1;
+        self.since_yield = self.since_yield.wrapping_add(1);
     }
 
     /// Closes the queue, and takes everything out, handled or not, in order.
@@ -358,29 +358,21 @@ where
         let mut is_asleep = false;
         let mut finds = Finds::so_far();
         loop {
+            // Who begins to want them has them from the next messages on that are taken out of the queue.
+            let is_each_recorded = is_each_recorded();
             while is_first || !is_interrupted(cx) {
                 is_first = false;
-                let Some(next) = run.next() else {
-                    break;
-                };
                 // Most messages have no more to them than what the first two say.
-                let is_watched = cx.is_stamping() || is_each_recorded();
-                if next == Next::Plain && !is_watched {
-                    let Some(message) = run.pop_plain() else {
-                        break;
-                    };
+                let is_watched = cx.is_stamping() || is_each_recorded;
+                if !is_watched && let Some(message) = run.pop_if_plain() {
                     let handled = pin!(actor.handle(cx, message));
                     if let Err(error) = handling(cx, &mut is_asleep, handled).await {
                         control.counters().failed();
                         return Err(error);
                     }
                     batch.handled_plain(control);
-                } else if next == Next::Request && !is_watched {
-                    let asked = run.pop_request();
-                    let Some(message) = run.pop_plain() else {
-                        break;
-                    };
-                    if !batch.take_up(asked, cx) {
+                } else if !is_watched && let Some(message) = run.pop_if_request() {
+                    if !batch.take_up(run.pop_request(), cx) {
                         continue;
                     }
                     let handled = pin!(actor.handle(cx, message));
@@ -409,7 +401,7 @@ where
                             None => continue,
                         },
                     };
-                    let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded() {
+                    let handled = if trace.is_none() && !cx.is_stamping() && !is_each_recorded {
                         handling(cx, &mut is_asleep, pin!(actor.handle(cx, kept.give()))).await
                     } else {
                         is_asleep = false;
@@ -432,6 +424,7 @@ where
             if is_interrupted(cx) || !batch.is_empty() {
                 return Ok(());
             }
+            run.rewind();
             let inbox = &cx.cell().inbox;
             let came = poll_fn(|task| {
                 if std::mem::take(&mut is_asleep) && poll_attention(cx).is_pending() {

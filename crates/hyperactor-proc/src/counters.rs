@@ -52,7 +52,8 @@ fn nanos() -> u64 {
 impl Counters {
     /// One writer: a load and a store are cheaper than an addition that others could interrupt.
     fn add(counter: &AtomicU64, amount: u64) {
-        counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+        let sum = counter.load(Ordering::Relaxed).wrapping_add(amount);
+        counter.store(sum, Ordering::Relaxed);
     }
 
     pub(crate) fn handled(&self) {

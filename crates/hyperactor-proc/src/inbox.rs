@@ -74,8 +74,12 @@ impl<A: Actor> Lane for Runs<A> {
 
 impl<A: Actor> Runs<A> {
     #[inline(always)]
-    fn push_kept<M: Send + 'static>(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>)
-    where
+    fn push_kept<M: Send + 'static>(
+        &mut self,
+        message: &mut Option<M>,
+        meta: Meta,
+        envelop: Option<Envelop<M>>,
+    ) where
         A: Handler<M>,
     {
         match const { is_inline::<M>() } {
@@ -85,7 +89,7 @@ impl<A: Actor> Runs<A> {
     }
 
     #[inline(always)]
-    fn push<M, K>(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>)
+    fn push<M, K>(&mut self, message: &mut Option<M>, meta: Meta, envelop: Option<Envelop<M>>)
     where
         A: Handler<M>,
         M: Send + 'static,
@@ -110,7 +114,7 @@ impl<A: Actor> Runs<A> {
     #[inline(always)]
     fn push_plain<M: Send + 'static>(
         &mut self,
-        message: M,
+        message: &mut Option<M>,
         sender_hash: u64,
         by_reference: Option<Envelop<M>>,
     ) where
@@ -125,7 +129,7 @@ impl<A: Actor> Runs<A> {
     #[inline(always)]
     fn push_plain_as<M, K>(
         &mut self,
-        message: M,
+        message: &mut Option<M>,
         sender_hash: u64,
         by_reference: Option<Envelop<M>>,
     ) where
@@ -151,7 +155,7 @@ impl<A: Actor> Runs<A> {
     #[inline(always)]
     fn push_request<M: Send + 'static>(
         &mut self,
-        message: M,
+        message: &mut Option<M>,
         asked: Arc<dyn Asked>,
         envelop: Envelop<M>,
     ) where
@@ -164,8 +168,12 @@ impl<A: Actor> Runs<A> {
     }
 
     #[inline(always)]
-    fn push_request_as<M, K>(&mut self, message: M, asked: Arc<dyn Asked>, envelop: Envelop<M>)
-    where
+    fn push_request_as<M, K>(
+        &mut self,
+        message: &mut Option<M>,
+        asked: Arc<dyn Asked>,
+        envelop: Envelop<M>,
+    ) where
         A: Handler<M>,
         M: Send + 'static,
         K: Kept<M>,
@@ -359,9 +367,7 @@ impl<A: Actor> Inbox<A> {
         if by_reference.is_some() {
             runs.by_reference += 1;
         }
-        if let Some(message) = message.take() {
-            runs.push_plain(message, sender_hash, by_reference);
-        }
+        runs.push_plain(message, sender_hash, by_reference);
         place.filled();
     }
 
@@ -383,7 +389,7 @@ impl<A: Actor> Inbox<A> {
     {
         match self.0.admit(class, meta.is_local()) {
             Ok(mut place) => {
-                place.lane().push_kept(message, meta, envelop);
+                place.lane().push_kept(&mut Some(message), meta, envelop);
                 Ok(place.filled())
             }
             Err(why) => Err(Refused { why, message, meta }),
@@ -407,7 +413,7 @@ impl<A: Actor> Inbox<A> {
             Ok(mut place) => {
                 let runs = place.lane();
                 runs.by_reference += 1;
-                runs.push_kept(message, meta, Some(envelop));
+                runs.push_kept(&mut Some(message), meta, Some(envelop));
                 Ok(place.filled())
             }
             Err(why) => Err(Refused { why, message, meta }),
@@ -431,7 +437,7 @@ impl<A: Actor> Inbox<A> {
             return Ok(None);
         }
         let mut place = self.0.admit(class, true)?;
-        if let (Some(message), Some(asked)) = (message.take(), asked.take()) {
+        if let Some(asked) = asked.take() {
             place.lane().push_request(message, asked, envelop);
         }
         Ok(place.filled())

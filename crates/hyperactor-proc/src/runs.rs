@@ -296,20 +296,16 @@ pub(crate) const fn is_inline<M>() -> bool {
 #[derive(Default)]
 struct Requests(VecDeque<Arc<dyn Asked>>);
 
-/// What lies beside a message that comes next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Nothing to look at, as with most.
-    Plain,
-    /// A request from within the proc.
-    Request,
-    Other,
-}
-
 /// Messages of type `M` in a row.
+///
+/// They lie side by side in places that are filled from the first to the last, emptied in that order, and then filled anew from the
+/// first one on: what is known of a place's neighbours is known without a calculation, and a message is written where it is to lie.
 pub(crate) struct Run<A, M, K> {
-    entries: VecDeque<(K, Meta)>,
-    /// Who asked, for each entry that is a [`Meta::Request`], in their order. Nothing before the first of them.
+    /// Those from `first` to `end` have a message, the others none.
+    places: Vec<Option<(K, Meta)>>,
+    first: u32,
+    end: u32,
+    /// Who asked, for each message that is a [`Meta::Request`], in their order. Nothing before the first of them.
     requests: Option<Box<Requests>>,
     /// How many of them hold a lease.
     leased: usize,
@@ -320,8 +316,15 @@ pub(crate) struct Run<A, M, K> {
 
 impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
+        let mut places = Vec::new();
+        if capacity > 0 {
+            places.reserve_exact(capacity);
+            places.resize_with(capacity, || None);
+        }
         Self {
-            entries: VecDeque::with_capacity(capacity),
+            places,
+            first: 0,
+            end: 0,
             requests: None,
             leased: 0,
             envelop: None,
@@ -329,42 +332,67 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
         }
     }
 
+    /// Puts a message into the next place, which [is there](Self::has_place), and what lies beside it; nothing if it has gone.
+    ///
+    /// What lies beside it is made there: words that are written one by one and then copied together make the processor wait.
     #[inline(always)]
-    pub(crate) fn push(&mut self, message: M, meta: Meta, envelop: Option<Envelop<M>>) {
+    fn fill(&mut self, message: &mut Option<M>, beside: impl FnOnce() -> Meta) {
+        // Looked at first: so there is nothing to be dropped, and the message is moved to where it stays.
+        if let Some(place) = self.places.get_mut(self.end as usize)
+            && place.is_none()
+            && let Some(message) = message.take()
+        {
+            let (_, meta) = place.insert((K::keep(message), Meta::Request));
+            // What is replaced has nothing to drop, either, which the compiler does not see.
+            std::mem::forget(std::mem::replace(meta, beside()));
+            self.end += 1;
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(
+        &mut self,
+        message: &mut Option<M>,
+        meta: Meta,
+        envelop: Option<Envelop<M>>,
+    ) {
         if !meta.is_local() {
             self.leased += 1;
         }
         if let Some(envelop) = envelop {
             self.envelop = Some(envelop);
         }
-        self.entries.push_back((K::keep(message), meta));
+        self.fill(message, || meta);
     }
 
     /// As [`push`](Self::push), for a message of which nothing but its sender is known.
     #[inline(always)]
     pub(crate) fn push_plain(
         &mut self,
-        message: M,
+        message: &mut Option<M>,
         sender_hash: u64,
         by_reference: Option<Envelop<M>>,
     ) {
-        let message = K::keep(message);
         match by_reference {
             Some(envelop) => {
                 self.envelop = Some(envelop);
-                let entry = (message, Meta::Reference(sender_hash));
-                self.entries.push_back(entry);
+                self.fill(message, || Meta::Reference(sender_hash));
             }
-            None => self.entries.push_back((message, Meta::Handle(sender_hash))),
+            None => self.fill(message, || Meta::Handle(sender_hash)),
         }
     }
 
     /// As [`push`](Self::push), for a request from within the proc.
     #[inline(always)]
-    pub(crate) fn push_request(&mut self, message: M, asked: Arc<dyn Asked>, envelop: Envelop<M>) {
+    pub(crate) fn push_request(
+        &mut self,
+        message: &mut Option<M>,
+        asked: Arc<dyn Asked>,
+        envelop: Envelop<M>,
+    ) {
         self.envelop = Some(envelop);
         self.requests.get_or_insert_default().0.push_back(asked);
-        self.entries.push_back((K::keep(message), Meta::Request));
+        self.fill(message, || Meta::Request);
     }
 
     /// The request that the first entry is, or that was just taken out, where it is a [`Meta::Request`].
@@ -373,10 +401,15 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
         self.requests.as_mut()?.0.pop_front()
     }
 
-    /// From one place to a few, and from those to all that a run may have; whether there were fewer.
+    /// Back to the first place, if all are empty; or from one place to a few, and from those to all that a run may have. Whether
+    /// there is one more.
     #[cold]
-    fn grow(&mut self) -> bool {
-        let len = self.entries.len();
+    fn make_place(&mut self) -> bool {
+        if self.end > 0 && self.is_empty() {
+            self.rewind();
+            return true;
+        }
+        let len = self.places.len();
         if len >= limits::RUN_MESSAGES_MAX {
             return false;
         }
@@ -384,27 +417,45 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
             0 => 1,
             len => (len * 8).min(limits::RUN_MESSAGES_MAX).max(len + 1),
         };
-        self.entries.reserve_exact(capacity - len);
+        self.places.reserve_exact(capacity - len);
+        self.places.resize_with(capacity, || None);
         true
     }
 
-    /// What lies beside the next message; `None` where there is none.
+    /// If it is empty, it is filled from the first place on.
     #[inline(always)]
-    pub(crate) fn next(&self) -> Option<Next> {
-        let (_, meta) = self.entries.front()?;
-        Some(match meta {
-            Meta::Handle(_) | Meta::Reference(_) => Next::Plain,
-            Meta::Request => Next::Request,
-            Meta::Remote(_) | Meta::Full(_) => Next::Other,
-        })
+    pub(crate) fn rewind(&mut self) {
+        if self.is_empty() {
+            self.first = 0;
+            self.end = 0;
+        }
     }
 
-    /// Takes the first message out, of which nothing in its own place is to be looked at: [`Next::Plain`], [`Next::Request`].
+    /// Takes the first message out, if nothing that lies beside it is to be looked at, as with most.
     #[inline(always)]
-    pub(crate) fn pop_plain(&mut self) -> Option<M> {
-        let (kept, meta) = self.entries.pop_front()?;
-        debug_assert!(meta.is_local(), "a lease would not be taken off");
+    pub(crate) fn pop_if_plain(&mut self) -> Option<M> {
+        let place = self.places.get_mut(self.first as usize)?;
+        match place {
+            Some((_, Meta::Handle(_) | Meta::Reference(_))) => {}
+            _ => return None,
+        }
+        self.first += 1;
+        let (kept, meta) = place.take()?;
         // It has nothing to drop, which the compiler does not know.
+        std::mem::forget(meta);
+        Some(kept.give())
+    }
+
+    /// Takes the first message out, if it is a request from within the proc; [who asked](Self::pop_request) comes after it.
+    #[inline(always)]
+    pub(crate) fn pop_if_request(&mut self) -> Option<M> {
+        let place = self.places.get_mut(self.first as usize)?;
+        match place {
+            Some((_, Meta::Request)) => {}
+            _ => return None,
+        }
+        self.first += 1;
+        let (kept, meta) = place.take()?;
         std::mem::forget(meta);
         Some(kept.give())
     }
@@ -412,7 +463,8 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
     /// Takes the first message out, to be handled.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<(K, Meta)> {
-        let (kept, meta) = self.entries.pop_front()?;
+        let (kept, meta) = self.places.get_mut(self.first as usize)?.take()?;
+        self.first += 1;
         if !meta.is_local() {
             self.leased -= 1;
         }
@@ -422,17 +474,17 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
     /// Whether another message may be pushed, for which there is a place then.
     #[inline(always)]
     pub(crate) fn has_place(&mut self) -> bool {
-        self.entries.len() < self.entries.capacity() || self.grow()
+        (self.end as usize) < self.places.len() || self.make_place()
     }
 
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.first == self.end
     }
 
     /// Whether it has no memory for messages.
     pub(crate) fn is_bare(&self) -> bool {
-        self.entries.capacity() == 0
+        self.places.capacity() == 0
     }
 }
 
@@ -475,11 +527,11 @@ pub(crate) type RunHandler<A> =
 
 impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> AnyRun<A> for Run<A, M, K> {
     fn len(&self) -> usize {
-        self.entries.len()
+        (self.end - self.first) as usize
     }
 
     fn local(&self) -> usize {
-        self.entries.len() - self.leased
+        (self.end - self.first) as usize - self.leased
     }
 
     fn handler(&self) -> RunHandler<A> {
@@ -502,10 +554,11 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> AnyRun<A> for Run<A, M, K> {
 
     fn spend(&mut self) {
         self.envelop = None;
+        self.rewind();
     }
 
     fn is_large(&self) -> bool {
-        self.entries.capacity() * size_of::<(K, Meta)>() > limits::RUN_KEPT_BYTES
+        self.places.capacity() * size_of::<Option<(K, Meta)>>() > limits::RUN_KEPT_BYTES
     }
 }
 
