@@ -36,9 +36,15 @@ fn nanos() -> u64 {
     use nix::time::{ClockId, clock_gettime};
 
     // It fails for clocks that a system does not have, and Linux has had this one since 2.6.32.
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from);
-    // 584 years.
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(1)
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else {
+        return 1;
+    };
+    // Neither is ever negative, and together they last for 584 years.
+    let (seconds, nanos) = (now.tv_sec() as u64, now.tv_nsec() as u64);
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(nanos)
+        .max(1)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -342,9 +342,11 @@ impl<A: Handler<M>, M: Send + 'static, K: Kept<M>> Run<A, M, K> {
             && place.is_none()
             && let Some(message) = message.take()
         {
-            let (_, meta) = place.insert((K::keep(message), Meta::Request));
-            // What is replaced has nothing to drop, either, which the compiler does not see.
-            std::mem::forget(std::mem::replace(meta, beside()));
+            // What is replaced has nothing to drop, which the compiler does not see.
+            std::mem::forget(place.replace((K::keep(message), Meta::Request)));
+            if let Some((_, meta)) = place {
+                std::mem::forget(std::mem::replace(meta, beside()));
+            }
             self.end += 1;
         }
     }
