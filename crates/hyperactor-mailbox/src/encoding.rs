@@ -3,14 +3,11 @@
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
-use crate::limits::{ENVELOPE_FRONT_BYTES, PART_SHARED_BYTES};
+use crate::limits::PART_SHARED_BYTES;
 use crate::part;
 
 /// Bytes that are shared instead of being appended, and where in the buffer they belong.
 pub(crate) type Parts = Vec<(usize, Bytes)>;
-
-/// What stands before a value.
-pub(crate) type Front = [u8; ENVELOPE_FRONT_BYTES];
 
 /// Bytes that are appended at once, blank, for fields to be written into: most fields are a byte or a few, and appending each
 /// on its own would look each time whether the buffer has room.
@@ -27,29 +24,11 @@ struct Append<'a> {
 
 impl<'a> Append<'a> {
     #[inline]
-    fn new(out: &'a mut BytesMut) -> Self {
+    fn new(out: &'a mut BytesMut, parts: Option<&'a mut Parts>) -> Self {
         let at = out.len();
         if out.capacity() - at >= BLANK_BYTES {
             out.extend_from_slice(&[0; BLANK_BYTES]);
         }
-        let parts = None;
-        Self { out, at, parts }
-    }
-
-    /// As [`new`](Self::new), behind a `front` that is appended with the blank bytes.
-    #[inline]
-    fn behind(front: &Front, out: &'a mut BytesMut, parts: &'a mut Parts) -> Self {
-        let at = out.len() + front.len();
-        if out.capacity() - out.len() >= BLANK_BYTES {
-            let mut blank = [0; BLANK_BYTES];
-            if let Some(place) = blank.first_chunk_mut() {
-                *place = *front;
-            }
-            out.extend_from_slice(&blank);
-        } else {
-            out.extend_from_slice(front);
-        }
-        let parts = Some(parts);
         Self { out, at, parts }
     }
 
@@ -160,17 +139,25 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
 /// Appends the encoding of `value`; after an error the buffer may hold a part of it.
 pub(crate) fn append<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> postcard::Result<()> {
-    postcard::serialize_with_flavor(value, Append::new(out))
+    append_to(value, out, None)
 }
 
-/// The same behind a `front`, and without the large [parts](crate::Part), which go to `parts` in their order.
-pub(crate) fn append_behind<T: Serialize + ?Sized>(
-    front: &Front,
+/// The same without the large [parts](crate::Part), which go to `parts` in their order.
+pub(crate) fn append_sharing<T: Serialize + ?Sized>(
     value: &T,
     out: &mut BytesMut,
     parts: &mut Parts,
 ) -> postcard::Result<()> {
-    postcard::serialize_with_flavor(value, Append::behind(front, out, parts))
+    append_to(value, out, Some(parts))
+}
+
+#[inline]
+fn append_to<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut BytesMut,
+    parts: Option<&mut Parts>,
+) -> postcard::Result<()> {
+    postcard::serialize_with_flavor(value, Append::new(out, parts))
 }
 
 #[cfg(test)]
@@ -194,19 +181,6 @@ mod tests {
                 assert_eq!(out[6..], encoded);
                 let is_moved = out.as_ptr() != place;
                 assert!(!is_moved || room < encoded.len(), "moved for blank bytes");
-                // The same behind something.
-                let front = [7; ENVELOPE_FRONT_BYTES];
-                let mut out = BytesMut::with_capacity(6 + front.len() + room);
-                out.extend_from_slice(b"before");
-                let place = out.as_ptr();
-                let mut parts = Vec::new();
-                append_behind(&front, &value, &mut out, &mut parts).unwrap();
-                assert_eq!(&out[..6], b"before");
-                assert_eq!(&out[6..6 + front.len()], front);
-                assert_eq!(out[6 + front.len()..], encoded);
-                let is_moved = out.as_ptr() != place;
-                assert!(!is_moved || room < encoded.len(), "moved for blank bytes");
-                assert!(parts.is_empty());
             }
         }
     }

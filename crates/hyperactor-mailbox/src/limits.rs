@@ -5,9 +5,6 @@ use std::time::Duration;
 /// Hops an envelope may take before it is returned as expired.
 pub const TTL_DEFAULT: u8 = 64;
 
-/// Bytes of an envelope before its message, where it has neither names nor headers.
-pub const ENVELOPE_FRONT_BYTES: usize = 19;
-
 /// Messages that local senders may have waiting in one queue, unless the queue was made with another capacity.
 ///
 /// Messages from other processes do not count against it: they are bounded by the credit their channel gave.

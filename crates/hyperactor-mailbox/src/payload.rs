@@ -7,7 +7,6 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 
 use crate::encoding;
-use crate::limits::ENVELOPE_FRONT_BYTES;
 use crate::message::Message;
 use crate::part;
 use crate::schema::{self, wire_hash};
@@ -21,18 +20,16 @@ pub trait ErasedMessage: Any + Send {
     /// What the type's `Serialize` reports. The buffer may then hold a part of the encoding.
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError>;
 
-    /// The same behind what stands before a message in an envelope, and without the large [parts](crate::Part) of the message:
-    /// they go to `parts` in their order, each with the place in `out` where it belongs. By default nothing is shared.
+    /// The same without the large [parts](crate::Part) of the message: they go to `parts` in their order, each with the
+    /// place in `out` where it belongs. By default nothing is shared.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    fn encode_behind(
+    fn encode_sharing(
         &self,
-        front: &[u8; ENVELOPE_FRONT_BYTES],
         out: &mut BytesMut,
         _parts: &mut Vec<(usize, Bytes)>,
     ) -> Result<(), EncodeError> {
-        out.extend_from_slice(front);
         self.encode(out)
     }
 
@@ -51,13 +48,12 @@ impl<M: Message> ErasedMessage for M {
         encoding::append(self, out).map_err(|error| payload_error::<M>(&error))
     }
 
-    fn encode_behind(
+    fn encode_sharing(
         &self,
-        front: &[u8; ENVELOPE_FRONT_BYTES],
         out: &mut BytesMut,
         parts: &mut Vec<(usize, Bytes)>,
     ) -> Result<(), EncodeError> {
-        encoding::append_behind(front, self, out, parts).map_err(|error| payload_error::<M>(&error))
+        encoding::append_sharing(self, out, parts).map_err(|error| payload_error::<M>(&error))
     }
 
     fn type_hash(&self) -> u64 {

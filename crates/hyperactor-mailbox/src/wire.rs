@@ -23,7 +23,7 @@ use hyperactor_refs::{ActorId, PortId};
 use crate::encoding;
 use crate::envelope::{EnvelopeHead, MessageEnvelope};
 use crate::headers::Headers;
-use crate::limits::{self, ENVELOPE_FRONT_BYTES};
+use crate::limits;
 use crate::payload::Payload;
 
 /// The only version of the layout so far.
@@ -155,41 +155,26 @@ impl MessageEnvelope {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_sharing(&self, out: &mut BytesMut) -> Result<Vec<(usize, Bytes)>, EncodeError> {
+        self.encode_front(out);
         let mut parts = Vec::new();
-        match self.payload() {
-            Payload::Typed(message) if self.headers().is_empty() => {
-                (**message).encode_behind(&self.front(), out, &mut parts)?;
-            }
-            Payload::Typed(message) => {
-                self.encode_front(out);
-                // What stands last goes along with the message, as all of it does where there are no headers.
-                let last = out.last_chunk().copied().unwrap_or_default();
-                out.truncate(out.len() - last.len());
-                (**message).encode_behind(&last, out, &mut parts)?;
-            }
-            Payload::Encoded { .. } => self.encode_front(out),
+        if let Payload::Typed(message) = self.payload() {
+            (**message).encode_sharing(out, &mut parts)?;
         }
         Ok(parts)
     }
 
-    /// The fixed part and the headers.
+    /// The fixed part and the headers, where nothing stands between them.
     #[inline]
     fn encode_front(&self, out: &mut BytesMut) {
-        if self.headers().is_empty() {
-            return out.put_slice(&self.front());
+        if !self.headers().is_empty() {
+            out.put_slice(&self.fixed());
+            return self.encode_headers(out);
         }
-        out.put_slice(&self.fixed());
-        self.encode_headers(out);
-    }
-
-    /// What stands before the payload of an envelope without names and headers.
-    #[inline]
-    fn front(&self) -> [u8; ENVELOPE_FRONT_BYTES] {
-        let mut front = [0; ENVELOPE_FRONT_BYTES];
+        let mut front = [0; FIXED_BYTES + 1];
         if let Some(fixed) = front.first_chunk_mut() {
             *fixed = self.fixed();
         }
-        front
+        out.put_slice(&front);
     }
 
     #[inline]
