@@ -25,6 +25,12 @@ impl Gate {
         self.is_connected && outbox.unwritten_parts() < FRAGMENTS_AHEAD_BYTES
     }
 
+    /// Whether a part as large as may be fits, of a message of which `rest` is left.
+    fn has_large_room(&self, outbox: &Outbox, rest: u64) -> bool {
+        let unwritten = outbox.unwritten_parts();
+        unwritten == 0 || unwritten.saturating_add(self.part.min(rest)) <= FRAGMENTS_AHEAD_BYTES
+    }
+
     /// S-34: how large the next part may be, so that no more of them wait than may.
     pub(super) fn part_bytes(&self, outbox: &Outbox, is_alone: bool) -> u64 {
         if !is_alone {
@@ -44,7 +50,7 @@ impl Lanes {
             if !free.is_open() || !outbox.has_span() {
                 return;
             }
-            let large_can = !self.large.is_empty() && gate.lets_parts(outbox);
+            let large_can = self.large_can(outbox, gate);
             // Turn by turn, so that neither kind starves the other of credit that comes in drops.
             if large_can && (self.large_turn || self.small.is_empty()) {
                 self.large_turn = false;
@@ -55,6 +61,24 @@ impl Lanes {
             } else {
                 return;
             }
+        }
+    }
+
+    /// Whether a part may enter now. Where nothing else waits it is not cut before there is room for a large one: cut to what was
+    /// handed out just before, parts would stay as small as the first of them.
+    fn large_can(&self, outbox: &Outbox, gate: &Gate) -> bool {
+        let Some(number) = self.large.front() else {
+            return false;
+        };
+        if !gate.lets_parts(outbox) {
+            return false;
+        }
+        let is_alone = self.small.is_empty() && self.large.len() == 1;
+        let begun = self.lanes[*number as usize].queue.front();
+        let begun = begun.filter(|message| message.at != 0);
+        match begun {
+            Some(message) if is_alone => gate.has_large_room(outbox, message.size() - message.at),
+            _ => true,
         }
     }
 
@@ -225,7 +249,7 @@ impl Lanes {
         }
         assert!(self.small.is_empty(), "lanes wait although there is credit");
         assert!(
-            self.large.is_empty() || !gate.lets_parts(outbox),
+            !self.large_can(outbox, gate),
             "parts wait although there is credit"
         );
         for number in &self.blocked {
