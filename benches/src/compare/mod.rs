@@ -62,8 +62,12 @@ fn begin() -> Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [raw::FAR_END, address] => raw::far_end(address),
         [helper::HELPER, role] => helper::run(role),
-        [stream::DIRECT, messages] => stream::run(messages, RoutePolicy::Direct),
-        [stream::RELAY, messages] => stream::run(messages, RoutePolicy::Relay),
+        [stream::DIRECT, messages] => stream::run(messages, None, RoutePolicy::Direct),
+        [stream::DIRECT, messages, bytes] => {
+            stream::run(messages, Some(bytes), RoutePolicy::Direct)
+        }
+        [stream::RELAY, messages] => stream::run(messages, None, RoutePolicy::Relay),
+        [stream::RELAY, messages, bytes] => stream::run(messages, Some(bytes), RoutePolicy::Relay),
         _ => compare(&Arguments::parse()),
     }
 }
