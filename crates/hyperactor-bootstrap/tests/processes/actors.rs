@@ -13,6 +13,7 @@ use hyperactor_proc::{
     Actor, ActorError, ActorRef, ActorResult, Context, Handler, Message, OncePortRef, Outbox,
     Registry, RemoteSpawn,
 };
+use hyperactor_refs::{ActorId, PortId, ProcId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -87,7 +88,7 @@ impl Handler<Sleep> for Sink {
 
 /// Sends items and keeps book of their outcomes.
 #[derive(Actor, Default)]
-#[actor(messages(Flood, ReadRoutes))]
+#[actor(messages(Flood, Stray, ReadRoutes))]
 pub(crate) struct Source;
 
 #[derive(Message, Serialize, Deserialize)]
@@ -97,6 +98,15 @@ pub(crate) struct Flood {
     pub(crate) first: u64,
     pub(crate) count: u64,
     pub(crate) size: usize,
+    pub(crate) reply: OncePortRef<Tally>,
+}
+
+/// Sends items to as many actors of a proc, by the port that this sink has for them.
+#[derive(Message, Serialize, Deserialize)]
+pub(crate) struct Stray {
+    pub(crate) to: ProcId,
+    pub(crate) like: ActorRef<Sink>,
+    pub(crate) count: u64,
     pub(crate) reply: OncePortRef<Tally>,
 }
 
@@ -214,40 +224,73 @@ impl ReturnSink for Outcomes {
     }
 }
 
-impl Handler<Flood> for Source {
-    async fn handle(&mut self, cx: &Context<Self>, flood: Flood) -> ActorResult {
-        let outcomes = Arc::new(Outcomes::default());
-        outcomes.book.lock().settled = vec![false; flood.count as usize];
-        let body = Bytes::from(vec![7u8; flood.size]);
-        let port = flood.to.port::<Item>();
-        for index in 0..flood.count {
-            let number = flood.first + index;
-            let item = Item {
-                source: flood.source,
-                number,
-                body: body.clone(),
+/// How many are posted before others have their turn.
+const POSTED_AT_ONCE: u64 = 256;
+
+/// Posts so many items, each to where it says, and returns what became of them.
+async fn send_all(cx: &Context<Source>, count: u64, item: impl Fn(u64) -> (PortId, Item)) -> Tally {
+    let outcomes = Arc::new(Outcomes::default());
+    outcomes.book.lock().settled = vec![false; count as usize];
+    for index in 0..count {
+        // What was posted may wait for this very thread, to be written by it.
+        if index % POSTED_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+        let (dest, item) = item(index);
+        let mut next = Some(MessageEnvelope::typed(cx.actor_id().clone(), dest, item));
+        while let Some(envelope) = next.take() {
+            let token = Token {
+                id: index,
+                size: 0,
+                to: 0,
             };
-            let dest = port.port_id().clone();
-            let mut next = Some(MessageEnvelope::typed(cx.actor_id().clone(), dest, item));
-            while let Some(envelope) = next.take() {
-                let token = Token {
-                    id: index,
-                    size: 0,
-                    to: 0,
-                };
-                outcomes.book.lock().post_at(index as usize);
-                cx.post(envelope, ReturnHandle::new(outcomes.clone(), token));
-                let full = outcomes.book.lock().full.take();
-                if let Some((envelope, capacity)) = full {
-                    capacity.available().await;
-                    next = Some(envelope);
-                }
+            outcomes.book.lock().post_at(index as usize);
+            cx.post(envelope, ReturnHandle::new(outcomes.clone(), token));
+            let full = outcomes.book.lock().full.take();
+            if let Some((envelope, capacity)) = full {
+                capacity.available().await;
+                next = Some(envelope);
             }
         }
-        while !outcomes.book.lock().settled.iter().all(|settled| *settled) {
-            outcomes.changed.notified().await;
-        }
-        cx.reply(flood.reply, outcomes.book.lock().close());
+    }
+    while !outcomes.book.lock().settled.iter().all(|settled| *settled) {
+        outcomes.changed.notified().await;
+    }
+    outcomes.book.lock().close()
+}
+
+impl Handler<Flood> for Source {
+    async fn handle(&mut self, cx: &Context<Self>, flood: Flood) -> ActorResult {
+        let body = Bytes::from(vec![7u8; flood.size]);
+        let port = flood.to.port::<Item>();
+        let item = |index| {
+            let item = Item {
+                source: flood.source,
+                number: flood.first + index,
+                body: body.clone(),
+            };
+            (port.port_id().clone(), item)
+        };
+        let tally = send_all(cx, flood.count, item).await;
+        cx.reply(flood.reply, tally);
+        Ok(())
+    }
+}
+
+impl Handler<Stray> for Source {
+    async fn handle(&mut self, cx: &Context<Self>, stray: Stray) -> ActorResult {
+        let port = stray.like.port::<Item>().port_id().index();
+        let item = |index| {
+            let nobody = ActorId::root(stray.to.clone(), format!("stray-{index}"));
+            let item = Item {
+                source: 1,
+                number: index,
+                body: Bytes::new(),
+            };
+            (PortId::new(nobody, port), item)
+        };
+        let tally = send_all(cx, stray.count, item).await;
+        cx.reply(stray.reply, tally);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod deaths;
 mod ends;
 mod groups;
 mod keeps;
+mod relayed;
 mod roles;
 mod routes;
 mod starts;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         routes::trials(),
+        relayed::trials(),
         starts::trials(),
         ends::trials(),
         groups::trials(),
