@@ -6,6 +6,7 @@ mod common;
 mod acks;
 mod assumed;
 mod credit;
+mod cuts;
 mod ending;
 mod labels;
 mod landing;

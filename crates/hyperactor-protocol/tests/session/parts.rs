@@ -23,7 +23,7 @@ fn pattern(size: usize) -> Bytes {
     (0..size).map(|at| (at % 251) as u8).collect()
 }
 
-fn push_large(session: &mut Session, to: Label, head: &[u8], shared: Bytes) -> PostId {
+pub(crate) fn push_large(session: &mut Session, to: Label, head: &[u8], shared: Bytes) -> PostId {
     let outgoing = Outgoing {
         to,
         shared,
@@ -221,39 +221,6 @@ fn a_small_message_and_control_pass_a_large_one_within_bounded_bytes() {
         assembled <= 2 * written + 64 * 1024,
         "memory runs ahead of what came"
     );
-}
-
-/// S-34: parts that are as large as may be cost least; how much is handed out at a time is no matter of theirs.
-#[test]
-fn a_message_beside_which_nothing_waits_goes_out_in_large_parts() {
-    const MESSAGES: u64 = 8;
-    const BYTES: usize = 1 << 20;
-    for at_once in [1, 64 * 1024, 256 * 1024, 1 << 20] {
-        let mut pair = Pair::connected(&Config::default());
-        let to = label(&mut pair.dialer, "large");
-        for _ in 0..MESSAGES {
-            push_large(&mut pair.dialer, to, b"head", Bytes::from(vec![0; BYTES]));
-        }
-        let epoch = pair.epoch();
-        let mut decoder = hyperactor_protocol::FrameDecoder::new(1 << 20);
-        let (mut parts, mut bytes) = (0, 0);
-        while let Some(written) = pair.dialer.transmit(epoch, pair.now, at_once) {
-            decoder.buffer().extend_from_slice(&written.bytes);
-            while let Some(frame) = decoder.next_frame().expect("own frames") {
-                if let Frame::Data { body, .. } = &frame {
-                    parts += 1;
-                    bytes += body.len();
-                }
-            }
-        }
-        assert!(
-            bytes as u64 > MESSAGES * BYTES as u64,
-            "{bytes} bytes went out"
-        );
-        // Of each message a small one first, and where the bytes of a message do not begin with a part, one more.
-        let most = MESSAGES * (BYTES as u64 / u64::from(limits::PART_BYTES) + 1);
-        assert!(parts <= most, "{parts} parts, {at_once} bytes at once");
-    }
 }
 
 /// S-33: the window is given back as parts come, so a message larger than the window passes.
