@@ -8,6 +8,7 @@
 
 mod sockets;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyperactor::Message;
@@ -16,7 +17,7 @@ use hyperactor::prelude::*;
 use hyperactor::proc::{Collect, Stream, StreamError, StreamRef};
 use serde::{Deserialize, Serialize};
 use sockets::{AT_ONCE, Joined, PATIENCE, soon};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// What the actor under test shall do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -446,14 +447,18 @@ struct Start(OncePortRef<u64>);
 #[actor(messages(Start, AskBack, Do))]
 struct Twin {
     other: ActorRef<Twin>,
+    /// One of them was asked back.
+    is_asked: Arc<Notify>,
     told: mpsc::UnboundedSender<Result<u64, AskError>>,
 }
 
 impl Handler<Start> for Twin {
     async fn handle(&mut self, cx: &Context<Self>, Start(reply): Start) -> ActorResult {
-        let deadline = Duration::from_millis(20);
-        let asked = self.other.ask_within(cx, deadline, AskBack).await;
-        assert!(matches!(asked, Err(AskError::TimedOut { .. })), "{asked:?}");
+        // Not by a deadline: a question that is given up before it is handled is not handled at all.
+        tokio::select! {
+            asked = self.other.ask_within(cx, PATIENCE, AskBack) => panic!("nobody answers: {asked:?}"),
+            () = self.is_asked.notified() => {}
+        }
         reply.post(cx, 1);
         Ok(())
     }
@@ -461,6 +466,7 @@ impl Handler<Start> for Twin {
 
 impl Handler<AskBack> for Twin {
     async fn handle(&mut self, cx: &Context<Self>, AskBack(reply): AskBack) -> ActorResult {
+        self.is_asked.notify_one();
         reply.closed().await;
         // The chain of this question still names the one who has given up.
         let request = |reply| Do(How::Answer, reply);
@@ -482,11 +488,17 @@ async fn a_wait_that_was_given_up_in_another_process_is_no_part_of_a_circle() {
     for _ in 0..20 {
         let procs = Joined::many(2).await;
         let (told, mut answers) = mpsc::unbounded_channel();
+        let is_asked = Arc::new(Notify::new());
         let twin = |at: usize| ActorRef::attest(procs[at].proc.actor_id("twin"));
         for (at, joined) in procs.iter().enumerate() {
             let other = twin(1 - at);
-            let told = told.clone();
-            let handle = joined.proc.spawn("twin", Twin { other, told }).unwrap();
+            let (is_asked, told) = (Arc::clone(&is_asked), told.clone());
+            let actor = Twin {
+                other,
+                is_asked,
+                told,
+            };
+            let handle = joined.proc.spawn("twin", actor).unwrap();
             assert_eq!(handle.bind(), twin(at));
         }
         let client = procs[0].proc.client("main").unwrap();
