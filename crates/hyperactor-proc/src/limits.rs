@@ -73,7 +73,7 @@ pub const BEATS_IN_DOUBT_MAX: u32 = 3;
 /// How long a proc that nobody watches any more still gets beats, so that many short watches cost no more than one.
 pub const WATCH_LINGER: Duration = Duration::from_secs(1);
 
-/// How long the loss of a proc of the same host is held back for its death certificate to come.
+/// How long the loss of a proc is held back for its host to say how it ended, or that it has.
 pub const CERTIFICATE_GRACE: Duration = Duration::from_millis(250);
 
 /// Death certificates of other procs that a proc keeps.

@@ -197,10 +197,10 @@ impl Outcome {
                 failure: failure.clone(),
             }
         };
-        // V-03: its host is this one's too, and is about to say how it ended.
-        if !is_certain && watched.proc_id.addr() == proc.proc_id().addr() {
-            let until = Instant::now() + limits::CERTIFICATE_GRACE;
-            watched.state.lock().suspicion.get_or_insert((loss, until));
+        // V-03: its host is this one's too, and is about to say how it ended; or that of another is about to find out that it has.
+        let is_here = watched.proc_id.addr() == proc.proc_id().addr();
+        if !is_certain && (is_here || sign == Sign::Lost) {
+            watched.suspect(loss);
         } else {
             proc.lose(watched, &loss);
         }

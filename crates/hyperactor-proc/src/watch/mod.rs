@@ -97,6 +97,23 @@ struct State {
     unused_since: Option<Instant>,
 }
 
+impl Watched {
+    /// Holds a loss back for its host to say more (V-03).
+    fn suspect(&self, loss: ProcLoss) {
+        let mut state = self.state.lock();
+        match &mut state.suspicion {
+            None => state.suspicion = Some((loss, Instant::now() + limits::CERTIFICATE_GRACE)),
+            // That it has ended says more than that it cannot be reached.
+            Some((held @ ProcLoss::Unreachable { .. }, _))
+                if matches!(loss, ProcLoss::Died { .. }) =>
+            {
+                *held = loss;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 /// All procs that are watched from one, and how others ended.
 #[derive(Default)]
 pub(crate) struct Watches {

@@ -1,8 +1,11 @@
 //! Watches of other procs: what counts as the loss of one, how soon it is known, and with what certificate.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyperactor_mailbox::{DeathCertificate, ProcExit};
+use hyperactor_mailbox::{
+    DeathCertificate, MailboxSender, MessageEnvelope, NotDelivered, ProcExit, ReturnHandle,
+};
 use hyperactor_proc::{Proc, ProcLoss, limits};
 use hyperactor_refs::{Incarnation, ProcId};
 use tokio::time::Instant;
@@ -127,6 +130,44 @@ async fn a_certificate_that_comes_a_little_late_is_waited_for() {
     a.note_proc_end(certificate(&b, ProcExit::Exited(3)));
     let loss = watch.loss().unwrap();
     assert_eq!(loss.certificate().unwrap().exit, ProcExit::Exited(3));
+}
+
+/// A way to another host, which cannot reach a proc of its own that has just ended, and then finds out why.
+#[derive(Clone)]
+struct Elsewhere {
+    given: Arc<AtomicU64>,
+    knows_from: u64,
+}
+
+impl MailboxSender for Elsewhere {
+    fn post_unchecked(&self, envelope: MessageEnvelope, return_handle: ReturnHandle) {
+        let proc_id = envelope.dest().actor_id().proc().clone();
+        let reason = match self.given.fetch_add(1, Ordering::Relaxed) >= self.knows_from {
+            true => NotDelivered::ProcGone { proc_id },
+            false => NotDelivered::Connect {
+                addr: proc_id.addr().clone(),
+                error: "connection refused".to_owned(),
+            },
+        };
+        return_handle.undeliverable(envelope, reason);
+    }
+}
+
+async fn lost_elsewhere(knows_from: u64) -> ProcLoss {
+    let given = Arc::default();
+    let a = Proc::new(proc_id("a"), Elsewhere { given, knows_from }.boxed());
+    let watch = a.watch_proc(&"local:8,b".parse().unwrap());
+    soon(watch.lost()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proc_of_another_host_that_cannot_be_reached_is_asked_for_once_more() {
+    // The host has found out by the next beat.
+    assert_eq!(lost_elsewhere(1).await.code(), "proc-died");
+    // It never does.
+    let began = Instant::now();
+    assert_eq!(lost_elsewhere(u64::MAX).await.code(), "connection-lost");
+    assert!(began.elapsed() <= limits::BEAT_PERIOD * 3);
 }
 
 #[tokio::test]
